@@ -1,0 +1,44 @@
+# Everyday commands. Each target does what its name says; `make help` lists them.
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.PHONY: help setup lock fmt lint types layers test unit bench demo clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(STAMP) ## install system packages and the locked virtual environment
+
+$(STAMP): requirements.lock pyproject.toml scripts/setup
+	@scripts/setup
+
+lock: $(STAMP) ## resolve the dependencies anew into requirements.lock
+	@scripts/lock
+
+fmt: $(STAMP) ## format the code
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lint: $(STAMP) ## format check, lint, import layers
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(VENV)/bin/lint-imports
+
+types: $(STAMP) ## mypy --strict
+	$(PY) -m mypy
+
+unit: $(STAMP) ## the tests that start no lab
+	$(PY) -m pytest -q -m "not lab"
+
+test: lint types ## everything: format, lint, types, layers and all tests
+	$(PY) -m pytest -q
+
+bench: $(STAMP) ## measure, each figure beside its baseline
+	$(PY) -m bench
+
+demo: $(STAMP) ## run the main job in a lab of its own
+	$(VENV)/bin/quotegate lab demo
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Prove and verify what a machine runs: TPM quotes, enrollment, handshake, channel."""

@@ -1,0 +1,48 @@
+"""Name every way in which attestation can fail: one member per check."""
+
+from enum import StrEnum
+
+
+class AttestationFailure(StrEnum):
+    """Which check refused the evidence. docs/reasons.md has one line per member."""
+
+    # the quote itself, in the order of the checks (authn.quote)
+    MALFORMED_SIGNATURE = "malformed-signature"
+    WRONG_SIGNATURE_ALGORITHM = "wrong-signature-algorithm"
+    WRONG_AK = "wrong-ak"
+    WRONG_MAGIC = "wrong-magic"
+    WRONG_TYPE = "wrong-type"
+    TRAILING_BYTES = "trailing-bytes"
+    MALFORMED_ATTEST = "malformed-attest"
+    RELABELLED_PCR = "relabelled-pcr"
+    REPLAYED_NONCE = "replayed-nonce"
+    WRONG_QUALIFIED_SIGNER = "wrong-qualified-signer"
+    PCR_MISMATCH = "pcr-mismatch"
+    RESET_DURING_SESSION = "reset-during-session"
+    RESET_COUNT_REGRESSION = "reset-count-regression"
+    CLOCK_REGRESSION = "clock-regression"
+    FIRMWARE_CHANGED = "firmware-changed"
+    # what the quote shows (authn.event_log, authn.reference)
+    MALFORMED_EVENT_LOG = "malformed-event-log"
+    REFERENCE_MISMATCH = "reference-mismatch"
+    REFERENCE_EXPIRED = "reference-expired"
+    ZERO_PCR = "zero-pcr"
+    UNKNOWN_LAYER = "unknown-layer"
+    # identity (authn.enrollment, gateway registry)
+    UNKNOWN_PEER = "unknown-peer"
+    UNTRUSTED_EK = "untrusted-ek"
+    WRONG_EK = "wrong-ek"
+    WRONG_KEY_ATTRIBUTES = "wrong-key-attributes"
+    WRONG_CREDENTIAL = "wrong-credential"
+    WRONG_PLACE = "wrong-place"
+    TPM_CLONE = "tpm-clone"
+    # the conversation (authn.handshake, authn.channel, beacons)
+    MALFORMED_MESSAGE = "malformed-message"
+    UNSUPPORTED_VERSION = "unsupported-version"
+    WRONG_GATEWAY = "wrong-gateway"
+    WRONG_BATCH_PROOF = "wrong-batch-proof"
+    WRONG_MAC = "wrong-mac"
+    BAD_RECORD = "bad-record"
+    LATE_ANSWER = "late-answer"
+    NO_ANSWER = "no-answer"
+    HANDSHAKE_TIMEOUT = "handshake-timeout"

@@ -1,0 +1,1 @@
+"""Decide what may pass: policy, evaluator, ruleset compiler and the network daemon."""

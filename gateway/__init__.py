@@ -1,0 +1,1 @@
+"""The gateway service, the peer agent and the operator command line."""

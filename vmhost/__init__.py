@@ -1,0 +1,1 @@
+"""The host side: namespaces or VMs, isolated bridge, TPMs, the monitor."""
