@@ -1,0 +1,78 @@
+"""Parse TPMS_ATTEST of a quote from the signed bytes, bounds-checked (TPM 2.0 Part 2, 10.12)."""
+
+import struct
+from dataclasses import dataclass
+
+from authn.errors import AttestationError
+from authn.evidence import Counters
+from authn.failure import AttestationFailure
+
+TPM_GENERATED_VALUE = 0xFF544347
+TPM_ST_ATTEST_QUOTE = 0x8018
+_CLOCK_INFO = struct.Struct(">QIIB")
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteAttest:
+    """The fields of a quote's TPMS_ATTEST; `selection` is the raw TPML_PCR_SELECTION."""
+
+    magic: int
+    type: int
+    qualified_signer: bytes
+    extra_data: bytes
+    counters: Counters
+    firmware_version: int
+    selection: bytes
+    pcr_digest: bytes
+
+
+class _Cursor:
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, size: int) -> bytes:
+        end = self.at + size
+        if end > len(self.data):
+            raise AttestationError(AttestationFailure.MALFORMED_ATTEST, "the attested bytes end too early", got=len(self.data))
+        part, self.at = self.data[self.at : end], end
+        return part
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def sized(self) -> bytes:
+        return self.take(self.number(2))
+
+
+def parse_quote(attest: bytes) -> QuoteAttest:
+    """Parse; raises AttestationError with the first thing wrong, in the order of the bytes."""
+    cursor = _Cursor(attest)
+    magic = cursor.number(4)
+    if magic != TPM_GENERATED_VALUE:
+        raise AttestationError(
+            AttestationFailure.WRONG_MAGIC, "not made by a TPM", expected=hex(TPM_GENERATED_VALUE), got=hex(magic)
+        )
+    kind = cursor.number(2)
+    if kind != TPM_ST_ATTEST_QUOTE:
+        raise AttestationError(
+            AttestationFailure.WRONG_TYPE, "not a quote", expected=hex(TPM_ST_ATTEST_QUOTE), got=hex(kind)
+        )
+    signer, extra = cursor.sized(), cursor.sized()
+    clock, resets, restarts, safe = _CLOCK_INFO.unpack(cursor.take(_CLOCK_INFO.size))
+    firmware = cursor.number(8)
+    selection = _selection(cursor)
+    digest = cursor.sized()
+    if cursor.at != len(attest):
+        raise AttestationError(
+            AttestationFailure.TRAILING_BYTES, "bytes follow the quote", expected=0, got=len(attest) - cursor.at
+        )
+    counters = Counters(clock, resets, restarts, bool(safe))
+    return QuoteAttest(magic, kind, signer, extra, counters, firmware, selection, digest)
+
+
+def _selection(cursor: _Cursor) -> bytes:
+    start = cursor.at
+    for _ in range(cursor.number(4)):
+        cursor.take(2)
+        cursor.take(cursor.number(1))
+    return cursor.data[start : cursor.at]

@@ -1,0 +1,30 @@
+"""The evidence a TPM gives, before and after verification."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A quote as received, not verified: TPMS_ATTEST and TPMT_SIGNATURE (TPM 2.0 Part 2)."""
+
+    attest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The TPM's clock (ms) and counts, as a quote signs them (TPMS_CLOCK_INFO)."""
+
+    clock: int
+    reset_count: int
+    restart_count: int
+    safe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedQuote:
+    """What a quote has proved. Only `authn.quote.verify_quote` makes one."""
+
+    counters: Counters
+    firmware_version: int
+    pcr_digest: bytes

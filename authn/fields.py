@@ -1,0 +1,189 @@
+"""Encode and decode the protocol's fields and frames (docs/protocol.md, "Encoding").
+
+Numbers are big-endian; byte strings carry a 4-byte length. Reading is bounds-checked: what is too
+short, too long or followed by more raises AttestationError `malformed-message`.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from authn.errors import AttestationError
+from authn.failure import AttestationFailure
+
+
+def malformed(what: str) -> AttestationError:
+    """Build the error for bytes that are not what the protocol says."""
+    return AttestationError(AttestationFailure.MALFORMED_MESSAGE, what)
+
+
+class Writer:
+    """Collect fields into one byte string."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def u8(self, value: int) -> "Writer":
+        """Append one byte."""
+        return self._number(">B", value)
+
+    def u16(self, value: int) -> "Writer":
+        """Append two bytes."""
+        return self._number(">H", value)
+
+    def u32(self, value: int) -> "Writer":
+        """Append four bytes."""
+        return self._number(">I", value)
+
+    def u64(self, value: int) -> "Writer":
+        """Append eight bytes."""
+        return self._number(">Q", value)
+
+    def bytes(self, value: bytes) -> "Writer":
+        """Append a length (4 bytes) and the bytes."""
+        self._parts += (struct.pack(">I", len(value)), value)
+        return self
+
+    def text(self, value: str) -> "Writer":
+        """Append UTF-8 text as a byte string."""
+        return self.bytes(value.encode())
+
+    def raw(self, value: bytes) -> "Writer":
+        """Append bytes of a length that both ends know."""
+        self._parts.append(value)
+        return self
+
+    def finish(self) -> bytes:
+        """Return everything appended so far."""
+        return b"".join(self._parts)
+
+    def _number(self, layout: str, value: int) -> "Writer":
+        self._parts.append(struct.pack(layout, value))
+        return self
+
+
+class Cursor:
+    """Read fields from untrusted bytes, front to back."""
+
+    def __init__(self, untrusted_data: bytes) -> None:
+        self._data, self._at = untrusted_data, 0
+
+    def u8(self) -> int:
+        """Read one byte."""
+        return int.from_bytes(self.raw(1), "big")
+
+    def u16(self) -> int:
+        """Read two bytes."""
+        return int.from_bytes(self.raw(2), "big")
+
+    def u32(self) -> int:
+        """Read four bytes."""
+        return int.from_bytes(self.raw(4), "big")
+
+    def u64(self) -> int:
+        """Read eight bytes."""
+        return int.from_bytes(self.raw(8), "big")
+
+    def bytes(self, exactly: int | None = None, at_most: int | None = None) -> bytes:
+        """Read a byte string, of exactly or at most that many bytes."""
+        length = self.u32()
+        if exactly is not None and length != exactly:
+            raise malformed(f"a field has {length} bytes, expected {exactly}")
+        if at_most is not None and length > at_most:
+            raise malformed(f"a field has {length} bytes, at most {at_most} are allowed")
+        return self.raw(length)
+
+    def text(self, at_most: int = 256) -> str:
+        """Read UTF-8 text."""
+        try:
+            return self.bytes(at_most=at_most).decode()
+        except UnicodeDecodeError:
+            raise malformed("a text field is not UTF-8") from None
+
+    def raw(self, length: int) -> bytes:
+        """Read bytes of a known length."""
+        end = self._at + length
+        if end > len(self._data):
+            raise malformed(f"the message ends {end - len(self._data)} bytes too early")
+        part, self._at = self._data[self._at : end], end
+        return part
+
+    def finish(self) -> None:
+        """Refuse bytes that are left over."""
+        if self._at != len(self._data):
+            raise malformed(f"{len(self._data) - self._at} bytes follow the message")
+
+
+class FrameType(IntEnum):
+    """What a frame carries."""
+
+    ENROLL_HELLO = 1
+    ENROLL_CHALLENGE = 2
+    ENROLL_PROOF = 3
+    ENROLL_RESULT = 4
+    M1 = 16
+    M2 = 17
+    M3 = 18
+    M4 = 19
+    ALERT = 20
+    RECORD = 32
+
+
+KIB = 1024
+MAX_BODY = {
+    FrameType.ENROLL_HELLO: 16 * KIB,
+    FrameType.ENROLL_CHALLENGE: 4 * KIB,
+    FrameType.ENROLL_PROOF: 4 * KIB,
+    FrameType.ENROLL_RESULT: 4 * KIB,
+    FrameType.M1: 4 * KIB,
+    # m2 carries the gateway's event log beside the 4 KiB of its own fields
+    FrameType.M2: 8 * KIB * KIB,
+    FrameType.M3: 8 * KIB * KIB,
+    FrameType.M4: 16 * KIB,
+    FrameType.ALERT: 256,
+    FrameType.RECORD: 1 * KIB * KIB,
+}
+HEADER = struct.Struct(">IB")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as it came."""
+
+    type: FrameType
+    body: bytes
+
+
+def encode_frame(kind: FrameType, body: bytes) -> bytes:
+    """Frame a body: length (4 bytes, of the body), type (1 byte), body."""
+    return HEADER.pack(len(body), kind) + body
+
+
+class FrameReader:
+    """Cut a byte stream into frames; refuses unknown types and bodies over their limit at once."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take what came and return the frames that are complete; raises AttestationError."""
+        self._buffer += data
+        frames: list[Frame] = []
+        while len(self._buffer) >= HEADER.size:
+            length, kind = _check_header(*HEADER.unpack_from(self._buffer))
+            end = HEADER.size + length
+            if len(self._buffer) < end:
+                break
+            frames.append(Frame(kind, bytes(self._buffer[HEADER.size : end])))
+            del self._buffer[:end]
+        return frames
+
+
+def _check_header(length: int, kind: int) -> tuple[int, FrameType]:
+    try:
+        frame_type = FrameType(kind)
+    except ValueError:
+        raise malformed(f"frame type {kind} is unknown") from None
+    if length > MAX_BODY[frame_type]:
+        raise malformed(f"a {frame_type.name} frame of {length} bytes came, at most {MAX_BODY[frame_type]} are taken")
+    return length, frame_type

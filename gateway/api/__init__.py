@@ -1,0 +1,1 @@
+"""The operator's control API: HTTP on a unix socket."""

@@ -1,0 +1,1 @@
+"""The control port: connections of peers, from first frame to beacons."""

@@ -1,0 +1,1 @@
+"""quotegated: the service that joins the parts."""

@@ -1,0 +1,36 @@
+"""Decide whether a failed peer is restarted once more or quarantined. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from filters.policy.model import OnFail
+
+
+class Remedy(StrEnum):
+    """What to do with a peer that failed."""
+
+    RESTART = "restart"
+    QUARANTINE = "quarantine"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Prescription:
+    """The remedy and how many restarts are left after it."""
+
+    remedy: Remedy
+    left: int
+
+
+def prescribe(on_fail: OnFail, restarts: Sequence[float], now: float) -> Prescription:
+    """Choose the remedy from the profile's `on_fail` and the times (s) of earlier restarts.
+
+    Restarts older than the window do not count. An exhausted budget means `on_fail.then`.
+    """
+    if on_fail.action != Remedy.RESTART:
+        return Prescription(Remedy(on_fail.action), 0)
+    recent = sum(1 for at in restarts if now - on_fail.window_s < at <= now)
+    if recent >= on_fail.max_restarts:
+        return Prescription(Remedy(on_fail.then), 0)
+    return Prescription(Remedy.RESTART, on_fail.max_restarts - recent - 1)

@@ -1,0 +1,1 @@
+"""Who the peers are and which state each is in."""

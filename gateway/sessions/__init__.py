@@ -1,0 +1,1 @@
+"""Session control: who may talk to whom, proved afresh for every request."""

@@ -1,0 +1,1 @@
+"""The TPM daemon: the only process that talks to the gateway's TPM."""

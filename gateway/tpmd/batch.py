@@ -1,0 +1,65 @@
+"""Let many waiting handshakes share one quote: group commit over a Merkle tree (DESIGN section 3).
+
+No timer: while the TPM is busy with one batch, the next one fills.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from authn import merkle
+from authn.evidence import Quote
+
+MAX_LEAVES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BatchQuote:
+    """One quote over a Merkle root, and the proof that this caller's leaf is below it."""
+
+    quote: Quote
+    index: int
+    size: int
+    path: tuple[bytes, ...]
+
+
+QuoteRoot = Callable[[int, bytes], Awaitable[Quote]]
+
+
+class QuoteBatcher:
+    """Collect leaves while the TPM is busy and quote them together."""
+
+    def __init__(self, quote_root: QuoteRoot) -> None:
+        self._quote_root = quote_root
+        self._waiting: list[tuple[bytes, asyncio.Future[BatchQuote]]] = []
+        self._busy = False
+
+    async def quote(self, leaf: bytes) -> BatchQuote:
+        """Return a quote that covers `leaf`; raises what the TPM raises."""
+        future: asyncio.Future[BatchQuote] = asyncio.get_running_loop().create_future()
+        self._waiting.append((leaf, future))
+        if not self._busy:
+            await self._drain()
+        return await future
+
+    async def _drain(self) -> None:
+        self._busy = True
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_LEAVES], self._waiting[MAX_LEAVES:]
+                await self._quote_batch(batch)
+        finally:
+            self._busy = False
+
+    async def _quote_batch(self, batch: list[tuple[bytes, "asyncio.Future[BatchQuote]"]]) -> None:
+        leaves = [leaf for leaf, _ in batch]
+        try:
+            quote = await self._quote_root(len(leaves), merkle.root(leaves))
+        except Exception as error:  # every waiter must hear of it, whatever it was
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for index, (_, future) in enumerate(batch):
+            if not future.done():
+                future.set_result(BatchQuote(quote, index, len(leaves), tuple(merkle.path(leaves, index))))

@@ -1,0 +1,57 @@
+"""Ask tpmd for quotes."""
+
+from pathlib import Path
+from typing import cast
+
+from authn.evidence import Quote
+from gateway.audit.heads import SignedHead
+from gateway.rpc import Payload, RpcClient
+from gateway.tpmd.batch import BatchQuote
+
+
+class TpmClient:
+    """The TPM as quotegated sees it: typed verbs, no raw commands."""
+
+    def __init__(self, rpc: RpcClient) -> None:
+        self._rpc = rpc
+
+    @classmethod
+    async def connect(cls, path: Path) -> "TpmClient":
+        """Connect to tpmd; raises RpcError when it is away."""
+        return cls(await RpcClient.connect(path))
+
+    async def quote_handshake(self, leaf: bytes) -> BatchQuote:
+        """Return the gateway's handshake quote that covers `leaf`."""
+        return _batch(await self._rpc.call("quote_handshake", leaf=leaf.hex()))
+
+    async def quote_beacon(self, leaf: bytes) -> BatchQuote:
+        """Return the gateway's beacon quote that covers `leaf`."""
+        return _batch(await self._rpc.call("quote_beacon", leaf=leaf.hex()))
+
+    async def sign_audit_head(self, sequence: int, head: bytes, time_ms: int) -> SignedHead:
+        """Sign the audit chain's head together with a TPM counter that only grows."""
+        answer = await self._rpc.call("sign_audit_head", sequence=sequence, head=head.hex())
+        counter = cast(int, answer["counter"])
+        return SignedHead(sequence, head, counter, _quote(answer), time_ms)
+
+    async def read_counter(self) -> int:
+        """Read the TPM's audit counter."""
+        return cast(int, (await self._rpc.call("read_counter"))["counter"])
+
+    async def identity(self) -> tuple[bytes, bytes]:
+        """Return the public areas of the gateway's AK and EK."""
+        answer = await self._rpc.call("identity")
+        return bytes.fromhex(str(answer["ak_public"])), bytes.fromhex(str(answer["ek_public"]))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._rpc.close()
+
+
+def _quote(answer: Payload) -> Quote:
+    return Quote(bytes.fromhex(str(answer["attest"])), bytes.fromhex(str(answer["signature"])))
+
+
+def _batch(answer: Payload) -> BatchQuote:
+    path = tuple(bytes.fromhex(node) for node in cast(list[str], answer["path"]))
+    return BatchQuote(_quote(answer), cast(int, answer["index"]), cast(int, answer["size"]), path)

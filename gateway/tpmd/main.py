@@ -1,0 +1,40 @@
+"""Run tpmd: `python -m gateway.tpmd.main --setup FILE`."""
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+
+from authn.tpm import TpmWorker
+from gateway import rpc
+from gateway.setup import GatewaySetup
+from gateway.tpmd.server import TpmService
+
+QUOTEGATED_UID = 64103
+
+
+async def run(setup: GatewaySetup) -> None:
+    """Serve quotes until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    worker = TpmWorker(setup.tpm)
+    service = TpmService(worker, setup.gateway_profile.selection, QUOTEGATED_UID)
+    try:
+        await worker.run(lambda tpm: tpm.provision())
+        server = await rpc.serve(setup.sockets.tpmd, service.handle)
+        async with server:
+            await stop.wait()
+    finally:
+        worker.close()
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="tpmd", description="Serve quotes of the gateway's TPM to quotegated.")
+    parser.add_argument("--setup", type=Path, required=True, help="the gateway's setup file")
+    arguments = parser.parse_args()
+    asyncio.run(run(GatewaySetup.load(arguments.setup)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Answer typed requests for quotes; build every signed byte here, so that nobody can use us as an oracle."""
+
+from authn import labels
+from authn.errors import AuthnError
+from authn.evidence import Quote
+from authn.pcr import PcrSelection
+from authn.tpm import TpmWorker
+from gateway.errors import GatewayError
+from gateway.rpc import Payload
+from gateway.tpmd.batch import BatchQuote, QuoteBatcher
+
+LEAF_SIZE = 32
+
+
+class TpmService:
+    """The verbs of tpmd: quote_handshake, quote_beacon, sign_audit_head, read_counter, identity."""
+
+    def __init__(self, worker: TpmWorker, selection: PcrSelection, client_uid: int) -> None:
+        self._worker, self._selection, self._client_uid = worker, selection, client_uid
+        self._handshakes = QuoteBatcher(self._quote_handshakes)
+        self._beacons = QuoteBatcher(self._quote_beacons)
+
+    async def handle(self, request: Payload, uid: int) -> Payload:
+        """Answer one request from `uid`; raises GatewayError for strangers and unknown verbs."""
+        if uid not in (self._client_uid, 0):
+            raise GatewayError("not-permitted", f"uid {uid} may not use the TPM daemon")
+        verb = getattr(self, f"_verb_{request.get('op')}", None)
+        if verb is None:
+            raise GatewayError("unknown-verb", f"tpmd has no verb {request.get('op')!r}")
+        try:
+            answer: Payload = await verb(request)
+        except AuthnError as error:
+            raise GatewayError(error.code, error.message) from error
+        return answer
+
+    async def _verb_quote_handshake(self, request: Payload) -> Payload:
+        return _batch_answer(await self._handshakes.quote(_digest(request, "leaf")))
+
+    async def _verb_quote_beacon(self, request: Payload) -> Payload:
+        return _batch_answer(await self._beacons.quote(_digest(request, "leaf")))
+
+    async def _verb_sign_audit_head(self, request: Payload) -> Payload:
+        sequence, head = request.get("sequence"), _digest(request, "head")
+        if not isinstance(sequence, int):
+            raise GatewayError("malformed-request", "sign_audit_head takes a whole number `sequence`")
+        counter = await self._worker.run(lambda tpm: tpm.increment_counter())
+        quote = await self._quote(labels.audit_head(sequence, head, counter))
+        return {"counter": counter, **_quote_answer(quote)}
+
+    async def _verb_read_counter(self, _: Payload) -> Payload:
+        return {"counter": await self._worker.run(lambda tpm: tpm.read_counter())}
+
+    async def _verb_identity(self, _: Payload) -> Payload:
+        identity = await self._worker.run(lambda tpm: tpm.provision())
+        return {"ek_public": identity.ek_public.hex(), "ak_public": identity.ak_public.hex(), "ak_name": identity.ak_name.hex()}
+
+    async def _quote_handshakes(self, size: int, root: bytes) -> Quote:
+        return await self._quote(labels.gateway_batch(size, root))
+
+    async def _quote_beacons(self, size: int, root: bytes) -> Quote:
+        return await self._quote(labels.gateway_beacon(size, root))
+
+    async def _quote(self, qualifying_data: bytes) -> Quote:
+        return await self._worker.run(lambda tpm: tpm.quote(self._selection, qualifying_data))
+
+
+def _digest(request: Payload, name: str) -> bytes:
+    try:
+        value = bytes.fromhex(str(request.get(name)))
+    except ValueError:
+        value = b""
+    if len(value) != LEAF_SIZE:
+        raise GatewayError("malformed-request", f"`{name}` must be {LEAF_SIZE} bytes in hex")
+    return value
+
+
+def _quote_answer(quote: Quote) -> Payload:
+    return {"attest": quote.attest.hex(), "signature": quote.signature.hex()}
+
+
+def _batch_answer(batch: BatchQuote) -> Payload:
+    path = [node.hex() for node in batch.path]
+    return {**_quote_answer(batch.quote), "index": batch.index, "size": batch.size, "path": path}
