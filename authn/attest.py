@@ -33,7 +33,9 @@ class _Cursor:
     def take(self, size: int) -> bytes:
         end = self.at + size
         if end > len(self.data):
-            raise AttestationError(AttestationFailure.MALFORMED_ATTEST, "the attested bytes end too early", got=len(self.data))
+            raise AttestationError(
+                AttestationFailure.MALFORMED_ATTEST, "the attested bytes end too early", got=len(self.data)
+            )
         part, self.at = self.data[self.at : end], end
         return part
 
@@ -50,7 +52,10 @@ def parse_quote(attest: bytes) -> QuoteAttest:
     magic = cursor.number(4)
     if magic != TPM_GENERATED_VALUE:
         raise AttestationError(
-            AttestationFailure.WRONG_MAGIC, "not made by a TPM", expected=hex(TPM_GENERATED_VALUE), got=hex(magic)
+            AttestationFailure.WRONG_MAGIC,
+            "not made by a TPM",
+            expected=hex(TPM_GENERATED_VALUE),
+            got=hex(magic),
         )
     kind = cursor.number(2)
     if kind != TPM_ST_ATTEST_QUOTE:
@@ -64,7 +69,10 @@ def parse_quote(attest: bytes) -> QuoteAttest:
     digest = cursor.sized()
     if cursor.at != len(attest):
         raise AttestationError(
-            AttestationFailure.TRAILING_BYTES, "bytes follow the quote", expected=0, got=len(attest) - cursor.at
+            AttestationFailure.TRAILING_BYTES,
+            "bytes follow the quote",
+            expected=0,
+            got=len(attest) - cursor.at,
         )
     counters = Counters(clock, resets, restarts, bool(safe))
     return QuoteAttest(magic, kind, signer, extra, counters, firmware, selection, digest)

@@ -34,12 +34,15 @@ class Channel:
         except InvalidTag:
             self._dead = True
             raise AttestationError(
-                AttestationFailure.BAD_RECORD, "a record was altered, repeated, reordered or is not from this session"
+                AttestationFailure.BAD_RECORD,
+                "a record was altered, repeated, reordered or is not from this session",
             ) from None
 
     def _check_alive(self) -> None:
         if self._dead:
-            raise AttestationError(AttestationFailure.BAD_RECORD, "the channel died with an earlier bad record")
+            raise AttestationError(
+                AttestationFailure.BAD_RECORD, "the channel died with an earlier bad record"
+            )
 
     def _load(self) -> None:
         keys = DirectionKeys.derive(self._secret)

@@ -22,7 +22,8 @@ class AttestationError(AuthnError):
     """Evidence was refused; `failure` names the check, `params` what was expected and what came."""
 
     def __init__(self, failure: AttestationFailure, message: str, **params: object) -> None:
-        super().__init__(failure.value, message, **params)
+        super().__init__(failure.value, message)
+        self.params = params
         self.failure = failure
 
 

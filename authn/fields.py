@@ -39,14 +39,14 @@ class Writer:
         """Append eight bytes."""
         return self._number(">Q", value)
 
-    def bytes(self, value: bytes) -> "Writer":
+    def blob(self, value: bytes) -> "Writer":
         """Append a length (4 bytes) and the bytes."""
         self._parts += (struct.pack(">I", len(value)), value)
         return self
 
     def text(self, value: str) -> "Writer":
         """Append UTF-8 text as a byte string."""
-        return self.bytes(value.encode())
+        return self.blob(value.encode())
 
     def raw(self, value: bytes) -> "Writer":
         """Append bytes of a length that both ends know."""
@@ -84,7 +84,7 @@ class Cursor:
         """Read eight bytes."""
         return int.from_bytes(self.raw(8), "big")
 
-    def bytes(self, exactly: int | None = None, at_most: int | None = None) -> bytes:
+    def blob(self, exactly: int | None = None, at_most: int | None = None) -> bytes:
         """Read a byte string, of exactly or at most that many bytes."""
         length = self.u32()
         if exactly is not None and length != exactly:
@@ -96,7 +96,7 @@ class Cursor:
     def text(self, at_most: int = 256) -> str:
         """Read UTF-8 text."""
         try:
-            return self.bytes(at_most=at_most).decode()
+            return self.blob(at_most=at_most).decode()
         except UnicodeDecodeError:
             raise malformed("a text field is not UTF-8") from None
 
@@ -185,5 +185,7 @@ def _check_header(length: int, kind: int) -> tuple[int, FrameType]:
     except ValueError:
         raise malformed(f"frame type {kind} is unknown") from None
     if length > MAX_BODY[frame_type]:
-        raise malformed(f"a {frame_type.name} frame of {length} bytes came, at most {MAX_BODY[frame_type]} are taken")
+        raise malformed(
+            f"a {frame_type.name} frame of {length} bytes came, at most {MAX_BODY[frame_type]} are taken"
+        )
     return length, frame_type

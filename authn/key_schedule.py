@@ -17,7 +17,7 @@ def digest(*parts: bytes) -> bytes:
     """Hash length-prefixed parts: no part can run into the next."""
     writer = Writer()
     for part in parts:
-        writer.bytes(part)
+        writer.blob(part)
     return hashlib.sha256(writer.finish()).digest()
 
 
@@ -28,7 +28,7 @@ def extract(salt: bytes, secret: bytes) -> bytes:
 
 def expand_label(secret: bytes, label: str, context: bytes, length: int = HASH_SIZE) -> bytes:
     """HKDF-Expand with a labelled info, at most 255 blocks."""
-    info = Writer().u16(length).text("quotegate/1 " + label).bytes(context).finish()
+    info = Writer().u16(length).text("quotegate/1 " + label).blob(context).finish()
     output, block, index = b"", b"", 1
     while len(output) < length:
         block = hmac.digest(secret, block + info + bytes([index]), "sha256")
@@ -98,5 +98,5 @@ def finished_mac(finished_key: bytes, role: str, *parts: bytes) -> bytes:
     """Compute MAC_P or MAC_G: the role stops reflection."""
     writer = Writer().text(role)
     for part in parts:
-        writer.bytes(part)
+        writer.blob(part)
     return hmac.digest(finished_key, writer.finish(), "sha256")

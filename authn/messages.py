@@ -169,10 +169,10 @@ def _write_proof(writer: Writer, proof: GatewayProof | None) -> None:
     if proof is None:
         writer.u8(0)
         return
-    writer.u8(1).bytes(proof.quote.attest).bytes(proof.quote.signature)
+    writer.u8(1).blob(proof.quote.attest).blob(proof.quote.signature)
     writer.u32(proof.index).u32(proof.size).u8(len(proof.path))
     for node in proof.path:
-        writer.bytes(node)
+        writer.blob(node)
 
 
 def _read_proof(cursor: Cursor) -> GatewayProof | None:
@@ -183,11 +183,11 @@ def _read_proof(cursor: Cursor) -> GatewayProof | None:
     index, size, count = cursor.u32(), cursor.u32(), cursor.u8()
     if size > MAX_LEAVES or count > MAX_LEAVES.bit_length():
         raise malformed("a batch proof is too large")
-    return GatewayProof(quote, index, size, tuple(cursor.bytes(exactly=NONCE_SIZE) for _ in range(count)))
+    return GatewayProof(quote, index, size, tuple(cursor.blob(exactly=NONCE_SIZE) for _ in range(count)))
 
 
 def _read_quote(cursor: Cursor) -> Quote:
-    return Quote(cursor.bytes(at_most=4096), cursor.bytes(at_most=1024))
+    return Quote(cursor.blob(at_most=4096), cursor.blob(at_most=1024))
 
 
 def _read_bool(cursor: Cursor) -> bool:
@@ -200,22 +200,23 @@ def _read_bool(cursor: Cursor) -> bool:
 _WRITERS: dict[Any, Callable[[Writer, Any], object]] = {
     int: lambda writer, value: writer.u64(value),
     bool: lambda writer, value: writer.u8(value),
-    bytes: lambda writer, value: writer.bytes(value),
+    bytes: lambda writer, value: writer.blob(value),
     str: lambda writer, value: writer.text(value),
-    Quote: lambda writer, value: writer.bytes(value.attest).bytes(value.signature),
+    Quote: lambda writer, value: writer.blob(value.attest).blob(value.signature),
     GatewayProof | None: _write_proof,
 }
 _READERS: dict[Any, Callable[[Cursor], Any]] = {
     int: lambda cursor: cursor.u64(),
     bool: _read_bool,
-    bytes: lambda cursor: cursor.bytes(),
+    bytes: lambda cursor: cursor.blob(),
     str: lambda cursor: cursor.text(at_most=1024),
     Quote: _read_quote,
     GatewayProof | None: _read_proof,
 }
 _KINDS = {kind: code for code, kind in CODES.items()}
 _FIELDS: dict[type[Message], tuple[tuple[str, Any], ...]] = {
-    kind: tuple((field.name, get_type_hints(kind)[field.name]) for field in dataclasses.fields(kind)) for kind in _KINDS
+    kind: tuple((field.name, get_type_hints(kind)[field.name]) for field in dataclasses.fields(kind))
+    for kind in _KINDS
 }
 _NONCES = frozenset({"nonce", "challenge", "audit_head"})
 
@@ -243,5 +244,5 @@ def decode(untrusted_data: bytes) -> Message:
 
 def _read(cursor: Cursor, name: str, hint: Any) -> Any:  # noqa: ANN401 - the field's own type decides
     if name in _NONCES:
-        return cursor.bytes(exactly=NONCE_SIZE)
+        return cursor.blob(exactly=NONCE_SIZE)
     return _READERS[hint](cursor)

@@ -76,7 +76,9 @@ def parse_ecc(public: bytes) -> EccPublic:
     reader = _Reader(public)
     kind, name_alg, attributes = reader.take(">H"), reader.take(">H"), reader.take(">I")
     if kind != TPM_ALG_ECC or name_alg != TPM_ALG_SHA256:
-        raise _refusal("expected an ECC key with a SHA-256 name", f"type {kind:#x}, name algorithm {name_alg:#x}")
+        raise _refusal(
+            "expected an ECC key with a SHA-256 name", f"type {kind:#x}, name algorithm {name_alg:#x}"
+        )
     reader.sized()  # authPolicy: part of the name, decided by the key's owner
     symmetric = reader.take(">H")
     if symmetric != TPM_ALG_NULL:
@@ -107,7 +109,9 @@ def check_ek(public: bytes) -> EccPublic:
     """Check that a public area is an endorsement key's: restricted decryption, bound to its TPM."""
     parsed = parse_ecc(public)
     if parsed.attributes & (EK_REQUIRED | SIGN) != EK_REQUIRED:
-        raise _refusal("the endorsement key must be a restricted decryption key fixed to its TPM", hex(parsed.attributes))
+        raise _refusal(
+            "the endorsement key must be a restricted decryption key fixed to its TPM", hex(parsed.attributes)
+        )
     return parsed
 
 
@@ -130,10 +134,13 @@ class AttestationKey:
         parsed = parse_ecc(ak_public)
         if parsed.attributes & (AK_REQUIRED | DECRYPT) != AK_REQUIRED:
             raise _refusal(
-                "the attestation key must be a restricted signing key, made in and fixed to its TPM", hex(parsed.attributes)
+                "the attestation key must be a restricted signing key, made in and fixed to its TPM",
+                hex(parsed.attributes),
             )
         if (parsed.scheme, parsed.scheme_hash) != (TPM_ALG_ECDSA, TPM_ALG_SHA256):
-            raise _refusal("the attestation key must sign with ECDSA and SHA-256", f"scheme {parsed.scheme:#x}")
+            raise _refusal(
+                "the attestation key must sign with ECDSA and SHA-256", f"scheme {parsed.scheme:#x}"
+            )
         endorsement = struct.pack(">I", TPM_RH_ENDORSEMENT)
         name = key_name(ak_public)
         parent = qualified_name(endorsement, key_name(ek_public))

@@ -32,7 +32,9 @@ async def read_message(reader: asyncio.StreamReader) -> Payload:
     """Read one framed JSON object; raises RpcError when it is too long or no object."""
     (length,) = struct.unpack(">I", await reader.readexactly(4))
     if length > MAX_MESSAGE:
-        raise RpcError("message-too-long", f"a message of {length} bytes came, at most {MAX_MESSAGE} are taken")
+        raise RpcError(
+            "message-too-long", f"a message of {length} bytes came, at most {MAX_MESSAGE} are taken"
+        )
     try:
         payload = json.loads(await reader.readexactly(length))
     except ValueError as error:

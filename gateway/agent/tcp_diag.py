@@ -50,7 +50,9 @@ class TcpCount:
 
 def dump_request() -> bytes:
     """Encode a dump of all IPv4 TCP sockets with their TCP_INFO (struct inet_diag_req_v2)."""
-    body = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, ALL_STATES) + bytes(48)
+    body = struct.pack(
+        "=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, ALL_STATES
+    ) + bytes(48)
     return _NLMSG.pack(_NLMSG.size + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body
 
 
@@ -92,7 +94,9 @@ class TcpDiag:
     """The kernel's view of this machine's TCP connections; watches closing ones from its creation on."""
 
     def __init__(self) -> None:
-        self._closing = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+        self._closing = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG
+        )
         self._closing.bind((0, 1 << (SKNLGRP_INET_TCP_DESTROY - 1)))
         self._closing.setblocking(False)
 
@@ -112,7 +116,9 @@ class TcpDiag:
     @staticmethod
     def live() -> list[tuple[Connection, TcpCount]]:
         """Dump the connections that live now."""
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as dump:
+        with socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG
+        ) as dump:
             dump.sendto(dump_request(), (0, 0))
             found: list[tuple[Connection, TcpCount]] = []
             done = False

@@ -47,7 +47,9 @@ class PeerLink:
             self._ready.extend(self._frames.feed(data))
         frame = self._ready.pop(0)
         if frame.type is not FrameType.RECORD:
-            raise AttestationError(AttestationFailure.MALFORMED_MESSAGE, f"a {frame.type.name} frame after the handshake")
+            raise AttestationError(
+                AttestationFailure.MALFORMED_MESSAGE, f"a {frame.type.name} frame after the handshake"
+            )
         return messages.decode(self.session.receive.open(frame.body))
 
     async def _read(self) -> bytes:

@@ -20,7 +20,9 @@ class FrameStream:
         while not self._ready:
             data = await self.reader.read(65536)
             if not data:
-                raise AttestationError(AttestationFailure.MALFORMED_MESSAGE, "the connection ended in the handshake")
+                raise AttestationError(
+                    AttestationFailure.MALFORMED_MESSAGE, "the connection ended in the handshake"
+                )
             self._ready.extend(self.frames.feed(data))
         return self._ready.pop(0)
 

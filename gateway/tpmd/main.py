@@ -30,7 +30,9 @@ async def run(setup: GatewaySetup) -> None:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="tpmd", description="Serve quotes of the gateway's TPM to quotegated.")
+    parser = argparse.ArgumentParser(
+        prog="tpmd", description="Serve quotes of the gateway's TPM to quotegated."
+    )
     parser.add_argument("--setup", type=Path, required=True, help="the gateway's setup file")
     arguments = parser.parse_args()
     asyncio.run(run(GatewaySetup.load(arguments.setup)))

@@ -52,7 +52,11 @@ class TpmService:
 
     async def _verb_identity(self, _: Payload) -> Payload:
         identity = await self._worker.run(lambda tpm: tpm.provision())
-        return {"ek_public": identity.ek_public.hex(), "ak_public": identity.ak_public.hex(), "ak_name": identity.ak_name.hex()}
+        return {
+            "ek_public": identity.ek_public.hex(),
+            "ak_public": identity.ak_public.hex(),
+            "ak_name": identity.ak_name.hex(),
+        }
 
     async def _quote_handshakes(self, size: int, root: bytes) -> Quote:
         return await self._quote(labels.gateway_batch(size, root))

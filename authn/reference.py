@@ -1,0 +1,133 @@
+"""Compare what a log and its PCRs show with signed reference values, and explain a mismatch (RFC 9334)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from authn.errors import AttestationError
+from authn.event_log import EV_NO_ACTION, LogEvent
+from authn.failure import AttestationFailure
+from authn.pcr import HashAlg, extend
+from authn.profile import Profile
+from authn.signing import DocumentError, SignedDocument, sign_document
+
+KIND = "reference-set"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceEvent:
+    """One event a good machine measures."""
+
+    description: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSet:
+    """Named reference values: each name stands for the events of one PCR. Expires at `not_after` (s)."""
+
+    version: int
+    not_after: float
+    values: Mapping[str, tuple[ReferenceEvent, ...]]
+
+    @classmethod
+    def from_document(cls, document: SignedDocument) -> "ReferenceSet":
+        """Read a verified document; raises DocumentError."""
+        try:
+            values = {
+                str(name): tuple(ReferenceEvent(str(what), bytes.fromhex(digest)) for what, digest in events)
+                for name, events in document.payload["values"].items()
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DocumentError("malformed", f"not a reference set: {error}") from error
+        return cls(document.version, document.not_after, values)
+
+    def sign(self, key: Any) -> bytes:  # noqa: ANN401 - an Ed25519 private key
+        """Write the set as a signed document."""
+        values = {
+            name: [[event.description, event.digest.hex()] for event in events]
+            for name, events in self.values.items()
+        }
+        return sign_document(KIND, self.version, self.not_after, {"values": values}, key)
+
+    def value(self, name: str, bank: HashAlg) -> bytes | None:
+        """Return the PCR value that the named events lead to; None for an unknown name."""
+        events = self.values.get(name)
+        if events is None:
+            return None
+        value = bytes(bank.size)
+        for event in events:
+            value = extend(bank, value, event.digest)
+        return value
+
+
+def check_reference(
+    profile: Profile,
+    events: Sequence[LogEvent],
+    pcr_values: Mapping[int, bytes],
+    sets: Iterable[ReferenceSet],
+    now: float,
+) -> None:
+    """Accept the PCR values when one valid set has all of them; raises AttestationError.
+
+    The quote must already have proved `pcr_values`. The error explains the newest set's first mismatch.
+    """
+    sets = sorted(sets, key=lambda one: -one.version)
+    valid = [one for one in sets if now <= one.not_after]
+    if not valid:
+        raise AttestationError(
+            AttestationFailure.REFERENCE_EXPIRED, "no reference set is valid now", sets=len(sets)
+        )
+    if profile.require_nonzero:
+        _check_nonzero(profile, pcr_values)
+    mismatches = [_first_mismatch(profile, pcr_values, one) for one in valid]
+    if None in mismatches:
+        return
+    raise _explain(profile, events, pcr_values, mismatches[0] or 0, valid[0])
+
+
+def _check_nonzero(profile: Profile, pcr_values: Mapping[int, bytes]) -> None:
+    for index in profile.selection.indices:
+        if index <= 7 and not any(pcr_values[index]):
+            raise AttestationError(
+                AttestationFailure.ZERO_PCR, f"PCR {index} was never measured into", pcr=index
+            )
+
+
+def _first_mismatch(profile: Profile, pcr_values: Mapping[int, bytes], reference: ReferenceSet) -> int | None:
+    for index in profile.selection.indices:
+        if reference.value(profile.references[index], profile.selection.bank) != pcr_values[index]:
+            return index
+    return None
+
+
+def _explain(
+    profile: Profile,
+    events: Sequence[LogEvent],
+    pcr_values: Mapping[int, bytes],
+    index: int,
+    reference: ReferenceSet,
+) -> AttestationError:
+    """Name the PCR, and the first event that differs."""
+    name = profile.references[index]
+    wanted = reference.values.get(name)
+    if wanted is None:
+        message = f"PCR {index}: the reference set has no value named {name}"
+        return AttestationError(AttestationFailure.REFERENCE_MISMATCH, message, pcr=index)
+    measured = [event for event in events if event.pcr == index and event.event_type != EV_NO_ACTION]
+    for position in range(max(len(wanted), len(measured))):
+        expected = wanted[position] if position < len(wanted) else None
+        got = measured[position] if position < len(measured) else None
+        if expected is None or got is None or expected.digest != got.digest:
+            break
+    what = expected.description if expected else (got.described if got else name)
+    expected_digest = expected.digest.hex() if expected else "no further event"
+    got_digest = got.digest.hex() if got else "no further event"
+    return AttestationError(
+        AttestationFailure.REFERENCE_MISMATCH,
+        f"PCR {index}: {what} differs: expected {expected_digest}, got {got_digest}",
+        pcr=index,
+        expected=expected_digest,
+        got=got_digest,
+        value=pcr_values[index].hex(),
+    )
