@@ -48,17 +48,17 @@ def _path(hashes: Sequence[bytes], index: int) -> list[bytes]:
     return [*_path(hashes[split:], index - split), _fold(hashes[:split])]
 
 
-def verify(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes) -> bool:
-    """Tell whether `leaf` stands at `index` of the `size` leaves below the root.
+def root_of_path(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes | None:
+    """Return the root that an audit path leads to, or None when it does not fit index and size.
 
-    RFC 9162 section 2.1.3.2; a proof of the wrong length fails.
+    RFC 9162 section 2.1.3.2; a path of the wrong length fits nothing.
     """
     if not 0 <= index < size <= MAX_LEAVES:
-        return False
+        return None
     position, last, current = index, size - 1, _leaf(leaf)
     for sibling in proof:
         if last == 0:
-            return False
+            return None
         if position & 1 or position == last:
             current = _node(sibling, current)
             while not position & 1 and position:
@@ -66,4 +66,4 @@ def verify(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_
         else:
             current = _node(current, sibling)
         position, last = position >> 1, last >> 1
-    return last == 0 and current == expected_root
+    return current if last == 0 else None

@@ -12,19 +12,9 @@ from typing import Any, get_type_hints
 
 from authn.evidence import Quote
 from authn.fields import Cursor, Writer, malformed
-from authn.merkle import MAX_LEAVES
+from authn.handshake_messages import BatchQuote
 
 NONCE_SIZE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayProof:
-    """The gateway's quote over a batch of beacons, and this peer's place in it."""
-
-    quote: Quote
-    index: int
-    size: int
-    path: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +25,7 @@ class Beacon:
     nonce: bytes
     audit_sequence: int
     audit_head: bytes
-    proof: GatewayProof | None
+    proof: BatchQuote | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +99,7 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQuery:
-    """A to G to B: how much of what I sent from this port has arrived?"""
+    """A to G to B: how much of what I sent from this port has arrived."""
 
     query_id: int
     session_id: str
@@ -165,25 +155,14 @@ CODES: dict[int, type[Message]] = {
 }
 
 
-def _write_proof(writer: Writer, proof: GatewayProof | None) -> None:
-    if proof is None:
-        writer.u8(0)
-        return
-    writer.u8(1).blob(proof.quote.attest).blob(proof.quote.signature)
-    writer.u32(proof.index).u32(proof.size).u8(len(proof.path))
-    for node in proof.path:
-        writer.blob(node)
+def _write_proof(writer: Writer, proof: BatchQuote | None) -> None:
+    writer.u8(proof is not None)
+    if proof is not None:
+        writer.raw(proof.encode())
 
 
-def _read_proof(cursor: Cursor) -> GatewayProof | None:
-    present = _read_bool(cursor)
-    if not present:
-        return None
-    quote = _read_quote(cursor)
-    index, size, count = cursor.u32(), cursor.u32(), cursor.u8()
-    if size > MAX_LEAVES or count > MAX_LEAVES.bit_length():
-        raise malformed("a batch proof is too large")
-    return GatewayProof(quote, index, size, tuple(cursor.blob(exactly=NONCE_SIZE) for _ in range(count)))
+def _read_proof(cursor: Cursor) -> BatchQuote | None:
+    return BatchQuote.read(cursor) if _read_bool(cursor) else None
 
 
 def _read_quote(cursor: Cursor) -> Quote:
@@ -203,7 +182,7 @@ _WRITERS: dict[Any, Callable[[Writer, Any], object]] = {
     bytes: lambda writer, value: writer.blob(value),
     str: lambda writer, value: writer.text(value),
     Quote: lambda writer, value: writer.blob(value.attest).blob(value.signature),
-    GatewayProof | None: _write_proof,
+    BatchQuote | None: _write_proof,
 }
 _READERS: dict[Any, Callable[[Cursor], Any]] = {
     int: lambda cursor: cursor.u64(),
@@ -211,7 +190,7 @@ _READERS: dict[Any, Callable[[Cursor], Any]] = {
     bytes: lambda cursor: cursor.blob(),
     str: lambda cursor: cursor.text(at_most=1024),
     Quote: _read_quote,
-    GatewayProof | None: _read_proof,
+    BatchQuote | None: _read_proof,
 }
 _KINDS = {kind: code for code, kind in CODES.items()}
 _FIELDS: dict[type[Message], tuple[tuple[str, Any], ...]] = {
@@ -242,7 +221,7 @@ def decode(untrusted_data: bytes) -> Message:
     return kind(**values)
 
 
-def _read(cursor: Cursor, name: str, hint: Any) -> Any:  # noqa: ANN401 - the field's own type decides
+def _read(cursor: Cursor, name: str, hint: Any) -> Any:
     if name in _NONCES:
         return cursor.blob(exactly=NONCE_SIZE)
     return _READERS[hint](cursor)

@@ -42,7 +42,7 @@ class ReferenceSet:
             raise DocumentError("malformed", f"not a reference set: {error}") from error
         return cls(document.version, document.not_after, values)
 
-    def sign(self, key: Any) -> bytes:  # noqa: ANN401 - an Ed25519 private key
+    def sign(self, key: Any) -> bytes:
         """Write the set as a signed document."""
         values = {
             name: [[event.description, event.digest.hex()] for event in events]

@@ -24,7 +24,6 @@ from tpm2_pytss import (
     TPM2_NT,
     TPM2_SE,
     TPM2B_DATA,
-    TPM2B_DIGEST,
     TPM2B_ENCRYPTED_SECRET,
     TPM2B_ID_OBJECT,
     TPM2B_NV_PUBLIC,

@@ -5,22 +5,10 @@ No timer: while the TPM is busy with one batch, the next one fills.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from authn import merkle
 from authn.evidence import Quote
-
-MAX_LEAVES = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class BatchQuote:
-    """One quote over a Merkle root, and the proof that this caller's leaf is below it."""
-
-    quote: Quote
-    index: int
-    size: int
-    path: tuple[bytes, ...]
+from authn.handshake_messages import BatchQuote
 
 
 QuoteRoot = Callable[[int, bytes], Awaitable[Quote]]
@@ -46,7 +34,7 @@ class QuoteBatcher:
         self._busy = True
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_LEAVES], self._waiting[MAX_LEAVES:]
+                batch, self._waiting = self._waiting[: merkle.MAX_LEAVES], self._waiting[merkle.MAX_LEAVES :]
                 await self._quote_batch(batch)
         finally:
             self._busy = False

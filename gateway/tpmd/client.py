@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import cast
 
 from authn.evidence import Quote
+from authn.handshake_messages import BatchQuote
 from gateway.audit.heads import SignedHead
 from gateway.rpc import Payload, RpcClient
-from gateway.tpmd.batch import BatchQuote
 
 
 class TpmClient:

@@ -3,11 +3,12 @@
 from authn import labels
 from authn.errors import AuthnError
 from authn.evidence import Quote
+from authn.handshake_messages import BatchQuote
 from authn.pcr import PcrSelection
 from authn.tpm import TpmWorker
 from gateway.errors import GatewayError
 from gateway.rpc import Payload
-from gateway.tpmd.batch import BatchQuote, QuoteBatcher
+from gateway.tpmd.batch import QuoteBatcher
 
 LEAF_SIZE = 32
 
