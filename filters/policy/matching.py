@@ -1,0 +1,39 @@
+"""Find the rule that decides a flow: order-free inside a tier, deny beats allow, lower tiers first. Pure."""
+
+from collections.abc import Iterable
+
+from filters.flow import Service
+from filters.policy.model import Action, Mode, Policy, Rule
+
+
+def denies(rule: Rule) -> bool:
+    """Tell whether a rule really denies: in audit mode it only logs that it would."""
+    return rule.action is Action.DENY and rule.mode is Mode.ENFORCE
+
+
+def _rank(rule: Rule) -> tuple[int, bool, str]:
+    return rule.tier, not denies(rule), rule.id
+
+
+def deciding(rules: Iterable[Rule]) -> Rule | None:
+    """Return the rule that decides among those that match; the id breaks ties, so order never matters."""
+    return min(rules, key=_rank, default=None)
+
+
+def rules_by_pair(rules: Iterable[Rule]) -> dict[tuple[str, str], list[Rule]]:
+    """Sort rules by the (source, destination) pairs they speak about."""
+    pairs: dict[tuple[str, str], list[Rule]] = {}
+    for rule in rules:
+        for source in rule.sources:
+            for destination in rule.destinations:
+                if source != destination:
+                    pairs.setdefault((source, destination), []).append(rule)
+    return pairs
+
+
+def match_rules(
+    policy: Policy, source: str, destination: str, service: Service
+) -> tuple[Rule | None, tuple[Rule, ...]]:
+    """Return the deciding rule and all that speak about this flow."""
+    candidates = tuple(rule for rule in policy.rules if rule.matches(source, destination, service))
+    return deciding(candidates), candidates

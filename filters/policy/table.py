@@ -1,0 +1,163 @@
+"""Read one TOML table strictly: known keys only, right types, errors with file, line and a suggestion."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from filters.errors import PolicyError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The policy's text, to say where something stands."""
+
+    file: str
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str, file: str) -> "Source":
+        """Split a text."""
+        return cls(file, tuple(text.splitlines()))
+
+    def header_line(self, header: str, occurrence: int = 0) -> int:
+        """Find the line (from 1) of the n-th `[header]` or `[[header]]`."""
+        pattern = re.compile(r"\s*\[\[?\s*" + r"\s*\.\s*".join(map(_quoted, header.split("."))) + r"\s*\]\]?")
+        found = [number for number, line in enumerate(self.lines, 1) if pattern.match(line)]
+        return found[occurrence] if occurrence < len(found) else 1
+
+    def key_position(self, header_line: int, key: str) -> tuple[int, int]:
+        """Find line and column of a key in the table that begins at a line; its header where not found."""
+        pattern = re.compile(rf"[\s{{,]*{_quoted(key)}\s*=")
+        for number in range(header_line, len(self.lines) + 1):
+            line = self.lines[number - 1]
+            if number > header_line and line.lstrip().startswith("["):
+                break
+            match = pattern.match(line) or re.search(rf"[{{,]\s*{_quoted(key)}\s*=", line)
+            if match:
+                return number, line.index(key, match.start()) + 1
+        return header_line, 1
+
+    def error(self, code: str, message: str, line: int, column: int = 1) -> PolicyError:
+        """Build the error for this place."""
+        return PolicyError(
+            code, f"{self.file}:{line}:{column}: {message}", file=self.file, line=line, column=column
+        )
+
+
+def _quoted(key: str) -> str:
+    return rf'(?:"{re.escape(key)}"|{re.escape(key)})'
+
+
+class Table:
+    """One table being read; call `finish` to refuse what nobody asked for."""
+
+    def __init__(self, source: Source, line: int, name: str, data: object) -> None:
+        if not isinstance(data, dict):
+            raise source.error("wrong-type", f"{name}: expected a table, got {type(data).__name__}", line)
+        self.source, self.line, self.name = source, line, name
+        self._data: Mapping[str, Any] = data
+        self._known: set[str] = set()
+
+    def take(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """Return the value of a key; a missing one without default is an error."""
+        self._known.add(key)
+        if key not in self._data:
+            if default is None:
+                self._refuse_misspelt(key)
+                raise self.error("missing-key", key, f"{self.name}: `{key}` is missing; add {key} = …")
+            return default
+        value = self._data[key]
+        if type(value) is not kind:
+            raise self.error(
+                "wrong-type",
+                key,
+                f"{self.name}: `{key}` must be {_type_name(kind)}, got {_type_name(type(value))}",
+            )
+        return value
+
+    def _refuse_misspelt(self, key: str) -> None:
+        close = difflib.get_close_matches(key, [name for name in self._data if name not in self._known], n=1)
+        if close:
+            message = f"{self.name}: unknown key `{close[0]}`; did you mean {key}?"
+            raise self.error("unknown-key", close[0], message)
+
+    def has(self, key: str) -> bool:
+        """Tell whether the key is there."""
+        return key in self._data
+
+    def holds_list(self, key: str) -> bool:
+        """Tell whether the key's value is a list."""
+        return isinstance(self._data.get(key), list)
+
+    def parse(self, key: str, parser: Callable[[str], T], default: str | None = None) -> T:
+        """Read a text value by a parser that raises ValueError."""
+        try:
+            return parser(self.take(key, str, default))
+        except ValueError as error:
+            raise self.error("bad-value", key, f"{self.name}: `{key}`: {error}") from None
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        """Read one of a few words."""
+        value = self.take(key, str, default)
+        if value not in allowed:
+            hint = suggestion(value, allowed)
+            raise self.error(
+                "bad-value",
+                key,
+                f"{self.name}: `{key}` must be one of {', '.join(allowed)}; got {value!r}{hint}",
+            )
+        return value
+
+    def texts(self, key: str, default: list[str] | None = None) -> list[str]:
+        """Read a list of texts."""
+        values = self.take(key, list, default)
+        if not all(isinstance(value, str) for value in values):
+            raise self.error("wrong-type", key, f"{self.name}: `{key}` must be a list of texts")
+        return values
+
+    def table(self, key: str) -> "Table":
+        """Read a table inside this one."""
+        return Table(
+            self.source,
+            self.source.key_position(self.line, key)[0],
+            f"{self.name}.{key}",
+            self.take(key, dict),
+        )
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Return all entries: their keys are names, not keywords."""
+        self._known |= set(self._data)
+        return list(self._data.items())
+
+    def finish(self) -> None:
+        """Refuse unknown keys."""
+        for key in self._data:
+            if key not in self._known:
+                hint = suggestion(key, tuple(sorted(self._known)))
+                raise self.error("unknown-key", key, f"{self.name}: unknown key `{key}`{hint}")
+
+    def error(self, code: str, key: str, message: str) -> PolicyError:
+        """Build the error for a key of this table."""
+        return self.source.error(code, message, *self.source.key_position(self.line, key))
+
+
+def suggestion(word: str, known: tuple[str, ...]) -> str:
+    """Return `; did you mean …?` where something similar is known."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _type_name(kind: type) -> str:
+    names = {
+        str: "a text",
+        int: "a whole number",
+        bool: "true or false",
+        list: "a list",
+        dict: "a table",
+        float: "a number",
+    }
+    return names.get(kind, kind.__name__)

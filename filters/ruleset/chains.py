@@ -1,0 +1,264 @@
+"""Write the chains of the table. They depend on the kernel's features only: the policy is all in sets."""
+
+from typing import Final
+
+from filters.reason import DropReason
+from filters.ruleset.features import Features
+from filters.ruleset.names import (
+    HOLD_QUEUE_NUMBER,
+    LOG_GROUP,
+    LOG_PREFIX,
+    LOG_SNAPLEN,
+    MARK_CONTROL,
+    MARK_LEASED,
+    MARK_REJECT,
+    RULESET_REASONS,
+    VISIBLE,
+    ChainName,
+    MapName,
+    SetName,
+    counter_name,
+    drop_chain,
+)
+
+FLOW: Final = "ip saddr . ip daddr . meta l4proto . th dport"
+PAIR: Final = "ip saddr . ip daddr"
+PORTED: Final = "meta l4proto { tcp, udp }"
+ECHO: Final = "icmp type echo-request icmp code 0"
+
+CONTROL_SYNS: Final = "20/second burst 40 packets"  # per source
+CONTROL_CONNECTIONS: Final = 64  # per source
+HOLDS: Final = "32/second burst 64 packets"  # per source
+CONNECTIONS: Final = 8192  # per source; those in TIME_WAIT do not count
+ICMP_ERRORS: Final = "20/second burst 40 packets"  # per source
+ICMP_ERROR_LENGTH: Final = 576  # RFC 1812 section 4.3.2.3: what a router may send, and no more
+LOGS: Final = "50/second burst 100 packets"  # per reason
+
+Chain = tuple[str, tuple[str, ...]]
+
+
+def chains(features: Features) -> list[Chain]:
+    """Return every chain as (name, lines), called chains before those that call them."""
+    return [
+        *(_drop(reason) for reason in RULESET_REASONS),
+        _no_authority(),
+        _control(),
+        _guard(),
+        _look_up(),
+        _hold_queue(features),
+        _hold_limit(),
+        _hold(),
+        _pass(),
+        _related(),
+        _refuse_icmp(),
+        _refuse(),
+        _untrusted_destination(),
+        _lease(),
+        _input(),
+        _forward(),
+        _output(),
+    ]
+
+
+def _goto(reason: DropReason) -> str:
+    return f"goto {drop_chain(reason)}"
+
+
+def _base(hook: str, priority: int, policy: str) -> str:
+    return f"type filter hook {hook} priority {priority}; policy {policy};"
+
+
+def _drop(reason: DropReason) -> Chain:
+    lines = [
+        f'counter name "{counter_name(reason)}"',
+        f'limit rate {LOGS} log prefix "{LOG_PREFIX}{reason} " group {LOG_GROUP} snaplen {LOG_SNAPLEN}',
+    ]
+    if reason in VISIBLE:
+        lines += [
+            # What conntrack calls invalid may belong to a living connection (late, out of window): a reset
+            # would end that one.
+            "ct state invalid,untracked drop",
+            f"meta mark set {MARK_REJECT:#x}",
+            "meta l4proto tcp reject with tcp reset",
+            "reject with icmpx admin-prohibited",
+        ]
+    else:
+        lines.append("drop")
+    return drop_chain(reason), tuple(lines)
+
+
+def _no_authority() -> Chain:
+    return ChainName.NO_AUTHORITY, (
+        f"iifname @{SetName.AUTHORITY_HAD} {_goto(DropReason.AUTHORITY_EXPIRED)}",
+        _goto(DropReason.COMMUNICATION_DISABLED),
+    )
+
+
+def _control() -> Chain:
+    syn = "tcp flags & (fin | syn | rst | ack) == syn"
+    rate = f"update @{SetName.CONTROL_RATE} {{ ip saddr limit rate over {CONTROL_SYNS} }}"
+    return ChainName.TO_CONTROL, (
+        f"{syn} {rate} {_goto(DropReason.RESOURCE_LIMIT)}",
+        f"meta mark set {MARK_CONTROL:#x} accept",
+    )
+
+
+def _guard() -> Chain:
+    # Fragments never count as control traffic: strangers could fill the fragment table with them.
+    whole = "ip frag-off & 0x3fff == 0"
+    return ChainName.GUARD, (
+        _base("prerouting", -450, "drop"),
+        "iifname lo accept",
+        "meta mark set 0",
+        f"meta nfproto != ipv4 {_goto(DropReason.UNKNOWN_PROTOCOL)}",
+        # who sends it comes first: whatever else is wrong is charged to a pinned source
+        f"iifname != @{SetName.INTERFACES} {_goto(DropReason.SPOOFED_SOURCE)}",
+        f"ether saddr . ip saddr != @{SetName.PINS} {_goto(DropReason.SPOOFED_SOURCE)}",
+        f"ip hdrlength != 5 {_goto(DropReason.PARSE_ERROR)}",
+        f"{whole} ip daddr . tcp dport @{SetName.CONTROL} goto {ChainName.TO_CONTROL}",
+        f"ip saddr @{SetName.QUARANTINED} {_goto(DropReason.PEER_QUARANTINED)}",
+        f"ip daddr @{SetName.QUARANTINED} {_goto(DropReason.PEER_QUARANTINED)}",
+        f"iifname != @{SetName.AUTHORITY} goto {ChainName.NO_AUTHORITY}",
+        f"ip saddr @{SetName.TRUSTED} accept",
+        _goto(DropReason.NOT_ATTESTED),
+    )
+
+
+def _look_up() -> Chain:
+    # Always for a new packet: one-way UDP stays `new`, and its connection may carry an older lease's id.
+    return ChainName.LOOK_UP, (
+        f"{PORTED} ct mark set {FLOW} map @{MapName.LEASE}",
+        f"{ECHO} ct mark set {PAIR} map @{MapName.LEASE_ICMP}",
+    )
+
+
+def _hold_queue(features: Features) -> Chain:
+    if features.native_queue:
+        return ChainName.HOLD_QUEUE, (f"queue num {HOLD_QUEUE_NUMBER}",)
+    # netd inserts its queue rule before this one; until it has, there is nowhere to wait
+    return ChainName.HOLD_QUEUE, (_goto(DropReason.HOLD_TIMEOUT),)
+
+
+def _hold_limit() -> Chain:
+    rate = f"update @{SetName.HOLD_RATE} {{ ip saddr limit rate over {HOLDS} }}"
+    return ChainName.HOLD_LIMIT, (
+        f"{rate} {_goto(DropReason.RESOURCE_LIMIT)}",
+        f"goto {ChainName.HOLD_QUEUE}",
+    )
+
+
+def _hold() -> Chain:
+    # A verdict of accept goes on at the lease chain, so that a wrong one still drops.
+    return ChainName.HOLD, (
+        _base("prerouting", -160, "accept"),
+        "ct state != new accept",
+        f"meta mark {MARK_CONTROL:#x} accept",
+        # the lease chain says why
+        f"ip daddr != @{SetName.TRUSTED} accept",
+        f"jump {ChainName.LOOK_UP}",
+        f"ct mark @{SetName.LIVE} accept",
+        f"{PORTED} {FLOW} @{SetName.ON_DEMAND} goto {ChainName.HOLD_LIMIT}",
+        f"{ECHO} {PAIR} @{SetName.ON_DEMAND_ICMP} goto {ChainName.HOLD_LIMIT}",
+    )
+
+
+def _pass() -> Chain:
+    count = f"add @{SetName.CONNECTIONS} {{ ip saddr ct count over {CONNECTIONS} }}"
+    return ChainName.PASS, (
+        f"ct state new {count} {_goto(DropReason.RESOURCE_LIMIT)}",
+        f"meta mark set {MARK_LEASED:#x} accept",
+    )
+
+
+def _related() -> Chain:
+    errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }"
+    rate = f"update @{SetName.ICMP_ERROR_RATE} {{ ip saddr limit rate over {ICMP_ERRORS} }}"
+    return ChainName.RELATED, (
+        f"{errors} ip length > {ICMP_ERROR_LENGTH} {_goto(DropReason.PARSE_ERROR)}",
+        f"{errors} {rate} {_goto(DropReason.RESOURCE_LIMIT)}",
+        f"{errors} ct mark @{SetName.LIVE} meta mark set {MARK_LEASED:#x} accept",
+        f"ct mark != 0 {_goto(DropReason.LEASE_EXPIRED)}",
+        _goto(DropReason.NO_SESSION),
+    )
+
+
+def _refuse_icmp() -> Chain:
+    return ChainName.REFUSE_ICMP, (
+        f"icmp type != echo-request {_goto(DropReason.UNKNOWN_PROTOCOL)}",
+        f"icmp code != 0 {_goto(DropReason.UNKNOWN_PROTOCOL)}",
+        f"{PAIR} @{SetName.DENIED_ICMP} {_goto(DropReason.DENIED_BY_RULE)}",
+        f"{PAIR} != @{SetName.ALLOWED_ICMP} {_goto(DropReason.NO_RULE)}",
+        f"ct mark != 0 {_goto(DropReason.LEASE_EXPIRED)}",
+        _goto(DropReason.NO_SESSION),
+    )
+
+
+def _refuse() -> Chain:
+    return ChainName.REFUSE, (
+        # the policy speaks about who opens; an answer has only its connection's lease
+        f"ct direction reply ct mark != 0 {_goto(DropReason.LEASE_EXPIRED)}",
+        f"ct direction reply {_goto(DropReason.NO_SESSION)}",
+        f"meta l4proto icmp goto {ChainName.REFUSE_ICMP}",
+        f"meta l4proto != {{ tcp, udp }} {_goto(DropReason.UNKNOWN_PROTOCOL)}",
+        f"{FLOW} @{SetName.DENIED} {_goto(DropReason.DENIED_BY_RULE)}",
+        f"{FLOW} != @{SetName.ALLOWED} {_goto(DropReason.NO_RULE)}",
+        f"ct mark != 0 {_goto(DropReason.LEASE_EXPIRED)}",
+        _goto(DropReason.NO_SESSION),
+    )
+
+
+def _untrusted_destination() -> Chain:
+    # In the evaluator's order: that no rule would allow it comes before who is attested.
+    return ChainName.UNTRUSTED_DESTINATION, (
+        f"ct state != new {_goto(DropReason.NOT_ATTESTED)}",
+        f"ip daddr != @{SetName.PEERS} {_goto(DropReason.NO_RULE)}",
+        f"{PORTED} {FLOW} @{SetName.ALLOWED} {_goto(DropReason.NOT_ATTESTED)}",
+        f"{ECHO} {PAIR} @{SetName.ALLOWED_ICMP} {_goto(DropReason.NOT_ATTESTED)}",
+        f"goto {ChainName.REFUSE}",
+    )
+
+
+def _lease() -> Chain:
+    return ChainName.LEASE, (
+        _base("prerouting", -150, "drop"),
+        "iifname lo accept",
+        f"ct state invalid,untracked {_goto(DropReason.NO_SESSION)}",
+        f"meta mark {MARK_CONTROL:#x} accept",
+        # again after the guard: a held packet has waited in between
+        f"ip saddr != @{SetName.TRUSTED} {_goto(DropReason.NOT_ATTESTED)}",
+        f"ip daddr != @{SetName.TRUSTED} goto {ChainName.UNTRUSTED_DESTINATION}",
+        f"ct state new ct direction original jump {ChainName.LOOK_UP}",
+        f"ct state related goto {ChainName.RELATED}",
+        f"ct mark @{SetName.LIVE} goto {ChainName.PASS}",
+        f"goto {ChainName.REFUSE}",
+    )
+
+
+def _input() -> Chain:
+    count = f"add @{SetName.CONTROL_CONNECTIONS} {{ ip saddr ct count over {CONTROL_CONNECTIONS} }}"
+    return ChainName.INPUT, (
+        _base("input", 0, "drop"),
+        "iifname lo accept",
+        f"meta mark != {MARK_CONTROL:#x} {_goto(DropReason.NO_SESSION)}",
+        f"ct state new {count} {_goto(DropReason.RESOURCE_LIMIT)}",
+        "ct state new,established accept",
+        _goto(DropReason.NO_SESSION),
+    )
+
+
+def _forward() -> Chain:
+    return ChainName.FORWARD, (
+        _base("forward", 0, "drop"),
+        f"meta mark {MARK_LEASED:#x} accept",
+        _goto(DropReason.NO_SESSION),
+    )
+
+
+def _output() -> Chain:
+    return ChainName.OUTPUT, (
+        _base("output", 0, "drop"),
+        "oifname lo accept",
+        f"ip saddr . tcp sport @{SetName.CONTROL} ct state established accept",
+        # the kernel's rejects, and its ICMP errors about leased packets, carry the mark of their cause
+        f"meta mark {{ {MARK_LEASED:#x}, {MARK_REJECT:#x} }} ip daddr @{SetName.TRUSTED} accept",
+    )

@@ -1,0 +1,33 @@
+"""List the sysctls the ruleset relies on; netd writes them at start or refuses to start."""
+
+from typing import Final
+
+# (path below /proc/sys with {interface}, value as the kernel reads it back)
+GATEWAY_SYSCTLS: Final[tuple[tuple[str, str], ...]] = (
+    # route between guests of one subnet and answer ARP for all of them (DESIGN section 2)
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv4/conf/{interface}/proxy_arp_pvlan", "1"),
+    ("net/ipv4/neigh/{interface}/proxy_delay", "0"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/{interface}/send_redirects", "0"),
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/{interface}/accept_redirects", "0"),
+    ("net/ipv4/conf/all/accept_source_route", "0"),
+    ("net/ipv4/conf/{interface}/accept_source_route", "0"),
+    # the pins in the guard chain are stricter, and a transparent socket would fail the reverse path check
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/{interface}/rp_filter", "0"),
+    # a packet in mid-stream never makes a connection: after a flush it stays invalid
+    ("net/netfilter/nf_conntrack_tcp_loose", "0"),
+    ("net/netfilter/nf_conntrack_checksum", "1"),
+    # rejects carry the mark of the packet they answer; the output chain lets nothing else out
+    ("net/ipv4/fwmark_reflect", "1"),
+)
+
+# The same, where the kernel has them at all (absent: there is nothing to turn off).
+GATEWAY_SYSCTLS_IF_PRESENT: Final[tuple[tuple[str, str], ...]] = (
+    ("net/netfilter/nf_conntrack_helper", "0"),
+    ("net/ipv6/conf/all/disable_ipv6", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ("net/ipv6/conf/{interface}/disable_ipv6", "1"),
+)
