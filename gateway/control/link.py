@@ -8,7 +8,7 @@ from authn.beacon import BeaconTracker
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.fields import Frame, FrameReader, FrameType, encode_frame
-from authn.handshake_gateway import EstablishedSession
+from authn.handshake import EstablishedSession
 
 MAX_UNSENT = 1 << 20
 

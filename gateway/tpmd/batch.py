@@ -10,7 +10,6 @@ from authn import merkle
 from authn.evidence import Quote
 from authn.handshake_messages import BatchQuote
 
-
 QuoteRoot = Callable[[int, bytes], Awaitable[Quote]]
 
 

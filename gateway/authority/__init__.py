@@ -1,0 +1,1 @@
+"""The administrator's authority, without which no guest talks to another."""

@@ -1,0 +1,1 @@
+"""Security events: typed objects, and their OCSF form."""

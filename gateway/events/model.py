@@ -1,0 +1,181 @@
+"""The security events of the gateway: what happened, to whom, and why."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStarted:
+    """The service came up; every peer has to attest anew."""
+
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStateChanged:
+    """A peer went from one state to another."""
+
+    peer: str
+    before: str
+    after: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeCompleted:
+    """Gateway and peer have attested each other."""
+
+    peer: str
+    ip: str
+    session_id: str
+    pcrs: dict[str, str]
+    duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationFailed:
+    """Evidence was refused. `attributable` tells whether the peer itself signed it."""
+
+    peer: str
+    ip: str
+    reason: str
+    detail: str
+    attributable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentChanged:
+    """A TPM asked to be enrolled, was approved or refused."""
+
+    peer: str
+    ip: str
+    outcome: str
+    ek_fingerprint: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGranted:
+    """A may talk to a service of B: both proved themselves to nonces of this request."""
+
+    session_id: str
+    source: str
+    destination: str
+    source_ip: str
+    destination_ip: str
+    protocol: int
+    port: int
+    rule: str
+    lease_ms: int
+    opened_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRefused:
+    """A session was asked for and not granted."""
+
+    source: str
+    destination: str
+    service: str
+    reason: str
+    detail: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """A session ended: its lease is gone from the kernel."""
+
+    session_id: str
+    source: str
+    destination: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """B's agent confirmed what B's kernel received of A's connection."""
+
+    session_id: str
+    source: str
+    destination: str
+    bytes_sent: int
+    bytes_received: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDropped:
+    """Packets of one flow were dropped, all for the same reason."""
+
+    source_ip: str
+    destination_ip: str
+    protocol: int
+    source_port: int
+    destination_port: int
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRemedied:
+    """A failed peer was restarted, quarantined or released."""
+
+    peer: str
+    remedy: str
+    reason: str
+    restarts_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityChanged:
+    """An administrator granted or revoked authority, or it expired."""
+
+    outcome: str
+    sequence: int
+    not_after: float
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyApplied:
+    """Another policy is in force."""
+
+    revision: str
+    previous: str
+    actor: str
+    sessions_cut: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRepaired:
+    """The kernel's table was changed behind our back and put right."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost:
+    """Observations were lost before they could be recorded; enforcement is not affected."""
+
+    what: str
+    count: int
+
+
+Event = (
+    GatewayStarted
+    | PeerStateChanged
+    | HandshakeCompleted
+    | AttestationFailed
+    | EnrollmentChanged
+    | SessionGranted
+    | SessionRefused
+    | SessionClosed
+    | Delivered
+    | FlowDropped
+    | PeerRemedied
+    | AuthorityChanged
+    | PolicyApplied
+    | DriftRepaired
+    | EventsLost
+)

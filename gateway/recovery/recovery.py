@@ -1,0 +1,103 @@
+"""Restart failed peers within their budget, then quarantine them."""
+
+import asyncio
+from collections.abc import Callable
+
+from filters.policy.model import OnFail
+from gateway.audit.recorder import Recorder
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.events.model import PeerRemedied
+from gateway.kernel import Kernel
+from gateway.recovery.budget import Remedy, prescribe
+from gateway.recovery.restarter import Restarter
+from gateway.registry.registry import PeerRecord, Registry
+from gateway.registry.states import PeerState, Trigger
+from gateway.store.store import Store
+
+RETURN_WITHIN_S = 30.0
+
+
+class Recovery:
+    """One recovery at a time per peer; each restart is on record before it happens."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        kernel: Kernel,
+        store: Store,
+        recorder: Recorder,
+        restarter: Restarter,
+        clock: Clock,
+        on_fail: Callable[[str], OnFail],
+    ) -> None:
+        self._registry, self._kernel, self._store, self._recorder = registry, kernel, store, recorder
+        self._restarter, self._clock, self._on_fail = restarter, clock, on_fail
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def begin(self, peer: PeerRecord, reason: str) -> None:
+        """Start the recovery of a failed peer, unless one is under way."""
+        if peer.name not in self._running:
+            task = asyncio.get_running_loop().create_task(
+                self._recover(peer, reason), name=f"recover {peer.name}"
+            )
+            self._running[peer.name] = task
+            task.add_done_callback(lambda _: self._running.pop(peer.name, None))
+
+    async def restart(self, peer: PeerRecord, reason: str) -> None:
+        """Restart a peer at an operator's word; the budget does not count it."""
+        await self._kernel.distrust(peer.ip)
+        self._registry.move(peer, Trigger.RESTART_BEGUN, reason)
+        await self._recorder.record(PeerRemedied(peer.name, Remedy.RESTART, reason, -1))
+        await self._restarter.restart(peer.name, reason)
+
+    async def quarantine(self, peer: PeerRecord, reason: str) -> None:
+        """Keep a peer out until it is released; this survives restarts of the gateway."""
+        await self._kernel.distrust(peer.ip)
+        await self._kernel.quarantine(peer.ip, True)
+        self._store.quarantine(peer.name, reason)
+        if peer.link is not None:
+            peer.link.close()
+            peer.link = None
+        self._registry.move(peer, Trigger.QUARANTINED, reason)
+        self._recorder.note(PeerRemedied(peer.name, Remedy.QUARANTINE, reason, 0))
+
+    async def release(self, peer: PeerRecord) -> None:
+        """End a quarantine; the peer has to restart and attest."""
+        self._registry.move(peer, Trigger.RELEASED, "released")
+        await self._recorder.record(PeerRemedied(peer.name, "release", "released by the operator", 0))
+        self._store.release(peer.name)
+        await self._kernel.quarantine(peer.ip, False)
+        self._registry.move(peer, Trigger.RESTART_BEGUN, "released")
+        await self._restarter.restart(peer.name, "released")
+
+    async def _recover(self, peer: PeerRecord, reason: str) -> None:
+        while True:
+            prescription = prescribe(
+                self._on_fail(peer.name), self._store.restarts(peer.name), self._clock.wall()
+            )
+            if prescription.remedy is Remedy.NONE:
+                return
+            if prescription.remedy is Remedy.QUARANTINE:
+                await self.quarantine(peer, f"restart budget used up; last failure: {reason}")
+                return
+            self._store.add_restart(peer.name, self._clock.wall())
+            self._registry.move(peer, Trigger.RESTART_BEGUN, reason)
+            await self._recorder.record(PeerRemedied(peer.name, Remedy.RESTART, reason, prescription.left))
+            if await self._restart_and_wait(peer):
+                return
+            reason = f"did not come back trusted within {RETURN_WITHIN_S:.0f} s after {reason}"
+
+    async def _restart_and_wait(self, peer: PeerRecord) -> bool:
+        """Restart and wait for trust; True also when somebody else took the peer over."""
+        try:
+            await self._restarter.restart(peer.name, peer.reason)
+        except GatewayError:
+            await asyncio.sleep(1.0)
+            return False
+        deadline = self._clock.now() + RETURN_WITHIN_S
+        while self._clock.now() < deadline:
+            if peer.state is not PeerState.RESTARTING:
+                return peer.state is not PeerState.FAILED
+            await asyncio.sleep(0.05)
+        return False

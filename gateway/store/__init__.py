@@ -1,0 +1,1 @@
+"""What the gateway must remember: identities, counters, restarts, policy, authority."""

@@ -1,0 +1,43 @@
+"""Open the gateway's state database: SQLite, WAL, one writer, durable."""
+
+import sqlite3
+from pathlib import Path
+
+from gateway.errors import GatewayError
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE identity (
+    peer TEXT PRIMARY KEY, ek_fingerprint TEXT NOT NULL UNIQUE, ek_public BLOB NOT NULL, ak_public BLOB NOT NULL,
+    ek_certificate BLOB NOT NULL, uuid TEXT NOT NULL, port TEXT NOT NULL, mac TEXT NOT NULL, ip TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'approved'))
+) STRICT;
+CREATE TABLE preapproved (ek_fingerprint TEXT PRIMARY KEY, peer TEXT NOT NULL) STRICT;
+CREATE TABLE high_water (
+    peer TEXT PRIMARY KEY, clock INTEGER NOT NULL, reset_count INTEGER NOT NULL, restart_count INTEGER NOT NULL,
+    failed_at_reset INTEGER
+) STRICT;
+CREATE TABLE restart (peer TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE quarantine (peer TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
+CREATE TABLE policy (number INTEGER PRIMARY KEY, revision TEXT NOT NULL, text TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE authority (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, not_after REAL) STRICT;
+"""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open or create; raises GatewayError `store-failed` for what is no database of ours."""
+    try:
+        database = sqlite3.connect(path, isolation_level=None, timeout=5)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise GatewayError(
+                "store-failed", f"{path}: schema {version} is not known here, expected {SCHEMA_VERSION}"
+            )
+    except sqlite3.Error as error:
+        raise GatewayError("store-failed", f"{path}: {error}") from error
+    path.chmod(0o600)
+    return database

@@ -1,0 +1,173 @@
+"""Remember what must survive a restart of the gateway. Trust is not among it: everybody attests anew."""
+
+import sqlite3
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from authn.enrollment import EnrolledIdentity
+from authn.evidence import Counters
+from authn.portmap import PortEntry
+from authn.public_area import AttestationKey
+from gateway.errors import GatewayError
+from gateway.store.database import open_database
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIdentity:
+    """An enrolled TPM and the place it is pinned to."""
+
+    peer: str
+    ek_fingerprint: str
+    key: AttestationKey
+    place: PortEntry
+    approved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HighWater:
+    """The highest counters ever verified; `failed_at_reset` blocks a failed peer until it has rebooted."""
+
+    counters: Counters
+    failed_at_reset: int | None
+
+
+class Store:
+    """The gateway's state on disk; every write is durable when it returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = open_database(path)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def identity(self, peer: str) -> StoredIdentity | None:
+        """Find who is enrolled under a name."""
+        row = self._database.execute(
+            "SELECT peer, ek_fingerprint, ak_public, ek_public, port, mac, ip, uuid, status FROM identity WHERE peer = ?",
+            (peer,),
+        ).fetchone()
+        if row is None:
+            return None
+        name, fingerprint, ak, ek, port, mac, ip, uuid, status = row
+        place = PortEntry(name, port, mac, IPv4Address(ip), uuid)
+        return StoredIdentity(
+            name, fingerprint, AttestationKey.from_public(ak, ek), place, status == "approved"
+        )
+
+    def pending(self) -> list[tuple[str, str]]:
+        """List (peer, EK fingerprint) that wait for approval."""
+        rows = self._database.execute(
+            "SELECT peer, ek_fingerprint FROM identity WHERE status = 'pending' ORDER BY peer"
+        )
+        return [(str(peer), str(fingerprint)) for peer, fingerprint in rows]
+
+    def enroll(self, identity: EnrolledIdentity, place: PortEntry, *, approved: bool) -> None:
+        """Pin a TPM to a name and a place; raises GatewayError `identity-conflict`, never re-binds (CVE-2025-13609)."""
+        existing = self.identity(place.peer)
+        if existing is not None and existing.key.public == identity.ak_public and existing.place == place:
+            if approved and not existing.approved:
+                self.approve(place.peer)
+            return
+        try:
+            self._database.execute(
+                "INSERT INTO identity VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    place.peer,
+                    identity.ek_fingerprint,
+                    identity.ek_public,
+                    identity.ak_public,
+                    identity.ek_certificate,
+                    place.uuid,
+                    place.port,
+                    place.mac,
+                    str(place.ip),
+                    "approved" if approved else "pending",
+                ),
+            )
+        except sqlite3.IntegrityError:
+            raise GatewayError(
+                "identity-conflict",
+                f"{place.peer} or its EK is enrolled already with another identity or place",
+            ) from None
+
+    def approve(self, peer: str) -> None:
+        """Approve a pending identity; raises GatewayError `unknown-peer`."""
+        if not self._database.execute(
+            "UPDATE identity SET status = 'approved' WHERE peer = ?", (peer,)
+        ).rowcount:
+            raise GatewayError("unknown-peer", f"{peer} has not asked to be enrolled; start its agent first")
+
+    def preapprove(self, peer: str, ek_fingerprint: str) -> None:
+        """Approve a TPM before it shows up, by its EK certificate's fingerprint."""
+        self._database.execute("INSERT OR REPLACE INTO preapproved VALUES (?, ?)", (ek_fingerprint, peer))
+
+    def preapproved(self, peer: str, ek_fingerprint: str) -> bool:
+        """Tell whether this TPM was approved beforehand for this name."""
+        row = self._database.execute(
+            "SELECT peer FROM preapproved WHERE ek_fingerprint = ?", (ek_fingerprint,)
+        ).fetchone()
+        return row is not None and row[0] == peer
+
+    def high_water(self, peer: str) -> HighWater | None:
+        """Return the highest counters verified for a peer."""
+        row = self._database.execute(
+            "SELECT clock, reset_count, restart_count, failed_at_reset FROM high_water WHERE peer = ?",
+            (peer,),
+        ).fetchone()
+        return None if row is None else HighWater(Counters(row[0], row[1], row[2], True), row[3])
+
+    def raise_high_water(self, peer: str, counters: Counters) -> None:
+        """Note verified counters, and that a failure before them is overcome."""
+        values = (peer, counters.clock, counters.reset_count, counters.restart_count)
+        self._database.execute("INSERT OR REPLACE INTO high_water VALUES (?, ?, ?, ?, NULL)", values)
+
+    def mark_failed(self, peer: str) -> None:
+        """Block a peer until its TPM's reset count has grown."""
+        self._database.execute("UPDATE high_water SET failed_at_reset = reset_count WHERE peer = ?", (peer,))
+
+    def restarts(self, peer: str) -> list[float]:
+        """Return when a peer was restarted (s since the epoch)."""
+        rows = self._database.execute("SELECT at FROM restart WHERE peer = ? ORDER BY at", (peer,))
+        return [float(row[0]) for row in rows]
+
+    def add_restart(self, peer: str, at: float) -> None:
+        """Count a restart against the peer's budget."""
+        self._database.execute("INSERT INTO restart VALUES (?, ?)", (peer, at))
+
+    def quarantined(self) -> dict[str, str]:
+        """Return the reason by quarantined peer."""
+        return {
+            str(peer): str(reason)
+            for peer, reason in self._database.execute("SELECT peer, reason FROM quarantine")
+        }
+
+    def quarantine(self, peer: str, reason: str) -> None:
+        """Keep a peer out until an operator releases it."""
+        self._database.execute("INSERT OR REPLACE INTO quarantine VALUES (?, ?)", (peer, reason))
+
+    def release(self, peer: str) -> None:
+        """End a quarantine and give the peer a fresh restart budget."""
+        self._database.execute("DELETE FROM quarantine WHERE peer = ?", (peer,))
+        self._database.execute("DELETE FROM restart WHERE peer = ?", (peer,))
+
+    def save_policy(self, revision: str, text: str, at: float) -> None:
+        """Keep a policy that is to be in force."""
+        self._database.execute(
+            "INSERT INTO policy (revision, text, at) VALUES (?, ?, ?)", (revision, text, at)
+        )
+
+    def policy_text(self) -> str | None:
+        """Return the text of the policy in force."""
+        row = self._database.execute("SELECT text FROM policy ORDER BY number DESC LIMIT 1").fetchone()
+        return None if row is None else str(row[0])
+
+    def authority(self) -> tuple[int, float | None]:
+        """Return the highest sequence accepted and until when (s since the epoch) its grant holds."""
+        row = self._database.execute("SELECT sequence, not_after FROM authority").fetchone()
+        return (0, None) if row is None else (int(row[0]), row[1])
+
+    def save_authority(self, sequence: int, not_after: float | None) -> None:
+        """Keep the authority in force; None: revoked."""
+        self._database.execute("INSERT OR REPLACE INTO authority VALUES (1, ?, ?)", (sequence, not_after))

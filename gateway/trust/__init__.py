@@ -1,0 +1,1 @@
+"""Trust: who has proved itself, until when, and what happens when it ends."""

@@ -1,0 +1,140 @@
+"""Keep trust: give it for a fresh verified quote, take it at the first failure, let it expire by itself."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+from authn.beacon import BeaconTracker
+from authn.errors import AttestationError
+from authn.evidence import VerifiedQuote
+from authn.failure import AttestationFailure
+from authn.handshake import EstablishedSession
+from authn.messages import BeaconAnswer
+from authn.profile import Profile
+from authn.public_area import AttestationKey
+from gateway.audit.recorder import Recorder
+from gateway.clock import Clock
+from gateway.control.link import PeerLink
+from gateway.events.model import AttestationFailed
+from gateway.kernel import Kernel
+from gateway.registry.registry import PeerRecord, Registry
+from gateway.registry.states import PeerState, Trigger
+from gateway.store.store import Store
+
+PROOF_EVERY = 5
+HIGH_WATER_EVERY_S = 10.0
+Cut = Callable[[PeerRecord, str], Awaitable[None]]
+Failed = Callable[[PeerRecord, str], None]
+
+
+class TrustKeeper:
+    """Decide about trust. `cut` ends a peer's sessions, `failed` starts its recovery."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        kernel: Kernel,
+        store: Store,
+        recorder: Recorder,
+        clock: Clock,
+        interval: float,
+        cut: Cut,
+        failed: Failed,
+    ) -> None:
+        self._registry, self._kernel, self._store = registry, kernel, store
+        self._recorder, self._clock = recorder, clock
+        self.interval = interval
+        self.silence_limit = 25 * interval
+        self._cut, self._failed = cut, failed
+        self._saved: dict[str, float] = {}
+
+    def tracker(self, key: AttestationKey, profile: Profile, session: EstablishedSession) -> BeaconTracker:
+        """Make the beacon tracker of a session."""
+        return BeaconTracker(
+            key,
+            profile.selection,
+            session.pcr_values,
+            session.verified.counters,
+            session.epoch,
+            session.exporter,
+            self.interval,
+            PROOF_EVERY,
+            secrets.token_bytes,
+        )
+
+    async def admit(self, peer: PeerRecord, link: PeerLink, proved_at: float) -> None:
+        """Trust a peer whose full handshake has just been verified; replaces its earlier session."""
+        if peer.link is not None:
+            peer.link.close()
+            await self._cut(peer, "replaced")
+        verified: VerifiedQuote = link.session.verified
+        self._store.raise_high_water(peer.name, verified.counters)
+        peer.link, peer.session_id = link, link.session.session_id
+        peer.pcr_values, peer.silent_since = dict(link.session.pcr_values), None
+        peer.last_quote_at, peer.counters = proved_at, verified.counters
+        await self._kernel.trust(peer.ip, proved_at + 2 * self.interval)
+        self._registry.move(peer, Trigger.VERIFIED)
+
+    async def answer(self, peer: PeerRecord, link: PeerLink, answer: BeaconAnswer) -> None:
+        """Judge a beacon answer: renew trust, ignore it, or fail the peer."""
+        try:
+            passed = link.tracker.judge(answer, self._clock.now())
+        except AttestationError as error:
+            await self.fail(peer, error)
+            return
+        if passed is None or peer.link is not link:
+            return
+        await self._kernel.trust(peer.ip, passed.expires_at)
+        peer.last_quote_at, peer.counters, peer.silent_since = self._clock.now(), passed.counters, None
+        if peer.state is PeerState.STALE:
+            self._registry.move(peer, Trigger.ANSWERED)
+        if self._clock.now() - self._saved.get(peer.name, 0.0) > HIGH_WATER_EVERY_S:
+            self._saved[peer.name] = self._clock.now()
+            self._store.raise_high_water(peer.name, passed.counters)
+
+    async def fail(self, peer: PeerRecord, error: AttestationError) -> None:
+        """Cut a peer that failed, attributably; recovery follows. Withdrawing waits for nothing."""
+        await self._kernel.distrust(peer.ip)
+        await self._cut(peer, error.failure.value)
+        self._hang_up(peer)
+        self._store.mark_failed(peer.name)
+        self._recorder.note(
+            AttestationFailed(peer.name, str(peer.ip), error.failure.value, error.message, True)
+        )
+        if peer.state is not PeerState.QUARANTINED:
+            self._registry.move(peer, Trigger.FAILED, error.failure.value, error.message)
+            self._failed(peer, error.failure.value)
+
+    async def disconnected(self, peer: PeerRecord, link: PeerLink) -> None:
+        """Note that a peer hung up: it loses its leases, and is unreachable, not failed."""
+        link.close()
+        if peer.link is not link:
+            return
+        peer.link = None
+        await self._kernel.distrust(peer.ip)
+        await self._cut(peer, "peer-disconnected")
+        if peer.state in (PeerState.TRUSTED, PeerState.STALE):
+            peer.silent_since = peer.silent_since or self._clock.now()
+            self._registry.move(peer, Trigger.DISCONNECTED, "disconnected", "the agent's connection ended")
+
+    async def watch_silence(self, peer: PeerRecord) -> None:
+        """Notice a peer whose permission has run out in the kernel, and one that is silent past the limit."""
+        now = self._clock.now()
+        if peer.state is PeerState.TRUSTED and now > (peer.last_quote_at or 0.0) + 2 * self.interval:
+            peer.silent_since = peer.last_quote_at
+            self._registry.move(
+                peer,
+                Trigger.WENT_SILENT,
+                AttestationFailure.NO_ANSWER.value,
+                "no beacon was answered in time",
+            )
+            await self._kernel.distrust(peer.ip)
+            await self._cut(peer, "lease-expired")
+        silent = peer.silent_since is not None and now > peer.silent_since + self.silence_limit
+        if silent and peer.state in (PeerState.STALE, PeerState.UNREACHABLE):
+            limit = f"nothing was heard for more than {self.silence_limit:.1f} s"
+            await self.fail(peer, AttestationError(AttestationFailure.NO_ANSWER, limit))
+
+    def _hang_up(self, peer: PeerRecord) -> None:
+        if peer.link is not None:
+            peer.link.close()
+        peer.link, peer.silent_since = None, None
