@@ -10,7 +10,7 @@ from filters.policy.compiled import CompiledPolicy
 class Kernel(Protocol):
     """The verbs of netd that the service uses; each raises NetdError. Times are CLOCK_BOOTTIME seconds."""
 
-    async def load_policy(self, policy: CompiledPolicy) -> list[int]:
+    async def load_policy(self, policy: CompiledPolicy) -> tuple[int, ...]:
         """Put a policy in force; return the ids of leases it no longer permits, which are gone."""
 
     async def trust(self, ip: IPv4Address, expires_at: float) -> None:
@@ -23,7 +23,10 @@ class Kernel(Protocol):
         """Mark a peer, so that its packets are dropped for that reason."""
 
     async def grant(self, lease_id: int, key: FlowKey, ttl_ms: int) -> None:
-        """Put a lease in force, or renew it."""
+        """Put a lease in force."""
+
+    async def renew(self, lease_id: int, ttl_ms: int) -> None:
+        """Extend a lease that is in force."""
 
     async def revoke(self, lease_ids: list[int]) -> None:
         """Withdraw leases."""

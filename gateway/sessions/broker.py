@@ -184,7 +184,10 @@ class SessionBroker:
         await self._recorder.record(_granted_event(session, lease_ms, opened_by))
         self.book.add(session)
         try:
-            await self._kernel.grant(session.lease_id, key, lease_ms)
+            if existing is None:
+                await self._kernel.grant(session.lease_id, key, lease_ms)
+            else:
+                await self._kernel.renew(session.lease_id, lease_ms)
         except NetdError as error:
             self.book.remove(session.session_id)
             return await self._refuse(request, DropReason.NO_SESSION, error.message, rule)

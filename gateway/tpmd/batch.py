@@ -42,7 +42,7 @@ class QuoteBatcher:
         leaves = [leaf for leaf, _ in batch]
         try:
             quote = await self._quote_root(len(leaves), merkle.root(leaves))
-        except Exception as error:  # every waiter must hear of it, whatever it was
+        except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it was
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -1,0 +1,249 @@
+"""Answer the control API. Each handler returns a JSON object or raises an error with code and message."""
+
+import asyncio
+from typing import Any
+
+from filters.policy import explain
+from filters.policy.evaluator import Request
+from filters.policy.services import parse_service
+from gateway.api.routes import Call, Permission, route
+from gateway.audit.verify import KnownHead, verify_audit
+from gateway.daemon.service import Service
+from gateway.errors import GatewayError
+from gateway.registry.registry import PeerRecord
+from gateway.registry.states import PeerState
+
+READ, ADMINISTER = Permission.READ, Permission.ADMINISTER
+
+
+def _peer(service: Service, name: str) -> PeerRecord:
+    peer = service.registry.by_name(name)
+    if peer is None:
+        known = ", ".join(one.name for one in service.registry)
+        raise GatewayError("unknown-peer", f"there is no peer {name!r}; known are {known}")
+    return peer
+
+
+def _text(body: dict[str, Any], key: str) -> str:
+    value = body.get(key)
+    if not isinstance(value, str):
+        raise GatewayError("malformed-request", f"`{key}` must be a text")
+    return value
+
+
+@route("GET", "/v1/health", READ)
+async def health(call: Call) -> dict[str, Any]:
+    """Tell that the service answers, and that netd and the audit record do."""
+    await call.service.netd.ping()
+    return {"healthy": True}
+
+
+@route("GET", "/v1/status", READ)
+async def status(call: Call) -> dict[str, Any]:
+    """Sum up the gateway."""
+    service = call.service
+    states = [peer.state for peer in service.registry]
+    sequence, head = service.spool.head
+    return {
+        "gateway": service.setup.gateway_id,
+        "uptime_s": round(service.clock.now() - service.started_at, 1),
+        "epoch": service.epoch.hex(),
+        "authority": str(service.authority.state()),
+        "policy_revision": service.policy.policy.revision,
+        "beacon_interval_ms": service.setup.beacon_interval_ms,
+        "peers": {str(state): states.count(state) for state in PeerState if state in states},
+        "sessions": len(service.broker.book),
+        "audit": {"sequence": sequence, "head": head.hex()},
+        "drops": {str(reason): count for reason, count in (await service.netd.counters()).items() if count},
+    }
+
+
+def peer_json(service: Service, peer: PeerRecord) -> dict[str, Any]:
+    """Describe one peer."""
+    age = None if peer.last_quote_at is None else round((service.clock.now() - peer.last_quote_at) * 1000)
+    identity = service.store.identity(peer.name)
+    return {
+        "name": peer.name,
+        "state": str(peer.state),
+        "reason": peer.reason,
+        "detail": peer.detail,
+        "ip": str(peer.ip),
+        "mac": peer.place.mac,
+        "last_quote_age_ms": age,
+        "restarts": len(service.store.restarts(peer.name)),
+        "session_id": peer.session_id,
+        "pcrs": {str(index): value.hex() for index, value in sorted(peer.pcr_values.items())},
+        "reset_count": peer.counters.reset_count if peer.counters else None,
+        "ek_fingerprint": identity.ek_fingerprint if identity else None,
+        "enrollment": "none" if identity is None else ("approved" if identity.approved else "pending"),
+    }
+
+
+@route("GET", "/v1/peers", READ)
+async def peers(call: Call) -> dict[str, Any]:
+    """List all peers."""
+    return {"peers": [peer_json(call.service, peer) for peer in call.service.registry]}
+
+
+@route("GET", "/v1/sessions", READ)
+async def sessions(call: Call) -> dict[str, Any]:
+    """List the live sessions."""
+    now = call.service.clock.now()
+    found = [
+        {
+            "session_id": session.session_id,
+            "from": session.source,
+            "to": session.destination,
+            "service": str(session.service),
+            "rule": session.rule,
+            "age_ms": round((now - session.granted_at) * 1000),
+            "expires_in_ms": round((session.expires_at - now) * 1000),
+        }
+        for session in call.service.broker.book
+    ]
+    return {"sessions": found}
+
+
+@route("DELETE", "/v1/sessions/{session_id}", ADMINISTER)
+async def cut_session(call: Call) -> dict[str, Any]:
+    """Cut one session."""
+    session = call.service.broker.book.get(call.params["session_id"])
+    if session is None:
+        raise GatewayError("unknown-session", f"there is no session {call.params['session_id']}")
+    await call.service.broker.close([session], "admin-cut")
+    return {"cut": session.session_id}
+
+
+@route("GET", "/v1/events", READ)
+async def events(call: Call) -> dict[str, Any]:
+    """Read recorded events after a number; with `wait`, wait up to that many seconds for the first."""
+    after, limit = int(call.params.get("after", "0")), min(int(call.params.get("limit", "1000")), 1000)
+    wait = min(float(call.params.get("wait", "0")), 30.0)
+    spool = call.service.spool
+    if wait and spool.head[0] <= after:
+        try:
+            async with asyncio.timeout(wait):
+                await spool.wait_beyond(after)
+        except TimeoutError:
+            return {"events": []}
+    return {"events": await asyncio.to_thread(spool.read, after, limit)}
+
+
+@route("POST", "/v1/explain", READ)
+async def explain_flow(call: Call) -> dict[str, Any]:
+    """Explain what would happen to a flow, and why."""
+    try:
+        service = parse_service(_text(call.body, "service"))
+    except ValueError as error:
+        raise GatewayError("bad-service", str(error)) from error
+    ends = (_peer(call.service, _text(call.body, end)).name for end in ("from", "to"))
+    request = Request(*ends, service)
+    open_now = any(
+        (one.source, one.destination, one.service) == (request.source, request.destination, service)
+        for one in call.service.broker.book
+    )
+    return explain.to_json(call.service.broker.decide(request, session_open=open_now))
+
+
+@route("POST", "/v1/policy/apply", ADMINISTER)
+async def apply_policy(call: Call) -> dict[str, Any]:
+    """Put another policy in force."""
+    service = call.service
+    cut, warnings = await service.policy.apply(
+        _text(call.body, "text"), _text(call.body, "file"), call.actor,
+        service.netd, service.store, service.recorder, service.clock, service.sessions_revoked,
+    )  # fmt: skip
+    return {"revision": service.policy.policy.revision, "sessions_cut": cut, "warnings": warnings}
+
+
+@route("POST", "/v1/peers/{name}/enroll", ADMINISTER)
+async def enroll(call: Call) -> dict[str, Any]:
+    """Approve a TPM beforehand by its EK certificate's fingerprint."""
+    peer, fingerprint = _peer(call.service, call.params["name"]), _text(call.body, "ek")
+    if not fingerprint.startswith("sha256:") or len(fingerprint) != 71:
+        raise GatewayError(
+            "bad-fingerprint", "`ek` must be sha256: and 64 hex digits of the EK certificate's hash"
+        )
+    call.service.store.preapprove(peer.name, fingerprint)
+    return {"peer": peer.name, "enrollment": "pre-approved"}
+
+
+@route("POST", "/v1/peers/{name}/approve", ADMINISTER)
+async def approve(call: Call) -> dict[str, Any]:
+    """Approve a TPM that has asked to be enrolled."""
+    peer = _peer(call.service, call.params["name"])
+    await call.service.approve(peer, call.actor)
+    return peer_json(call.service, peer)
+
+
+@route("POST", "/v1/peers/{name}/restart", ADMINISTER)
+async def restart(call: Call) -> dict[str, Any]:
+    """Restart a peer's machine."""
+    peer = _peer(call.service, call.params["name"])
+    await call.service.broker.close_peer(peer, "admin-cut")
+    await call.service.recovery.restart(peer, f"restarted by {call.actor}")
+    return peer_json(call.service, peer)
+
+
+@route("POST", "/v1/peers/{name}/quarantine", ADMINISTER)
+async def quarantine(call: Call) -> dict[str, Any]:
+    """Keep a peer out until it is released."""
+    peer = _peer(call.service, call.params["name"])
+    await call.service.recovery.quarantine(peer, f"quarantined by {call.actor}")
+    await call.service.broker.close_peer(peer, "peer-quarantined")
+    return peer_json(call.service, peer)
+
+
+@route("POST", "/v1/peers/{name}/release", ADMINISTER)
+async def release(call: Call) -> dict[str, Any]:
+    """End a quarantine; the peer restarts and attests anew."""
+    peer = _peer(call.service, call.params["name"])
+    if peer.state is not PeerState.QUARANTINED:
+        raise GatewayError("not-quarantined", f"{peer.name} is {peer.state}, not quarantined")
+    await call.service.recovery.release(peer)
+    return peer_json(call.service, peer)
+
+
+@route("GET", "/v1/authority", READ)
+async def authority(call: Call) -> dict[str, Any]:
+    """Show what authority is in force."""
+    keeper = call.service.authority
+    return {
+        "state": str(keeper.state()),
+        "sequence": keeper.gate.sequence,
+        "not_after": keeper.gate.not_after,
+    }
+
+
+@route("POST", "/v1/authority/grant", ADMINISTER)
+async def grant_authority(call: Call) -> dict[str, Any]:
+    """Take up an administrator-signed grant."""
+    await call.service.authority.grant(_text(call.body, "grant").encode(), call.actor)
+    return await authority(call)
+
+
+@route("POST", "/v1/authority/revoke", ADMINISTER)
+async def revoke_authority(call: Call) -> dict[str, Any]:
+    """Withdraw authority: all guest-to-guest traffic ends."""
+    await call.service.authority.revoke(call.actor)
+    return await authority(call)
+
+
+@route("POST", "/v1/audit/verify", READ)
+async def audit_verify(call: Call) -> dict[str, Any]:
+    """Verify the audit record against the TPM and against heads that others remember."""
+    service = call.service
+    try:
+        known = [
+            KnownHead(str(one["source"]), int(one["sequence"]), bytes.fromhex(one["hash"]))
+            for one in call.body.get("known_heads", [])
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise GatewayError(
+            "malformed-request", f"`known_heads` needs source, sequence and hash: {error}"
+        ) from error
+    await service.recorder.flush()
+    counter = await service.tpm.read_counter()
+    count, findings = await asyncio.to_thread(verify_audit, service.spool.path, service.key, counter, known)
+    found = [{"code": one.code, "message": one.message} for one in findings]
+    return {"records": count, "intact": not found, "findings": found, "witnesses": len(known)}

@@ -1,0 +1,51 @@
+"""Declare the routes of the control API: method, path, permission and handler stand on one line."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from gateway.daemon.service import Service
+
+
+class Permission(StrEnum):
+    """Who may call: everybody who reaches the socket may read, listed uids may change."""
+
+    READ = "read"
+    ADMINISTER = "administer"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, checked: its path and query parameters, its JSON body, the caller."""
+
+    service: Service
+    params: dict[str, str]
+    body: dict[str, Any]
+    actor: str
+
+
+Handler = Callable[[Call], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One declared route."""
+
+    method: str
+    path: str
+    permission: Permission
+    handler: Handler
+
+
+ROUTES: list[Route] = []
+
+
+def route(method: str, path: str, permission: Permission) -> Callable[[Handler], Handler]:
+    """Register a handler."""
+
+    def register(handler: Handler) -> Handler:
+        ROUTES.append(Route(method, path, permission, handler))
+        return handler
+
+    return register

@@ -1,0 +1,174 @@
+"""Run one handshake or enrollment on a connection: carry the machines' commands out."""
+
+import asyncio
+import datetime as dt
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from cryptography import x509
+
+from authn.enrollment import EnrollmentVerifier
+from authn.errors import AttestationError
+from authn.failure import AttestationFailure
+from authn.fields import Frame, FrameType
+from authn.handshake import Command, Established, EstablishedSession, SendFrame, WantBatchQuote, WantPeer
+from authn.handshake_gateway import GatewayConfig, GatewayHandshake, PeerFacts
+from authn.handshake_messages import SessionParameters
+from authn.profile import Profile
+from authn.reference import ReferenceSet, check_reference
+from gateway.clock import Clock
+from gateway.control.stream import FrameStream
+from gateway.errors import GatewayError
+from gateway.registry.registry import PeerRecord
+from gateway.registry.states import PeerState
+from gateway.store.store import Store
+from gateway.tpmd.client import TpmClient
+
+DEADLINE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What the handshakes of this gateway have in common; the callables give what may change."""
+
+    platform: str
+    config: GatewayConfig
+    tpm: TpmClient
+    store: Store
+    clock: Clock
+    parameters: Callable[[], SessionParameters]
+    profile: Callable[[str], Profile]
+    references: Callable[[], Sequence[ReferenceSet]]
+    ek_roots: tuple[x509.Certificate, ...]
+
+
+@dataclass(slots=True)
+class HandshakeDriver:
+    """One handshake from one place. `named` is set once the peer is identified, `sent_at` when m2 went out."""
+
+    introduction: Introduction
+    stream: FrameStream
+    record: PeerRecord
+    machine: GatewayHandshake
+    sent_at: float = 0.0
+
+    @classmethod
+    def begin(cls, introduction: Introduction, stream: FrameStream, record: PeerRecord) -> "HandshakeDriver":
+        """Prepare a handshake with the peer that is pinned to the connection's place."""
+        machine = GatewayHandshake(introduction.config, introduction.parameters, secrets.token_bytes)
+        return cls(introduction, stream, record, machine)
+
+    async def run(self, first: Frame) -> EstablishedSession:
+        """Run to the end; raises AttestationError."""
+        frame = first
+        while True:
+            for command in self.machine.receive(frame.type, frame.body):
+                session = await self._carry_out(command)
+                if session is not None:
+                    return session
+            frame = await self.stream.receive()
+
+    async def _carry_out(self, command: Command) -> EstablishedSession | None:
+        match command:
+            case SendFrame(kind, body):
+                self.stream.send(kind, body)
+                self.sent_at = self.sent_at or self.introduction.clock.now()
+            case WantPeer(peer_id, ak_name, _):
+                (want,) = self.machine.peer_found(self._facts(peer_id, ak_name))
+                assert isinstance(want, WantBatchQuote)  # noqa: S101 - the machine's only answer
+                proof = await self.introduction.tpm.quote_handshake(want.leaf)
+                for send in self.machine.batch_quote(proof):
+                    await self._carry_out(send)
+            case Established(session):
+                return session
+        return None
+
+    def _facts(self, untrusted_peer_id: str, untrusted_ak_name: bytes) -> PeerFacts:
+        """Identify the peer: name, key and place must be those pinned at enrollment."""
+        intro, record = self.introduction, self.record
+        if untrusted_peer_id != f"{intro.platform}/{record.name}":
+            raise AttestationError(
+                AttestationFailure.WRONG_PLACE,
+                f"{untrusted_peer_id} is not pinned here",
+                expected=record.name,
+                got=untrusted_peer_id,
+            )
+        identity = intro.store.identity(record.name)
+        if identity is None or not identity.approved:
+            raise AttestationError(
+                AttestationFailure.UNKNOWN_PEER, f"{record.name} is not enrolled and approved"
+            )
+        if identity.place != record.place:
+            raise AttestationError(
+                AttestationFailure.WRONG_PLACE, f"{record.name} was enrolled at another place"
+            )
+        if untrusted_ak_name != identity.key.name:
+            raise AttestationError(
+                AttestationFailure.WRONG_AK, f"{record.name} shows another attestation key"
+            )
+        high_water = intro.store.high_water(record.name)
+        profile = intro.profile(record.name)
+        return PeerFacts(
+            untrusted_peer_id,
+            identity.key,
+            profile,
+            high_water.counters if high_water else None,
+            lambda events, values: check_reference(
+                profile, events, values, intro.references(), intro.clock.wall()
+            ),
+        )
+
+    def check_reboot(self, session: EstablishedSession) -> None:
+        """Refuse a failed peer that has not been restarted since; raises AttestationError."""
+        high_water = self.introduction.store.high_water(self.record.name)
+        failed_at = high_water.failed_at_reset if high_water else None
+        if self.record.state is PeerState.QUARANTINED:
+            raise AttestationError(AttestationFailure.UNKNOWN_PEER, f"{self.record.name} is quarantined")
+        if failed_at is not None and session.verified.counters.reset_count <= failed_at:
+            raise AttestationError(
+                AttestationFailure.RESET_COUNT_REGRESSION,
+                f"{self.record.name} failed and has not been restarted since",
+                expected=f"> {failed_at}",
+                got=session.verified.counters.reset_count,
+            )
+
+
+async def run_enrollment(
+    introduction: Introduction,
+    stream: FrameStream,
+    record: PeerRecord,
+    first: Frame,
+    preapproved: frozenset[str],
+) -> str:
+    """Enroll the TPM at this place; return `approved` or `pending`. Raises AttestationError, GatewayError."""
+    now = dt.datetime.fromtimestamp(introduction.clock.wall(), dt.UTC)
+    verifier = EnrollmentVerifier(introduction.ek_roots, now, secrets.token_bytes)
+    stream.send(FrameType.ENROLL_CHALLENGE, verifier.receive_hello(first.body))
+    async with asyncio.timeout(DEADLINE_S):
+        answer = await stream.receive()
+    if answer.type is not FrameType.ENROLL_PROOF:
+        raise AttestationError(
+            AttestationFailure.MALFORMED_MESSAGE, f"{answer.type.name} came where e3 was due"
+        )
+    identity = verifier.receive_proof(answer.body)
+    if identity.peer_id != f"{introduction.platform}/{record.name}" or identity.uuid != record.place.uuid:
+        raise AttestationError(
+            AttestationFailure.WRONG_PLACE,
+            f"{identity.peer_id} with uuid {identity.uuid} does not belong here",
+        )
+    known = identity.ek_fingerprint in preapproved
+    approved = known or introduction.store.preapproved(record.name, identity.ek_fingerprint)
+    introduction.store.enroll(identity, record.place, approved=approved)
+    outcome = introduction.store.identity(record.name)
+    status = "approved" if outcome is not None and outcome.approved else "pending"
+    stream.send(FrameType.ENROLL_RESULT, status.encode())
+    return status
+
+
+def place_of(address: tuple[str, int] | None) -> IPv4Address:
+    """Return the address a connection came from; raises GatewayError for none."""
+    if address is None:
+        raise GatewayError("no-address", "the connection has no address")
+    return IPv4Address(address[0])

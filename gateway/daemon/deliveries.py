@@ -1,0 +1,74 @@
+"""Carry A's question "how much has arrived?" to B's agent, and B's answer back."""
+
+import asyncio
+
+from authn import messages
+from gateway.audit.recorder import Recorder
+from gateway.events.model import Delivered
+from gateway.registry.registry import PeerRecord, Registry
+from gateway.sessions.book import Session
+
+ANSWER_WITHIN_S = 2.0
+REMEMBERED = 1024
+
+
+class Deliveries:
+    """Questions under way. Sessions that ended are remembered a while: A asks after its flow is over."""
+
+    def __init__(self, registry: Registry, recorder: Recorder) -> None:
+        self._registry, self._recorder = registry, recorder
+        self._waiting: dict[tuple[str, int], asyncio.Future[messages.DeliveryReport]] = {}
+        self._past: dict[str, Session] = {}
+        self._next = 0
+
+    def remember(self, session: Session) -> None:
+        """Keep a session that was granted, so that it can be asked about later."""
+        self._past[session.session_id] = session
+        while len(self._past) > REMEMBERED:
+            self._past.pop(next(iter(self._past)))
+
+    async def ask(self, peer: PeerRecord, query: messages.DeliveryQuery) -> None:
+        """Answer A's question; whatever B can't confirm is `incomplete`."""
+        session = self._past.get(query.session_id)
+        if session is None or session.source != peer.name:
+            return
+        report = await self._ask_target(session, query)
+        complete = report is not None and report.bytes_received >= query.bytes_sent
+        received = report.bytes_received if report else 0
+        state = report.state if report else "no answer"
+        await self._recorder.record(
+            Delivered(
+                session.session_id, session.source, session.destination, query.bytes_sent, received, complete
+            )
+        )
+        if peer.link is not None:
+            peer.link.send(
+                messages.DeliveryReport(query.query_id, session.session_id, received, state, complete)
+            )
+
+    async def _ask_target(
+        self, session: Session, query: messages.DeliveryQuery
+    ) -> messages.DeliveryReport | None:
+        target = self._registry.by_name(session.destination)
+        if target is None or target.link is None or not target.trusted:
+            return None
+        self._next += 1
+        key = target.name, self._next
+        future: asyncio.Future[messages.DeliveryReport] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = future
+        target.link.send(
+            messages.DeliveryQuery(self._next, session.session_id, query.source_port, query.bytes_sent)
+        )
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            self._waiting.pop(key, None)
+
+    def report(self, peer: PeerRecord, report: messages.DeliveryReport) -> None:
+        """Take B's answer."""
+        future = self._waiting.get((peer.name, report.query_id))
+        if future is not None and not future.done():
+            future.set_result(report)

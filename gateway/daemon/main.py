@@ -1,0 +1,64 @@
+"""Run quotegated: `quotegated --setup FILE`."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from authn.errors import AuthnError
+from filters.errors import FiltersError
+from gateway.api.server import start_api
+from gateway.daemon.service import Service
+from gateway.errors import GatewayError
+from gateway.setup import GatewaySetup
+
+STARTUP_S = 10.0
+
+
+async def _connect(setup: GatewaySetup) -> Service:
+    """Wait for netd and tpmd, which start at the same time."""
+    deadline = asyncio.get_running_loop().time() + STARTUP_S
+    while True:
+        try:
+            return await Service.open(setup)
+        except (GatewayError, FiltersError):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def run(setup: GatewaySetup) -> None:
+    """Serve until SIGTERM, or until a part fails."""
+    service = await _connect(setup)
+    runner = await start_api(service)
+    main = asyncio.create_task(service.run(), name="service")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+    try:
+        await main
+    except asyncio.CancelledError:
+        pass
+    finally:
+        await runner.cleanup()
+        await service.netd.close()
+        service.spool.close()
+
+
+def main() -> None:
+    """Parse the command line and run; a failure is one line on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(prog="quotegated", description="The gateway service.")
+    parser.add_argument("--setup", type=Path, required=True, help="the gateway's setup file")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(run(GatewaySetup.load(arguments.setup)))
+    except (GatewayError, FiltersError, AuthnError) as error:
+        sys.exit(f"quotegated: {error.code}: {error.message}")
+    except ExceptionGroup as group:
+        known, unknown = group.split((GatewayError, FiltersError, AuthnError))
+        if unknown is not None:
+            raise
+        sys.exit(f"quotegated: {'; '.join(str(error) for error in known.exceptions) if known else ''}")
+
+
+if __name__ == "__main__":
+    main()

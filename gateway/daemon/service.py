@@ -1,0 +1,311 @@
+"""quotegated: join the parts and run them. One part failing ends the service; netd then cuts everybody."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+
+from cryptography import x509
+
+from authn import messages
+from authn.fields import malformed
+from authn.handshake_gateway import GatewayConfig
+from authn.handshake_messages import BatchQuote, SessionParameters
+from authn.portmap import KIND as PORTMAP_KIND
+from authn.portmap import PortMap
+from authn.public_area import AttestationKey
+from authn.reference import KIND as REFERENCE_KIND
+from authn.reference import ReferenceSet
+from authn.signing import verify_document
+from filters.errors import NetdError
+from filters.netd.client import NetdClient
+from filters.netd.protocol import Disconnected, Drift, Dropped, Held, HoldDropped, Lost
+from filters.policy.evaluator import Facts
+from filters.policy.services import parse_service
+from gateway.audit.recorder import Recorder
+from gateway.audit.spool import AuditSpool
+from gateway.authority.gate import AuthorityGate
+from gateway.clock import SystemClock
+from gateway.control.handshaking import Introduction
+from gateway.control.link import PeerLink
+from gateway.control.server import ControlServer
+from gateway.daemon.authority_keeper import AuthorityKeeper
+from gateway.daemon.deliveries import Deliveries
+from gateway.daemon.drops import DropCollector, parse_packet
+from gateway.daemon.policy_holder import PolicyHolder
+from gateway.errors import GatewayError
+from gateway.events.model import (
+    DriftRepaired,
+    EnrollmentChanged,
+    EventsLost,
+    GatewayStarted,
+    PeerStateChanged,
+)
+from gateway.recovery.recovery import Recovery
+from gateway.recovery.restarter import MonitorRestarter
+from gateway.registry.registry import PeerRecord, Registry
+from gateway.registry.states import PeerState, Trigger
+from gateway.sessions.broker import SessionBroker, facts_of, parse_request
+from gateway.setup import GatewaySetup
+from gateway.store.store import Store
+from gateway.tpmd.client import TpmClient
+from gateway.trust.keeper import PROOF_EVERY, TrustKeeper
+
+HOUSEKEEPING_S = 0.05
+HEAD_EVERY_S = 1.0
+
+
+class Service:
+    """All parts of one running gateway. Build with `open`, then `run`."""
+
+    def __init__(self, setup: GatewaySetup, netd: NetdClient, tpm: TpmClient, key: AttestationKey) -> None:
+        self.setup, self.netd, self.tpm, self.key = setup, netd, tpm, key
+        self.clock = SystemClock()
+        self.epoch = secrets.token_bytes(16)
+        self.started_at = self.clock.now()
+        self.portmap = _load_portmap(setup)
+        self.references = _load_references(setup)
+        self.store = Store(setup.state_dir / "state.db")
+        self.spool = AuditSpool(setup.state_dir / "audit.db")
+        self.policy = PolicyHolder(setup.interface, setup.ip, setup.control_port)
+        self.recorder = Recorder(
+            self.spool, self.clock, setup.gateway_id, lambda: self.policy.policy.revision
+        )
+        self.registry = Registry(self.portmap.entries, self._state_changed)
+        # lease ids stay apart from those of an earlier life: connections marked then may still live
+        self.broker = SessionBroker(
+            self.registry, netd, self.recorder, self.clock, lambda: self.trust, lambda: self.policy.policy, self.facts,
+            first_lease_id=int(time.time() * 1000) % 0xFFFF_0000 + 1,
+        )  # fmt: skip
+        self.recovery = Recovery(
+            self.registry, netd, self.store, self.recorder, MonitorRestarter(setup.sockets.monitor), self.clock,
+            self.policy.on_fail,
+        )  # fmt: skip
+        self.trust = TrustKeeper(
+            self.registry, netd, self.store, self.recorder, self.clock, setup.beacon_interval_ms / 1000,
+            self.broker.close_peer, self.recovery.begin,
+        )  # fmt: skip
+        gate = AuthorityGate(setup.administrator_keys)
+        self.authority = AuthorityKeeper(gate, self.store, netd, self.recorder, self.clock, self.broker)
+        self.deliveries = Deliveries(self.registry, self.recorder)
+        self.drops = DropCollector()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, setup: GatewaySetup) -> "Service":
+        """Connect to netd and tpmd; raises GatewayError, NetdError."""
+        netd = await NetdClient.connect(setup.sockets.netd)
+        tpm = await TpmClient.connect(setup.sockets.tpmd)
+        ak_public, ek_public = await tpm.identity()
+        return cls(setup, netd, tpm, AttestationKey.from_public(ak_public, ek_public))
+
+    def facts(self) -> Facts:
+        """Collect what is true now for the evaluator."""
+        return facts_of(self.registry, Facts(self.authority.state()))
+
+    async def run(self) -> None:
+        """Start in the safe order (policy, authority, then peers) and run until something fails."""
+        await self.recorder.record(GatewayStarted(self.epoch.hex()))
+        text = self.store.policy_text() or self.setup.policy.read_text()
+        await self.policy.start(text, self.setup.policy.name, self.netd)
+        await self.authority.start()
+        await self._restore_peers()
+        control = ControlServer(
+            self._introduction(),
+            self.registry,
+            self.trust,
+            self.recorder,
+            self.setup.preapproved_eks,
+            self._dispatch,
+            self._beacons,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(control.serve(str(self.setup.ip), self.setup.control_port), name="control")
+            group.create_task(self._kernel_events(), name="kernel events")
+            group.create_task(self._housekeeping(), name="housekeeping")
+            group.create_task(self._sign_heads(), name="audit heads")
+            group.create_task(self.recorder.wait_failed(), name="recorder")
+
+    def _introduction(self) -> Introduction:
+        event_log = self.setup.event_log.read_bytes()
+        config = GatewayConfig(
+            self.setup.gateway_id, self.key.name, self.epoch, self.setup.gateway_profile.id, event_log
+        )
+        return Introduction(
+            self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self.policy.profile,
+            lambda: self.references, tuple(_load_root(path) for path in self.setup.ek_roots),
+        )  # fmt: skip
+
+    def _parameters(self) -> SessionParameters:
+        sequence, head = self.spool.head
+        return SessionParameters(self.setup.beacon_interval_ms, PROOF_EVERY, sequence, head)
+
+    async def _restore_peers(self) -> None:
+        """Take up who is enrolled and who is quarantined; nobody is trusted."""
+        quarantined = self.store.quarantined()
+        for peer in self.registry:
+            identity = self.store.identity(peer.name)
+            if identity is not None and identity.approved:
+                self.registry.move(peer, Trigger.APPROVED)
+            if peer.name in quarantined:
+                self.registry.move(peer, Trigger.QUARANTINED, quarantined[peer.name])
+                await self.netd.quarantine(peer.ip, True)
+
+    def _state_changed(self, peer: PeerRecord, before: PeerState, _trigger: str) -> None:
+        self.recorder.note(PeerStateChanged(peer.name, before, peer.state, peer.reason, peer.detail))
+
+    async def _beacons(self, peer: PeerRecord, link: PeerLink) -> None:
+        """Send a beacon every T; a peer that does not read is simply not answered for."""
+        interval = self.trust.interval
+        while not link.closed:
+            begun = self.clock.now()
+            proof: BatchQuote | None = None
+            if link.tracker.proof_due:
+                proof = await self.tpm.quote_beacon(link.tracker.proof_leaf())
+            link.send(link.tracker.next_beacon(self.clock.now(), self.spool.head, proof))
+            await asyncio.sleep(max(0.001, interval - (self.clock.now() - begun)))
+
+    async def _dispatch(self, peer: PeerRecord, link: PeerLink, message: messages.Message) -> None:
+        match message:
+            case messages.BeaconAnswer():
+                await self.trust.answer(peer, link, message)
+            case messages.SessionProof():
+                await self.broker.proof(peer, message)
+            case messages.SessionRequest():
+                self._spawn(self._request(peer, link, message), f"request of {peer.name}")
+            case messages.DeliveryQuery():
+                self._spawn(self.deliveries.ask(peer, message), f"delivery of {peer.name}")
+            case messages.DeliveryReport():
+                self.deliveries.report(peer, message)
+            case messages.GatewayRefused():
+                link.close()
+            case _:
+                raise malformed(f"a peer does not send {type(message).__name__}")
+
+    async def _request(self, peer: PeerRecord, link: PeerLink, message: messages.SessionRequest) -> None:
+        try:
+            request = parse_request(peer.name, message.to, parse_service(message.service))
+        except ValueError as error:
+            link.send(messages.SessionResult(message.request_id, False, "", "no-rule", str(error), 0, ""))
+            return
+        outcome = await self.broker.open(request, message.request_id)
+        session = outcome.session
+        if session is None:
+            link.send(
+                messages.SessionResult(message.request_id, False, "", outcome.reason, outcome.detail, 0, "")
+            )
+            return
+        self.deliveries.remember(session)
+        lease_ms = int((session.expires_at - self.clock.now()) * 1000)
+        link.send(
+            messages.SessionResult(
+                message.request_id,
+                True,
+                session.session_id,
+                "",
+                "",
+                max(lease_ms, 0),
+                str(session.key.destination),
+            )
+        )
+
+    async def _kernel_events(self) -> None:
+        while True:
+            match await self.netd.events.get():
+                case Held() as held:
+                    self._spawn(self._open_held(held), "first packet")
+                case Dropped(reason, packet):
+                    self.drops.add(parse_packet(packet, reason))
+                case HoldDropped():
+                    pass  # the kernel's counter and the refusal's own record tell of it
+                case Lost(what, count):
+                    self.recorder.note(EventsLost(what, count))
+                case Drift(detail, repaired):
+                    self.recorder.note(DriftRepaired(detail))
+                    if not repaired:
+                        raise GatewayError(
+                            "drift", f"the kernel's table was changed and can't be repaired: {detail}"
+                        )
+                case Disconnected():
+                    raise GatewayError("netd-gone", "netd is gone; nobody is trusted until it is back")
+
+    async def _open_held(self, held: Held) -> None:
+        """Open the session that a first packet waits for."""
+        source, destination = self.registry.by_ip(held.key.source), self.registry.by_ip(held.key.destination)
+        granted = False
+        if source is not None and destination is not None:
+            outcome = await self.broker.open(parse_request(source.name, destination.name, held.key.service))
+            granted = outcome.granted
+            if outcome.session is not None:
+                self.deliveries.remember(outcome.session)
+        try:
+            await (self.netd.release(held.hold_id) if granted else self.netd.refuse(held.hold_id))
+        except NetdError as error:
+            if error.code != "no-such-hold":  # it timed out meanwhile: the sender repeats its packet
+                raise
+
+    async def _housekeeping(self) -> None:
+        next_drops = self.clock.now()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            for peer in self.registry:
+                await self.trust.watch_silence(peer)
+            await self.broker.expire()
+            await self.authority.watch()
+            if self.clock.now() >= next_drops:
+                next_drops = self.clock.now() + 1.0
+                for event in self.drops.take():
+                    self.recorder.note(event)
+
+    async def _sign_heads(self) -> None:
+        signed = -1
+        while True:
+            await asyncio.sleep(HEAD_EVERY_S)
+            sequence, head = self.spool.head
+            if sequence != signed:
+                signed_head = await self.tpm.sign_audit_head(sequence, head, int(self.clock.wall() * 1000))
+                await asyncio.to_thread(self.spool.save_head, signed_head)
+                signed = sequence
+
+    async def approve(self, peer: PeerRecord, actor: str) -> None:
+        """Approve a peer's enrollment at an operator's word."""
+        self.store.approve(peer.name)
+        await self.recorder.record(EnrollmentChanged(peer.name, str(peer.ip), "approved", "", f"by {actor}"))
+        if peer.state is PeerState.UNKNOWN:
+            self.registry.move(peer, Trigger.APPROVED)
+
+    async def sessions_revoked(self, lease_ids: tuple[int, ...]) -> int:
+        """Close the sessions whose leases another policy took away."""
+        sessions = [session for session in self.broker.book if session.lease_id in lease_ids]
+        await self.broker.close(sessions, "policy-changed")
+        return len(sessions)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_done)
+
+    def _spawned_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"{task.get_name()} failed", "exception": task.exception(), "task": task}
+            )
+
+
+def _load_portmap(setup: GatewaySetup) -> PortMap:
+    document = verify_document(setup.portmap.read_bytes(), PORTMAP_KIND, setup.portmap_keys, time.time())
+    return PortMap.from_document(document)
+
+
+def _load_references(setup: GatewaySetup) -> tuple[ReferenceSet, ...]:
+    documents = (
+        verify_document(path.read_bytes(), REFERENCE_KIND, setup.reference_keys, time.time())
+        for path in setup.references
+    )
+    return tuple(ReferenceSet.from_document(document) for document in documents)
+
+
+def _load_root(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
