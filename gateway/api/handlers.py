@@ -136,8 +136,8 @@ async def explain_flow(call: Call) -> dict[str, Any]:
         service = parse_service(_text(call.body, "service"))
     except ValueError as error:
         raise GatewayError("bad-service", str(error)) from error
-    ends = (_peer(call.service, _text(call.body, end)).name for end in ("from", "to"))
-    request = Request(*ends, service)
+    source, destination = (_peer(call.service, _text(call.body, end)).name for end in ("from", "to"))
+    request = Request(source, destination, service)
     open_now = any(
         (one.source, one.destination, one.service) == (request.source, request.destination, service)
         for one in call.service.broker.book

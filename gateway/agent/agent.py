@@ -1,0 +1,248 @@
+"""The agent: keep a session with the gateway, answer its beacons, open sessions for local programs."""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from authn import labels, messages
+from authn.beacon import GatewayWatch
+from authn.errors import AttestationError, AuthnError
+from authn.evidence import Counters, Quote
+from authn.failure import AttestationFailure
+from authn.handshake import EstablishedSession
+from authn.tpm import TpmIdentity, TpmWorker
+from filters.policy.services import parse_service
+from gateway.agent.conversation import Conversation, Refused
+from gateway.agent.setup import AgentSetup
+from gateway.agent.witness import Witness
+from gateway.errors import GatewayError
+from gateway.rpc import RpcClient
+
+RETRY_S = 0.2
+ANSWER_WITHIN_S = 5.0
+# what refutes the gateway itself, as opposed to a broken or refused conversation
+_DAMNING = frozenset(
+    {
+        AttestationFailure.PCR_MISMATCH,
+        AttestationFailure.REFERENCE_MISMATCH,
+        AttestationFailure.REFERENCE_EXPIRED,
+        AttestationFailure.RESET_DURING_SESSION,
+        AttestationFailure.RESET_COUNT_REGRESSION,
+        AttestationFailure.CLOCK_REGRESSION,
+        AttestationFailure.WRONG_AK,
+        AttestationFailure.NO_ANSWER,
+    }
+)
+
+
+@dataclass(slots=True)
+class Live:
+    """A session that stands."""
+
+    conversation: Conversation
+    session: EstablishedSession
+    watch: GatewayWatch
+    answers: dict[int, asyncio.Future[messages.SessionResult | messages.DeliveryReport]] = field(
+        default_factory=dict
+    )
+
+
+class Agent:
+    """One peer's agent."""
+
+    def __init__(self, setup: AgentSetup, worker: TpmWorker, witness: Witness) -> None:
+        self.setup, self.worker, self.witness = setup, worker, witness
+        self.state, self.detail = "starting", ""
+        self.audit_head: tuple[int, bytes] = (0, bytes(32))
+        self._live: Live | None = None
+        self._offers: dict[str, messages.SessionOffer] = {}
+        self._gateway_previous: Counters | None = None
+        self._next_id = 0
+
+    async def run(self) -> None:
+        """Attest again and again until cancelled."""
+        identity = await self.worker.run(lambda tpm: tpm.provision())
+        self.witness.start()
+        try:
+            while True:
+                await self._attempt(identity)
+                await asyncio.sleep(RETRY_S)
+        finally:
+            self.witness.stop()
+
+    async def _attempt(self, identity: TpmIdentity) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(self.setup.gateway_ip, self.setup.control_port)
+        except OSError as error:
+            self._set("unreachable", f"the gateway does not answer: {error.strerror}")
+            await asyncio.sleep(RETRY_S)
+            return
+        try:
+            await self._converse(Conversation(self.setup, self.worker, reader, writer), identity)
+        except Refused as refusal:
+            self._set("refused", refusal.code)
+            if refusal.code == AttestationFailure.UNKNOWN_PEER:
+                await self._enroll(identity)
+        except AttestationError as error:
+            self._set("gateway-refused", error.message)
+            if error.failure in _DAMNING:
+                await self._report(error)
+        except (OSError, TimeoutError) as error:
+            self._set("disconnected", str(error) or "timed out")
+        finally:
+            self._live = None
+            with contextlib.suppress(OSError, RuntimeError):
+                writer.close()
+
+    async def _enroll(self, identity: TpmIdentity) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(self.setup.gateway_ip, self.setup.control_port)
+            status = await Conversation(self.setup, self.worker, reader, writer).enroll(identity)
+            writer.close()
+            self._set("enrolled" if status == "approved" else "pending", status)
+        except (OSError, TimeoutError, Refused, AuthnError) as error:
+            self._set("enrollment-failed", str(error))
+        if self.state != "enrolled":
+            await asyncio.sleep(1.0)
+
+    async def _converse(self, conversation: Conversation, identity: TpmIdentity) -> None:
+        self._set("attesting", "")
+        session = await conversation.handshake(identity, self._gateway_previous)
+        self._gateway_previous = session.verified.counters
+        live = self._live = Live(conversation, session, conversation.watch(session))
+        self._remember_head(session.parameters.audit_sequence, session.parameters.audit_head)
+        self._set("attested", f"session {session.session_id}")
+        while True:
+            await self._handle(live, await conversation.receive_message(session))
+
+    async def _handle(self, live: Live, message: messages.Message) -> None:
+        match message:
+            case messages.Beacon():
+                await self._answer_beacon(live, message)
+            case messages.SessionChallenge():
+                label = labels.session(
+                    message.nonce, live.session.epoch, live.session.exporter, message.request_id
+                )
+                live.conversation.send_message(
+                    live.session, messages.SessionProof(message.request_id, await self._quote(label))
+                )
+            case messages.SessionResult(request_id=number) | messages.DeliveryReport(query_id=number):
+                future = live.answers.pop(number, None)
+                if future is not None and not future.done():
+                    future.set_result(message)
+            case messages.SessionOffer():
+                self._offers[message.session_id] = message
+            case messages.DeliveryQuery():
+                await self._testify(live, message)
+            case messages.SessionClosed():
+                pass  # the kernel of the gateway has acted already; programs see their connection end
+
+    async def _answer_beacon(self, live: Live, beacon: messages.Beacon) -> None:
+        try:
+            live.watch.receive(beacon)
+        except AttestationError as error:
+            live.conversation.send_message(
+                live.session, messages.GatewayRefused(error.failure.value, error.message)
+            )
+            raise
+        self._gateway_previous = live.watch.counters
+        self._remember_head(beacon.audit_sequence, beacon.audit_head)
+        quote = await self._quote(labels.beacon(beacon.nonce, live.session.epoch, live.session.exporter))
+        challenge = os.urandom(messages.NONCE_SIZE)
+        live.conversation.send_message(
+            live.session, messages.BeaconAnswer(beacon.number, quote, challenge, b"")
+        )
+        live.watch.answered(challenge)
+
+    async def _testify(self, live: Live, query: messages.DeliveryQuery) -> None:
+        offer = self._offers.get(query.session_id)
+        received, state = 0, "unknown"
+        if offer is not None:
+            port = parse_service(offer.service).port
+            received, state = await self.witness.received(
+                IPv4Address(offer.from_ip), query.source_port, port, query.bytes_sent
+            )
+        complete = received >= query.bytes_sent
+        report = messages.DeliveryReport(query.query_id, query.session_id, received, state, complete)
+        live.conversation.send_message(live.session, report)
+
+    async def _quote(self, qualifying_data: bytes) -> Quote:
+        return await self.worker.run(lambda tpm: tpm.quote(self.setup.profile.selection, qualifying_data))
+
+    async def open_session(self, peer: str, service: str) -> messages.SessionResult:
+        """Ask the gateway for a session; raises GatewayError `not-attested` or `no-answer`."""
+        number = self._number()
+        answer = await self._ask(number, messages.SessionRequest(number, peer, service))
+        assert isinstance(answer, messages.SessionResult)  # noqa: S101 - numbers are not shared
+        return answer
+
+    async def ask_delivery(self, session_id: str, source_port: int, sent: int) -> messages.DeliveryReport:
+        """Ask how much of what was sent from this port has arrived; raises GatewayError."""
+        number = self._number()
+        answer = await self._ask(number, messages.DeliveryQuery(number, session_id, source_port, sent))
+        assert isinstance(answer, messages.DeliveryReport)  # noqa: S101 - numbers are not shared
+        return answer
+
+    async def _ask(
+        self, number: int, message: messages.SessionRequest | messages.DeliveryQuery
+    ) -> messages.SessionResult | messages.DeliveryReport:
+        live = self._live
+        if live is None:
+            raise GatewayError(
+                "not-attested",
+                f"this machine has no session with the gateway: {self.state} {self.detail}".strip(),
+            )
+        future: asyncio.Future[messages.SessionResult | messages.DeliveryReport] = (
+            asyncio.get_running_loop().create_future()
+        )
+        live.answers[number] = future
+        live.conversation.send_message(live.session, message)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                return await future
+        except TimeoutError:
+            raise GatewayError(
+                "no-answer", f"the gateway did not answer within {ANSWER_WITHIN_S:.0f} s"
+            ) from None
+        finally:
+            live.answers.pop(number, None)
+
+    def _number(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def _set(self, state: str, detail: str) -> None:
+        self.state, self.detail = state, detail
+
+    def _remember_head(self, sequence: int, head: bytes) -> None:
+        """Keep the newest audit head this peer was told of, as a witness for `audit verify`."""
+        if sequence <= self.audit_head[0]:
+            return
+        self.audit_head = (sequence, head)
+        path = self.setup.state_dir / "audit_head.json"
+        text = json.dumps(
+            {"source": self.setup.peer_id, "sequence": sequence, "hash": head.hex(), "time": time.time()}
+        )
+        temporary = path.with_suffix(".new")
+        temporary.write_text(text)
+        temporary.replace(path)
+
+    async def _report(self, error: AttestationError) -> None:
+        """Tell the host's monitor that the gateway can't be trusted."""
+        if self.setup.monitor_socket is None:
+            return
+        try:
+            rpc = await RpcClient.connect(self.setup.monitor_socket)
+            await rpc.call(
+                "report_gateway_refused",
+                peer=self.setup.peer_id.rpartition("/")[2],
+                reason=error.failure.value,
+            )
+            rpc.close()
+        except GatewayError as refusal:
+            self._set("gateway-refused", f"{error.message}; the monitor says: {refusal.message}")
+        await asyncio.sleep(1.0)

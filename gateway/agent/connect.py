@@ -1,0 +1,115 @@
+"""`quotegate-agent connect`: open a session, carry stdin to the peer and its answer to stdout, and say what arrived."""
+
+import asyncio
+import fcntl
+import os
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from filters.policy.services import parse_service
+from gateway.errors import GatewayError
+from gateway.rpc import RpcClient
+
+SIOCOUTQ = 0x5411
+ACKED_WITHIN_S = 5.0
+CHUNK = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What came of a connection. `complete`: acknowledged by B's TCP and confirmed by B's agent."""
+
+    session_id: str
+    sent: int
+    acknowledged: int
+    confirmed: int
+    complete: bool
+
+
+async def connect(agent_socket: Path, peer: str, service: str) -> Transfer:
+    """Run one transfer; raises GatewayError with the gateway's reason when it is refused."""
+    rpc = await RpcClient.connect(agent_socket)
+    answer = await rpc.call("open", peer=peer, service=service)
+    if not answer["granted"]:
+        raise GatewayError(
+            str(answer["reason"]), str(answer["detail"]) or f"the gateway refused {service} of {peer}"
+        )
+    session = str(answer["session_id"])
+    sock = await _open(str(answer["ip"]), parse_service(service).port)
+    try:
+        port = int(sock.getsockname()[1])
+        sent = await _carry(sock)
+        acknowledged = sent - await _unacknowledged(sock)
+    finally:
+        sock.close()
+    report = await rpc.call("delivery", session_id=session, port=port, sent=sent)
+    confirmed = int(str(report["received"]))
+    return Transfer(session, sent, acknowledged, confirmed, bool(report["complete"]) and acknowledged == sent)
+
+
+async def _open(ip: str, port: int) -> socket.socket:
+    sock = socket.socket()
+    sock.setblocking(False)
+    try:
+        async with asyncio.timeout(5.0):
+            await asyncio.get_running_loop().sock_connect(sock, (ip, port))
+    except (OSError, TimeoutError) as error:
+        sock.close()
+        raise GatewayError(
+            "not-connected", f"{ip} port {port} does not take the connection: {error or 'timed out'}"
+        ) from error
+    return sock
+
+
+async def _carry(sock: socket.socket) -> int:
+    """Copy both ways until both are done; return the bytes sent."""
+    receiving = asyncio.create_task(_receive(sock))
+    sent = 0
+    try:
+        while chunk := await asyncio.to_thread(os.read, sys.stdin.fileno(), CHUNK):
+            view = memoryview(chunk)
+            while view:
+                count = await _send_some(sock, view)
+                sent, view = sent + count, view[count:]
+        sock.shutdown(socket.SHUT_WR)
+        await receiving
+    except OSError:
+        receiving.cancel()
+    return sent
+
+
+async def _send_some(sock: socket.socket, view: memoryview) -> int:
+    while True:
+        try:
+            return sock.send(view)
+        except BlockingIOError:
+            await _writable(sock)
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock, lambda: future.done() or future.set_result(None))
+    try:
+        await future
+    finally:
+        loop.remove_writer(sock)
+
+
+async def _receive(sock: socket.socket) -> None:
+    while data := await asyncio.get_running_loop().sock_recv(sock, CHUNK):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+async def _unacknowledged(sock: socket.socket) -> int:
+    """Wait until B's TCP has acknowledged everything; return what it has not (ioctl SIOCOUTQ, tcp(7))."""
+    deadline = asyncio.get_running_loop().time() + ACKED_WITHIN_S
+    while True:
+        (waiting,) = struct.unpack("i", fcntl.ioctl(sock, SIOCOUTQ, bytes(4)))
+        if not waiting or asyncio.get_running_loop().time() > deadline:
+            return int(waiting)
+        await asyncio.sleep(0.01)

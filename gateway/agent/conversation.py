@@ -1,0 +1,133 @@
+"""Bring up one session with the gateway: enroll where needed, shake hands, return the sealed stream."""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+
+from authn import messages
+from authn.beacon import GatewayWatch
+from authn.enrollment import EnrollmentClient
+from authn.errors import AttestationError
+from authn.evidence import Counters
+from authn.failure import AttestationFailure
+from authn.fields import Frame, FrameReader, FrameType, encode_frame, malformed
+from authn.handshake import Command, Established, EstablishedSession, SendFrame, WantQuote
+from authn.handshake_peer import PeerConfig, PeerHandshake
+from authn.reference import check_reference
+from authn.tpm import TpmIdentity, TpmWorker
+from gateway.agent.setup import AgentSetup
+
+DEADLINE_S = 5.0
+
+
+class Refused(Exception):
+    """The gateway refused in the clear: told apart from evidence against the gateway."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One TCP connection to the gateway."""
+
+    setup: AgentSetup
+    worker: TpmWorker
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def __post_init__(self) -> None:
+        self.frames = FrameReader()
+        self.ready: list[Frame] = []
+
+    async def receive(self) -> Frame:
+        """Return the next frame; raises Refused for an alert, ConnectionError at the end."""
+        while not self.ready:
+            data = await self.reader.read(65536)
+            if not data:
+                raise ConnectionResetError("the gateway hung up")
+            self.ready.extend(self.frames.feed(data))
+        frame = self.ready.pop(0)
+        if frame.type is FrameType.ALERT:
+            raise Refused(frame.body[:64].decode("ascii", "replace"))
+        return frame
+
+    def send(self, kind: FrameType, body: bytes) -> None:
+        """Send a frame."""
+        self.writer.write(encode_frame(kind, body))
+
+    async def enroll(self, identity: TpmIdentity) -> str:
+        """Prove that AK and EK are in one TPM; return `approved` or `pending`."""
+        certificate = self.setup.ek_certificate.read_bytes()
+        client = EnrollmentClient(self.setup.peer_id, certificate, identity.ek_public, identity.ak_public)
+        self.send(FrameType.ENROLL_HELLO, client.hello())
+        async with asyncio.timeout(DEADLINE_S):
+            challenge = await self.receive()
+            if challenge.type is not FrameType.ENROLL_CHALLENGE:
+                raise malformed(f"{challenge.type.name} came where e2 was due")
+            proof = await self.worker.run(lambda tpm: client.proof(challenge.body, tpm.activate_credential))
+            self.send(FrameType.ENROLL_PROOF, proof)
+            result = await self.receive()
+        return result.body.decode("ascii", "replace")
+
+    async def handshake(self, identity: TpmIdentity, previous: Counters | None) -> EstablishedSession:
+        """Run the handshake; raises AttestationError when the gateway does not prove itself."""
+        setup = self.setup
+        config = PeerConfig(
+            setup.peer_id,
+            identity.ak_name,
+            setup.profile.selection,
+            setup.gateway_id,
+            setup.gateway_key,
+            setup.gateway_profile,
+            lambda events, values: check_reference(
+                setup.gateway_profile, events, values, setup.references, time.time()
+            ),
+            previous,
+            setup.event_log.read_bytes(),
+        )
+        machine = PeerHandshake(config, os.urandom)
+        async with asyncio.timeout(DEADLINE_S):
+            session = await self._carry_out(machine, machine.start())
+            while session is None:
+                frame = await self.receive()
+                session = await self._carry_out(machine, machine.receive(frame.type, frame.body))
+        return session
+
+    async def _carry_out(self, machine: PeerHandshake, commands: list[Command]) -> EstablishedSession | None:
+        for command in commands:
+            match command:
+                case SendFrame(kind, body):
+                    self.send(kind, body)
+                case WantQuote(selection, data):
+                    quote = await self.worker.run(lambda tpm, s=selection, d=data: tpm.quote(s, d))
+                    return await self._carry_out(machine, machine.quote(quote))
+                case Established(session):
+                    return session
+        return None
+
+    def watch(self, session: EstablishedSession) -> GatewayWatch:
+        """Make the watch over the gateway's later proofs."""
+        return GatewayWatch(
+            self.setup.gateway_key,
+            self.setup.gateway_profile,
+            session.pcr_values,
+            session.verified.counters,
+            session.exporter,
+            session.parameters.proof_every,
+        )
+
+    def send_message(self, session: EstablishedSession, message: messages.Message) -> None:
+        """Seal and send a message."""
+        self.send(FrameType.RECORD, session.send.seal(messages.encode(message)))
+
+    async def receive_message(self, session: EstablishedSession) -> messages.Message:
+        """Receive and open a message."""
+        frame = await self.receive()
+        if frame.type is not FrameType.RECORD:
+            raise AttestationError(
+                AttestationFailure.MALFORMED_MESSAGE, f"a {frame.type.name} frame in the session"
+            )
+        return messages.decode(session.receive.open(frame.body))

@@ -1,0 +1,108 @@
+"""The `quotegate-agent` command."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from gateway.errors import GatewayError
+
+SOCKET_VARIABLE = "QUOTEGATE_AGENT_SOCKET"
+DEFAULT_SOCKET = "/run/quotegate-agent/agent.sock"
+EXIT_REFUSED, EXIT_INCOMPLETE, EXIT_ERROR = 3, 4, 1
+
+EXAMPLES = """examples:
+  quotegate-agent status
+  pg_dump shop | quotegate-agent connect db tcp/5432
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quotegate-agent",
+        description="Prove this machine to the gateway, and open sessions with other machines.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = Path(os.environ.get(SOCKET_VARIABLE, DEFAULT_SOCKET))
+    parser.add_argument(
+        "--socket", type=Path, default=default, help=f"the agent's socket (or ${SOCKET_VARIABLE})"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the agent")
+    run.add_argument("--setup", type=Path, required=True, help="this peer's setup file")
+    connect = commands.add_parser("connect", help="open a session and carry stdin and stdout over it")
+    connect.add_argument("peer", help="the other machine, for example db")
+    connect.add_argument("service", help="its service, for example tcp/5432")
+    status = commands.add_parser("status", help="show how this machine stands with the gateway")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+async def _run(setup_file: Path) -> None:
+    from authn.tpm import TpmWorker
+    from gateway.agent.agent import Agent
+    from gateway.agent.local import serve_local
+    from gateway.agent.setup import AgentSetup
+    from gateway.agent.tcp_diag import TcpDiag
+    from gateway.agent.witness import Witness
+
+    setup = AgentSetup.load(setup_file)
+    worker = TpmWorker(setup.tpm)
+    agent = Agent(setup, worker, Witness(TcpDiag()))
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(agent.run(), name="agent"),
+            group.create_task(serve_local(agent), name="local"),
+        ]
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGTERM, lambda: [task.cancel() for task in tasks]
+        )
+
+
+async def _connect(socket: Path, peer: str, service: str) -> int:
+    from gateway.agent.connect import connect
+
+    transfer = await connect(socket, peer, service)
+    outcome = "delivered" if transfer.complete else "incomplete"
+    print(  # noqa: T201 - the command's answer
+        f"{outcome}: sent {transfer.sent} bytes, {transfer.acknowledged} acknowledged, {transfer.confirmed} confirmed by {peer}",
+        file=sys.stderr,
+    )
+    return 0 if transfer.complete else EXIT_INCOMPLETE
+
+
+async def _status(socket: Path, as_json: bool) -> None:
+    from gateway.rpc import RpcClient
+
+    rpc = await RpcClient.connect(socket)
+    answer = await rpc.call("status")
+    answer.pop("ok")
+    text = (
+        json.dumps(answer) if as_json else f"{answer['peer']}: {answer['state']} {answer['detail']}".strip()
+    )
+    print(text)  # noqa: T201 - the command's answer
+
+
+def main() -> None:
+    """Parse the command line and run; exit 3: refused by the gateway, 4: not everything arrived."""
+    arguments = _parser().parse_args()
+    try:
+        if arguments.command == "run":
+            asyncio.run(_run(arguments.setup))
+        elif arguments.command == "connect":
+            sys.exit(asyncio.run(_connect(arguments.socket, arguments.peer, arguments.service)))
+        else:
+            asyncio.run(_status(arguments.socket, arguments.json))
+    except GatewayError as error:
+        print(f"quotegate-agent: {error.code}: {error.message}", file=sys.stderr)  # noqa: T201 - the command's answer
+        sys.exit(EXIT_REFUSED if error.code not in ("away", "bad-setup", "unreadable-setup") else EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Load what provisioning gave the peer: its name, the gateway it trusts, its TPM. No trust on first use."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from authn.errors import AuthnError
+from authn.profile import Profile
+from authn.public_area import AttestationKey
+from authn.reference import KIND, ReferenceSet
+from authn.signing import verify_document
+from gateway.setup import SetupError, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSetup:
+    """The agent's setup file, parsed and its signed parts verified."""
+
+    peer_id: str
+    profile: Profile
+    gateway_id: str
+    gateway_ip: str
+    control_port: int
+    gateway_key: AttestationKey
+    gateway_profile: Profile
+    references: tuple[ReferenceSet, ...]
+    tpm: str
+    event_log: Path
+    ek_certificate: Path
+    state_dir: Path
+    control_socket: Path
+    monitor_socket: Path | None
+
+    @classmethod
+    def load(cls, path: Path) -> "AgentSetup":
+        """Read and check a setup file; raises SetupError naming the file and the field."""
+        data = read_json(path)
+        try:
+            return cls._from_json(data)
+        except (KeyError, TypeError, ValueError, OSError, AuthnError) as error:
+            raise SetupError("bad-setup", f"{path}: {error} is missing or malformed") from error
+
+    @classmethod
+    def _from_json(cls, data: dict[str, Any]) -> "AgentSetup":
+        keys = {name: bytes.fromhex(value) for name, value in data["reference_keys"].items()}
+        documents = [
+            verify_document(Path(name).read_bytes(), KIND, keys, time.time()) for name in data["references"]
+        ]
+        ak, ek = bytes.fromhex(data["gateway_ak_public"]), bytes.fromhex(data["gateway_ek_public"])
+        monitor = data.get("monitor_socket")
+        return cls(
+            peer_id=str(data["peer_id"]),
+            profile=Profile.from_json(data["profile"]),
+            gateway_id=str(data["gateway_id"]),
+            gateway_ip=str(data["gateway_ip"]),
+            control_port=int(data["control_port"]),
+            gateway_key=AttestationKey.from_public(ak, ek),
+            gateway_profile=Profile.from_json(data["gateway_profile"]),
+            references=tuple(ReferenceSet.from_document(document) for document in documents),
+            tpm=str(data["tpm"]),
+            event_log=Path(data["event_log"]),
+            ek_certificate=Path(data["ek_certificate"]),
+            state_dir=Path(data["state_dir"]),
+            control_socket=Path(data["control_socket"]),
+            monitor_socket=Path(monitor) if monitor else None,
+        )
