@@ -92,7 +92,12 @@ async def _send_some(sock: socket.socket, view: memoryview) -> int:
 async def _writable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(sock, lambda: future.done() or future.set_result(None))
+
+    def ready() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    loop.add_writer(sock, ready)
     try:
         await future
     finally:

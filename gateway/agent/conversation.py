@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from authn import messages
 from authn.beacon import GatewayWatch
@@ -15,7 +16,7 @@ from authn.fields import Frame, FrameReader, FrameType, encode_frame, malformed
 from authn.handshake import Command, Established, EstablishedSession, SendFrame, WantQuote
 from authn.handshake_peer import PeerConfig, PeerHandshake
 from authn.reference import check_reference
-from authn.tpm import TpmIdentity, TpmWorker
+from authn.tpm import Tpm, TpmIdentity, TpmWorker
 from gateway.agent.setup import AgentSetup
 
 DEADLINE_S = 5.0
@@ -37,10 +38,8 @@ class Conversation:
     worker: TpmWorker
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-
-    def __post_init__(self) -> None:
-        self.frames = FrameReader()
-        self.ready: list[Frame] = []
+    frames: FrameReader = field(default_factory=FrameReader)
+    ready: list[Frame] = field(default_factory=list)
 
     async def receive(self) -> Frame:
         """Return the next frame; raises Refused for an alert, ConnectionError at the end."""
@@ -102,7 +101,9 @@ class Conversation:
                 case SendFrame(kind, body):
                     self.send(kind, body)
                 case WantQuote(selection, data):
-                    quote = await self.worker.run(lambda tpm, s=selection, d=data: tpm.quote(s, d))
+                    quote = await self.worker.run(
+                        partial(Tpm.quote, selection=selection, qualifying_data=data)
+                    )
                     return await self._carry_out(machine, machine.quote(quote))
                 case Established(session):
                     return session

@@ -1,0 +1,11 @@
+"""The errors of this package: one root, each with a code, its parameters and who should read it."""
+
+
+class HostError(Exception):
+    """Root of all errors raised by `vmhost`."""
+
+    def __init__(self, code: str, message: str, **params: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.params = params

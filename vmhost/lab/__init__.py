@@ -1,0 +1,1 @@
+"""The lab: the same platform on one machine, with namespaces as guests."""

@@ -1,0 +1,205 @@
+"""Provision a lab: keys, certificates, the port map, reference values, and everybody's setup file.
+
+No trust on first use: each peer is told the gateway's key, the gateway knows the CA of the TPMs, the
+port map and the reference values are signed.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from authn.ek_certificate import CertificateAuthority
+from authn.portmap import PortMap
+from authn.reference import ReferenceSet
+from authn.signing import key_id
+from authn.tpm import TpmIdentity
+from vmhost.measured_boot import predict, profile_for
+from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, NETD_UID, TPMD_UID, Lab
+from vmhost.spec import LabSpec
+
+VALID_DAYS = 30
+GATEWAY_PROFILE, PEER_PROFILE = "lab-gateway", "lab-peer"
+
+
+@dataclass(frozen=True, slots=True)
+class LabPaths:
+    """Where a lab's files are."""
+
+    lab: Lab
+
+    @property
+    def gateway_dir(self) -> Path:
+        """The gateway's files."""
+        return self.lab.run_dir / "gateway"
+
+    @property
+    def gateway_setup(self) -> Path:
+        """The gateway's setup file."""
+        return self.gateway_dir / "setup.json"
+
+    @property
+    def gateway_log(self) -> Path:
+        """The gateway's event log."""
+        return self.gateway_dir / "event_log.bin"
+
+    def socket(self, process: str, name: str) -> Path:
+        """A socket of one gateway process, in a directory that process alone may write."""
+        return self.gateway_dir / process / name
+
+    def peer_dir(self, peer: str) -> Path:
+        """A peer's files."""
+        return self.lab.run_dir / "peers" / peer
+
+    def peer_setup(self, peer: str) -> Path:
+        """A peer's setup file."""
+        return self.peer_dir(peer) / "setup.json"
+
+    def peer_log(self, peer: str) -> Path:
+        """A peer's event log."""
+        return self.peer_dir(peer) / "event_log.bin"
+
+    @property
+    def shared(self) -> Path:
+        """Signed documents that everybody may read."""
+        return self.lab.run_dir / "shared"
+
+    @property
+    def gateway_state(self) -> Path:
+        """The gateway's databases."""
+        return self.lab.state_dir / "gateway"
+
+
+def make_directories(spec: LabSpec) -> None:
+    """Create the lab's directories, each writable by its one owner."""
+    paths = LabPaths(spec.lab)
+    owned = {
+        paths.gateway_dir / "netd": NETD_UID,
+        paths.gateway_dir / "tpmd": TPMD_UID,
+        paths.gateway_dir / "quotegated": GATEWAY_UID,
+        paths.gateway_state: GATEWAY_UID,
+    }
+    for peer in spec.peers:
+        owned[paths.peer_dir(peer.peer) / "agent"] = AGENT_UID
+        owned[spec.lab.state_dir / "peers" / peer.peer] = AGENT_UID
+    for directory in (
+        spec.lab.run_dir,
+        spec.lab.state_dir,
+        paths.shared,
+        spec.lab.run_dir / "log",
+        spec.lab.run_dir / "code",
+    ):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    for directory, uid in owned.items():
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        os.chown(directory, uid, uid)
+    paths.gateway_state.chmod(0o700)
+
+
+def make_administrator_key(lab: Lab) -> None:
+    """Make the administrator's key, readable by root alone."""
+    descriptor = os.open(lab.administrator_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(Ed25519PrivateKey.generate().private_bytes_raw().hex() + "\n")
+
+
+def load_administrator_key(lab: Lab) -> Ed25519PrivateKey:
+    """Load the administrator's key; raises OSError for everybody but root."""
+    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(lab.administrator_key.read_text().strip()))
+
+
+def provision(
+    spec: LabSpec, root: Path, identities: dict[str, TpmIdentity], commands: dict[str, tuple[str, ...]]
+) -> None:
+    """Write every file of the lab; the signing keys and the CA's key exist only in this process."""
+    paths, now = LabPaths(spec.lab), dt.datetime.now(dt.UTC)
+    signer = Ed25519PrivateKey.generate()
+    signer_public = signer.public_key().public_bytes_raw()
+    keys = {key_id(signer_public): signer_public.hex()}
+    not_after = time.time() + VALID_DAYS * 86400
+    authority = CertificateAuthority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, VALID_DAYS)
+    (paths.shared / "ek_ca.pem").write_bytes(authority.root_pem())
+    (paths.shared / "portmap.json").write_bytes(PortMap(1, spec.peers).sign(not_after, signer))
+    references = ReferenceSet(1, not_after, predict(root, f"lab {spec.lab.name}", dict(commands)))
+    (paths.shared / "references.json").write_bytes(references.sign(signer))
+    (paths.shared / "policy.toml").write_text(spec.policy_text)
+    for peer in spec.peers:
+        identity = identities[peer.peer]
+        certificate = authority.issue(identity.ek_public, peer.peer, peer.uuid, now, VALID_DAYS)
+        (paths.peer_dir(peer.peer) / "ek_certificate.der").write_bytes(certificate)
+        _write_json(
+            paths.peer_setup(peer.peer), _peer_setup(spec, paths, peer.peer, identities[GATEWAY], keys)
+        )
+    fingerprints = [_fingerprint(paths.peer_dir(peer.peer) / "ek_certificate.der") for peer in spec.peers]
+    _write_json(paths.gateway_setup, _gateway_setup(spec, paths, keys, fingerprints))
+
+
+def _fingerprint(certificate: Path) -> str:
+    return "sha256:" + hashlib.sha256(certificate.read_bytes()).hexdigest()
+
+
+def _gateway_setup(
+    spec: LabSpec, paths: LabPaths, keys: dict[str, str], fingerprints: list[str]
+) -> dict[str, Any]:
+    administrator = load_administrator_key(spec.lab).public_key().public_bytes_raw()
+    return {
+        "gateway_id": f"{spec.lab.name}/{GATEWAY}",
+        "platform": spec.lab.name,
+        "ip": str(spec.gateway.ip),
+        "mac": spec.gateway.mac,
+        "interface": "eth0",
+        "control_port": spec.control_port,
+        "beacon_interval_ms": spec.beacon_interval_ms,
+        "portmap": str(paths.shared / "portmap.json"),
+        "portmap_keys": keys,
+        "references": [str(paths.shared / "references.json")],
+        "reference_keys": keys,
+        "administrator_keys": {key_id(administrator): administrator.hex()},
+        "ek_roots": [str(paths.shared / "ek_ca.pem")],
+        "preapproved_eks": fingerprints,
+        "tpm": f"swtpm:path={spec.lab.tpm_socket(GATEWAY)}",
+        "event_log": str(paths.gateway_log),
+        "policy": str(paths.shared / "policy.toml"),
+        "gateway_profile": profile_for(GATEWAY_PROFILE).to_json(),
+        "sockets": {
+            "netd": str(paths.socket("netd", "netd.sock")),
+            "tpmd": str(paths.socket("tpmd", "tpmd.sock")),
+            "api": str(spec.lab.api_socket),
+            "monitor": str(spec.lab.monitor_socket),
+        },
+        "state_dir": str(paths.gateway_state),
+        "allowed_uids": [0],
+    }
+
+
+def _peer_setup(
+    spec: LabSpec, paths: LabPaths, peer: str, gateway: TpmIdentity, keys: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "peer_id": f"{spec.lab.name}/{peer}",
+        "profile": profile_for(PEER_PROFILE).to_json(),
+        "gateway_id": f"{spec.lab.name}/{GATEWAY}",
+        "gateway_ip": str(spec.gateway.ip),
+        "control_port": spec.control_port,
+        "gateway_ak_public": gateway.ak_public.hex(),
+        "gateway_ek_public": gateway.ek_public.hex(),
+        "gateway_profile": profile_for(GATEWAY_PROFILE).to_json(),
+        "references": [str(paths.shared / "references.json")],
+        "reference_keys": keys,
+        "tpm": f"swtpm:path={spec.lab.tpm_socket(peer)}",
+        "event_log": str(paths.peer_log(peer)),
+        "ek_certificate": str(paths.peer_dir(peer) / "ek_certificate.der"),
+        "state_dir": str(spec.lab.state_dir / "peers" / peer),
+        "control_socket": str(spec.lab.agent_socket(peer)),
+        "monitor_socket": str(spec.lab.monitor_socket),
+    }
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1) + "\n")

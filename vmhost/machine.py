@@ -1,0 +1,76 @@
+"""One machine of the lab: its TPM, its measured boot, its programs. Start and stop are whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from authn.tpm import Tpm, TpmIdentity
+from vmhost.errors import HostError
+from vmhost.measured_boot import measure, measurements
+from vmhost.process import Program, Running, start, wait_for_socket
+from vmhost.swtpm import VirtualTpm
+
+
+class Machine:
+    """A guest or the gateway. Its programs start in order, each when the one before listens."""
+
+    def __init__(
+        self,
+        name: str,
+        tpm: VirtualTpm,
+        root: Path,
+        deployment: str,
+        measured_argv: Sequence[str],
+        event_log: Path,
+    ) -> None:
+        self.name, self.tpm = name, tpm
+        self._root, self._deployment, self._argv, self._event_log = (
+            root,
+            deployment,
+            tuple(measured_argv),
+            event_log,
+        )
+        self.programs: tuple[tuple[Program, Path | None], ...] = ()
+        self.running: list[Running] = []
+
+    def identify(self) -> TpmIdentity:
+        """Provision the TPM (which must run) and return its keys."""
+        with Tpm(self.tpm.tcti) as tpm:
+            return tpm.provision()
+
+    def boot(self) -> None:
+        """Power the TPM on where it is off, measure, then start the programs; raises HostError."""
+        if not self.tpm.alive:
+            self.tpm.start()
+        with Tpm(self.tpm.tcti) as tpm:
+            log = measure(tpm, measurements(self._root, self._deployment, self._argv))
+        temporary = self._event_log.with_suffix(".new")
+        temporary.write_bytes(log)
+        temporary.replace(self._event_log)
+        self.start_programs()
+
+    def start_programs(self) -> None:
+        """Start the programs; a failure stops those already started."""
+        for program, socket in self.programs:
+            if socket is not None:
+                socket.unlink(missing_ok=True)
+            running = start(program)
+            self.running.append(running)
+            if socket is not None and not wait_for_socket(socket, running):
+                self.stop_programs()
+                raise HostError("start-failed", f"{program.name} did not come up; see {program.log}")
+
+    def stop_programs(self) -> None:
+        """End the programs, last first; the TPM stays on."""
+        for running in reversed(self.running):
+            running.stop()
+        self.running.clear()
+
+    def power_off(self) -> None:
+        """End everything, the TPM included: its PCRs are gone."""
+        self.stop_programs()
+        self.tpm.stop()
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether every program runs."""
+        return bool(self.running) and all(one.alive for one in self.running)

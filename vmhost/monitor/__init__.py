@@ -1,0 +1,1 @@
+"""The monitor: the host's trusted core. It starts, watches and restarts the machines."""

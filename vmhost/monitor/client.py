@@ -1,0 +1,38 @@
+"""Ask a lab's monitor; synchronous, for commands and tests."""
+
+import json
+import socket
+import struct
+from typing import Any
+
+from vmhost.errors import HostError
+from vmhost.names import Lab
+
+
+def ask(lab: Lab, op: str, timeout_s: float = 30.0, **params: object) -> dict[str, Any]:
+    """Send one request and return the answer; raises HostError, `away` when no monitor listens."""
+    body = json.dumps({"op": op, **params}).encode()
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(timeout_s)
+            sock.connect(str(lab.monitor_socket))
+            sock.sendall(struct.pack(">I", len(body)) + body)
+            (length,) = struct.unpack(">I", _exactly(sock, 4))
+            answer: dict[str, Any] = json.loads(_exactly(sock, length))
+    except (OSError, ValueError) as error:
+        raise HostError(
+            "away", f"the monitor of lab {lab.name} does not answer ({error}); is the lab up?"
+        ) from error
+    if not answer.pop("ok"):
+        raise HostError(answer["code"], answer["message"])
+    return answer
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = sock.recv(size - len(data))
+        if not part:
+            raise OSError("it hung up")
+        data += part
+    return data

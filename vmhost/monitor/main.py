@@ -1,0 +1,69 @@
+"""The `quotegate-host` command: run a lab's monitor, or ask it."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from vmhost.errors import HostError
+from vmhost.lab.teardown import tear_down
+from vmhost.monitor.client import ask
+from vmhost.monitor.monitor import Monitor, load_spec
+from vmhost.monitor.server import MonitorServer
+from vmhost.names import Lab
+
+
+async def _run(lab: Lab, root: Path, owner: int | None) -> None:
+    """Run until told to stop, or until the owner's end of the pipe is closed."""
+    monitor = Monitor(load_spec(lab.run_dir / "spec.json"), root)
+    server = MonitorServer(monitor)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, server.shutdown.set)
+    if owner is not None:
+        loop.add_reader(owner, server.shutdown.set)
+    serving = asyncio.create_task(server.serve(lab.monitor_socket), name="socket")
+    starting = asyncio.create_task(monitor.start(), name="start")
+    supervising = asyncio.create_task(monitor.supervise(), name="supervise")
+    stop = asyncio.create_task(server.shutdown.wait(), name="stop")
+    try:
+        await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            (lab.run_dir / "ready").touch()
+        await asyncio.wait({supervising, serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+    except HostError as error:
+        (lab.run_dir / "failed").write_text(error.message)
+    finally:
+        if not starting.done():
+            await asyncio.wait({starting})
+        await monitor.stop()
+    if owner is not None:
+        tear_down(lab, keep_pid=os.getpid())
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="quotegate-host", description="The host's monitor.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    monitor = commands.add_parser("monitor", help="run the monitor of a lab (lab up does this)")
+    monitor.add_argument("--lab", required=True)
+    monitor.add_argument("--root", type=Path, required=True, help="where the code is")
+    monitor.add_argument("--owner-fd", type=int, help="tear everything down when this pipe closes")
+    status = commands.add_parser("status", help="show a lab's machines")
+    status.add_argument("--lab", default="lab")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "monitor":
+            asyncio.run(_run(Lab(arguments.lab), arguments.root, arguments.owner_fd))
+        else:
+            print(json.dumps(ask(Lab(arguments.lab), "status"), indent=1))  # noqa: T201 - the command's answer
+    except HostError as error:
+        sys.exit(f"quotegate-host: {error.code}: {error.message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Name everything that belongs to one lab, so that teardown can find it and two labs never meet."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmhost.errors import HostError
+
+RUN_ROOT, STATE_ROOT = Path("/run/quotegate"), Path("/var/lib/quotegate")
+GATEWAY = "gateway"
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
+
+NETD_UID, TPMD_UID, GATEWAY_UID, AGENT_UID, TPM_UID = 64101, 64102, 64103, 64200, 64300
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """One lab by its name: a-z, 0-9 and '-', at most 16."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise HostError(
+                "bad-name", f"lab name {self.name!r}: expected a-z, 0-9 and '-', at most 16, a letter first"
+            )
+
+    @property
+    def prefix(self) -> str:
+        """What all its namespaces begin with."""
+        return f"qg-{self.name}--"
+
+    @property
+    def host_namespace(self) -> str:
+        """The namespace that plays the host: bridge, anti-spoofing, monitor."""
+        return f"{self.prefix}host"
+
+    @property
+    def gateway_namespace(self) -> str:
+        """The namespace that plays the gateway VM."""
+        return f"{self.prefix}gw"
+
+    def peer_namespace(self, peer: str) -> str:
+        """The namespace that plays a guest."""
+        return f"{self.prefix}p-{peer}"
+
+    def port(self, machine: str) -> str:
+        """The bridge port of a machine: at most 15 characters, unique in the lab."""
+        return "p" + hashlib.sha256(machine.encode()).hexdigest()[:10]
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, logs, setup files; gone after `lab down`."""
+        return RUN_ROOT / self.name
+
+    @property
+    def state_dir(self) -> Path:
+        """Databases, TPM states, keys; gone after `lab down`."""
+        return STATE_ROOT / self.name
+
+    @property
+    def monitor_socket(self) -> Path:
+        """Where the monitor listens."""
+        return self.run_dir / "monitor.sock"
+
+    @property
+    def api_socket(self) -> Path:
+        """Where the gateway's control API listens."""
+        return self.run_dir / "gateway" / "quotegated" / "api.sock"
+
+    @property
+    def administrator_key(self) -> Path:
+        """The administrator's signing key of this lab, readable by root alone."""
+        return self.state_dir / "administrator.key"
+
+    def tpm_socket(self, machine: str) -> Path:
+        """Where a machine's TPM listens for its owner (and for root)."""
+        return self.run_dir / "tpm" / machine / "tpm.sock"
+
+    def agent_socket(self, peer: str) -> Path:
+        """Where a peer's agent listens for local programs."""
+        return self.run_dir / "peers" / peer / "agent" / "agent.sock"

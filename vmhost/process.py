@@ -1,0 +1,104 @@
+"""Start programs of the lab with the least they need, and end exactly those."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vmhost.commands import in_namespace
+
+MAX_LOG = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Who a program runs as, and which capabilities it keeps."""
+
+    uid: int
+    gid: int
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program to run: pure data."""
+
+    name: str
+    argv: tuple[str, ...]
+    namespace: str
+    rights: Rights
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self) -> list[str]:
+        """Return the whole command: enter the namespace, drop every right but the listed ones, run."""
+        kept = ",".join(["-all", *(f"+{name}" for name in self.rights.capabilities)])
+        drop = [
+            "setpriv", f"--reuid={self.rights.uid}", f"--regid={self.rights.gid}", "--clear-groups", "--no-new-privs",
+            f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--", *self.argv,
+        ]  # fmt: skip
+        return in_namespace(self.namespace, drop)
+
+
+@dataclass(slots=True)
+class Running:
+    """A program that was started."""
+
+    program: Program
+    process: subprocess.Popen[bytes]
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether it still runs."""
+        return self.process.poll() is None
+
+    def stop(self, grace_s: float = 1.0) -> None:
+        """End it: SIGTERM, then SIGKILL. A stopped (SIGSTOP) program is killed too."""
+        if self.alive:
+            self.process.terminate()
+            try:
+                self.process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait(5)
+
+
+def start(program: Program) -> Running:
+    """Start a program in a session of its own, its output going to its log."""
+    program.log.parent.mkdir(parents=True, exist_ok=True)
+    if program.log.exists() and program.log.stat().st_size > MAX_LOG:
+        program.log.replace(program.log.with_suffix(".old"))
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", **program.environment}
+    with program.log.open("ab") as log:
+        process = subprocess.Popen(
+            program.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
+    return Running(program, process)
+
+
+def wait_for_socket(path: Path, running: Running, within_s: float = 10.0) -> bool:
+    """Wait until a program has made its socket; False when it died or took too long."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline and running.alive:
+        if path.is_socket():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def kill_pids(pids: Sequence[int]) -> None:
+    """Kill processes by pid; those that are gone already don't matter."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue

@@ -1,0 +1,32 @@
+"""Say which machines a lab has, and where they stand."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from authn.portmap import PortEntry
+from vmhost.names import Lab
+
+CONTROL_PORT = 7443
+BEACON_INTERVAL_MS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LabSpec:
+    """A lab to bring up. The gateway has the network's first address."""
+
+    lab: Lab
+    network: IPv4Network
+    peers: tuple[PortEntry, ...]
+    gateway: PortEntry
+    policy_text: str
+    control_port: int = CONTROL_PORT
+    beacon_interval_ms: int = BEACON_INTERVAL_MS
+
+    def machine(self, name: str) -> PortEntry:
+        """Find a machine by name."""
+        return next(entry for entry in (self.gateway, *self.peers) if entry.peer == name)
+
+
+def mac_of(ip: IPv4Address) -> str:
+    """Return a locally administered MAC derived from an address."""
+    return "52:54:" + ":".join(f"{octet:02x}" for octet in ip.packed)

@@ -1,0 +1,73 @@
+"""Build a lab's network: a bridge of isolated ports, the gateway behind the only port that is not.
+
+Guests can't reach each other at layer 2. The bridge learns nothing, floods nothing to guests and has no
+address; its host does not take part.
+"""
+
+from contextlib import ExitStack
+
+from authn.portmap import PortEntry
+from vmhost.antispoof_rules import compile_antispoof
+from vmhost.commands import in_namespace, run
+from vmhost.names import Lab
+from vmhost.spec import LabSpec
+
+BRIDGE, INTERFACE = "br0", "eth0"
+_BRIDGE_OPTIONS = "stp_state 0 mcast_snooping 0 group_fwd_mask 0 vlan_filtering 0"
+_GUEST_PORT = "isolated on flood off mcast_flood off bcast_flood off learning off locked on"
+_GATEWAY_PORT = "isolated off flood off mcast_flood off bcast_flood on learning off"
+# no bridge-nf: iptables rules of the machine must not see the lab's frames, nor conntrack defragment them
+_HOST_SYSCTLS = ("net.ipv6.conf.all.disable_ipv6=1",)
+
+
+def build_topology(spec: LabSpec) -> None:
+    """Create namespaces, bridge, ports and the anti-spoof table; takes everything down again on failure."""
+    with ExitStack() as undo:
+        undo.callback(destroy_topology, spec.lab)
+        machines = {spec.lab.gateway_namespace: spec.gateway}
+        machines |= {spec.lab.peer_namespace(peer.peer): peer for peer in spec.peers}
+        run(
+            ["ip", "-batch", "-"],
+            text="".join(f"netns add {name}\n" for name in (spec.lab.host_namespace, *machines)),
+        )
+        host = spec.lab.host_namespace
+        for name in (host, *machines):
+            run(in_namespace(name, ["sysctl", "-qw", *_HOST_SYSCTLS]), check=False)
+        run(["ip", "-n", host, "-batch", "-"], text=f"link add {BRIDGE} type bridge {_BRIDGE_OPTIONS}\n")
+        # the rules stand before the first port is up
+        run(in_namespace(host, ["nft", "-f", "-"]), text=compile_antispoof(spec.gateway, spec.peers))
+        for namespace, machine in machines.items():
+            _connect(spec, namespace, machine)
+        run(["ip", "-n", host, "link", "set", BRIDGE, "up"])
+        undo.pop_all()
+
+
+def _connect(spec: LabSpec, namespace: str, machine: PortEntry) -> None:
+    host, is_gateway = spec.lab.host_namespace, machine is spec.gateway
+    options = _GATEWAY_PORT if is_gateway else _GUEST_PORT
+    run(
+        ["ip", "-n", host, "-batch", "-"],
+        text=f"link add {machine.port} type veth peer name {INTERFACE} address {machine.mac} netns {namespace}\n"
+        f"link set {machine.port} master {BRIDGE}\n"
+        f"link set {machine.port} type bridge_slave {options}\n"
+        f"link set {machine.port} up\n",
+    )
+    run(["bridge", "-n", host, "fdb", "replace", machine.mac, "dev", machine.port, "master", "static"])
+    default = "" if is_gateway else f"route add default via {spec.gateway.ip}\n"
+    run(
+        ["ip", "-n", namespace, "-batch", "-"],
+        text=f"link set lo up\naddr add {machine.ip}/{spec.network.prefixlen} dev {INTERFACE}\n"
+        f"link set {INTERFACE} up\n{default}",
+    )
+
+
+def namespaces_of(lab: Lab) -> list[str]:
+    """List the lab's namespaces that exist."""
+    lines = run(["ip", "netns", "list"]).splitlines()
+    return [line.split()[0] for line in lines if line.startswith(lab.prefix)]
+
+
+def destroy_topology(lab: Lab) -> None:
+    """Delete the lab's namespaces, and with them links, rules and sysctls; safe from any state."""
+    for name in namespaces_of(lab):
+        run(["ip", "netns", "delete", name], check=False)
