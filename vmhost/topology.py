@@ -13,7 +13,7 @@ from vmhost.names import Lab
 from vmhost.spec import LabSpec
 
 BRIDGE, INTERFACE = "br0", "eth0"
-_BRIDGE_OPTIONS = "stp_state 0 mcast_snooping 0 group_fwd_mask 0 vlan_filtering 0"
+_BRIDGE_OPTIONS = "stp_state 0 mcast_snooping 0 group_fwd_mask 0"
 _GUEST_PORT = "isolated on flood off mcast_flood off bcast_flood off learning off locked on"
 _GATEWAY_PORT = "isolated off flood off mcast_flood off bcast_flood on learning off"
 # no bridge-nf: iptables rules of the machine must not see the lab's frames, nor conntrack defragment them

@@ -48,11 +48,12 @@ def chains(features: Features) -> list[Chain]:
         _hold_queue(features),
         _hold_limit(),
         _hold(),
-        _pass(),
+        _admit(),
         _related(),
         _refuse_icmp(),
         _refuse(),
         _untrusted_destination(),
+        _refuse_invalid(),
         _lease(),
         _input(),
         _forward(),
@@ -162,23 +163,25 @@ def _hold() -> Chain:
     )
 
 
-def _pass() -> Chain:
+def _admit() -> Chain:
     count = f"add @{SetName.CONNECTIONS} {{ ip saddr ct count over {CONNECTIONS} }}"
-    return ChainName.PASS, (
+    return ChainName.ADMIT, (
         f"ct state new {count} {_goto(DropReason.RESOURCE_LIMIT)}",
         f"meta mark set {MARK_LEASED:#x} accept",
     )
 
 
 def _related() -> Chain:
-    errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }"
     rate = f"update @{SetName.ICMP_ERROR_RATE} {{ ip saddr limit rate over {ICMP_ERRORS} }}"
+    errors = "{ destination-unreachable, time-exceeded, parameter-problem }"
     return ChainName.RELATED, (
-        f"{errors} ip length > {ICMP_ERROR_LENGTH} {_goto(DropReason.PARSE_ERROR)}",
-        f"{errors} {rate} {_goto(DropReason.RESOURCE_LIMIT)}",
-        f"{errors} ct mark @{SetName.LIVE} meta mark set {MARK_LEASED:#x} accept",
-        f"ct mark != 0 {_goto(DropReason.LEASE_EXPIRED)}",
-        _goto(DropReason.NO_SESSION),
+        f"meta l4proto != icmp {_goto(DropReason.UNKNOWN_PROTOCOL)}",  # there are no helpers: no expectations
+        f"icmp type != {errors} {_goto(DropReason.UNKNOWN_PROTOCOL)}",
+        f"ct mark 0 {_goto(DropReason.NO_SESSION)}",
+        f"ct mark != @{SetName.LIVE} {_goto(DropReason.LEASE_EXPIRED)}",
+        f"ip length > {ICMP_ERROR_LENGTH} {_goto(DropReason.PARSE_ERROR)}",
+        f"{rate} {_goto(DropReason.RESOURCE_LIMIT)}",
+        f"meta mark set {MARK_LEASED:#x} accept",
     )
 
 
@@ -207,6 +210,13 @@ def _refuse() -> Chain:
     )
 
 
+def _refuse_invalid() -> Chain:
+    return ChainName.REFUSE_INVALID, (
+        f"meta l4proto != {{ tcp, udp, icmp }} {_goto(DropReason.UNKNOWN_PROTOCOL)}",
+        _goto(DropReason.NO_SESSION),
+    )
+
+
 def _untrusted_destination() -> Chain:
     # In the evaluator's order: that no rule would allow it comes before who is attested.
     return ChainName.UNTRUSTED_DESTINATION, (
@@ -222,14 +232,14 @@ def _lease() -> Chain:
     return ChainName.LEASE, (
         _base("prerouting", -150, "drop"),
         "iifname lo accept",
-        f"ct state invalid,untracked {_goto(DropReason.NO_SESSION)}",
+        f"ct state invalid,untracked goto {ChainName.REFUSE_INVALID}",
         f"meta mark {MARK_CONTROL:#x} accept",
         # again after the guard: a held packet has waited in between
         f"ip saddr != @{SetName.TRUSTED} {_goto(DropReason.NOT_ATTESTED)}",
         f"ip daddr != @{SetName.TRUSTED} goto {ChainName.UNTRUSTED_DESTINATION}",
         f"ct state new ct direction original jump {ChainName.LOOK_UP}",
         f"ct state related goto {ChainName.RELATED}",
-        f"ct mark @{SetName.LIVE} goto {ChainName.PASS}",
+        f"ct mark @{SetName.LIVE} goto {ChainName.ADMIT}",
         f"goto {ChainName.REFUSE}",
     )
 

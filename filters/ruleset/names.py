@@ -81,8 +81,9 @@ class ChainName(StrEnum):
     HOLD_LIMIT = "hold_limit"
     HOLD_QUEUE = "hold_queue"  # netd inserts its queue rule here where `nft queue` is missing
     RELATED = "related"
-    PASS = "pass_leased"
+    ADMIT = "admit"
     REFUSE = "refuse"
+    REFUSE_INVALID = "refuse_invalid"
     REFUSE_ICMP = "refuse_icmp"
 
 

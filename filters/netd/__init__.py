@@ -1,0 +1,1 @@
+"""The network daemon: the only process that may change packet filtering, and its client."""

@@ -1,0 +1,187 @@
+"""Talk to netd: one asyncio connection, one method per verb, events in a queue."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+from filters.errors import NetdError
+from filters.flow import FlowKey
+from filters.netd.protocol import (
+    Disconnected,
+    Event,
+    FrameReader,
+    NetdCode,
+    Snapshot,
+    Verb,
+    encode_frame,
+    event_from_wire,
+    key_to_wire,
+    snapshot_from_wire,
+)
+from filters.policy.compiled import CompiledPolicy
+from filters.reason import DropReason
+
+_READ_SIZE = 65536
+
+
+class NetdClient:
+    """The one client of netd. When it closes or dies, netd takes back every trust and lease.
+
+    Every method raises NetdError: netd's own refusals by their code, `gone` when the connection ended.
+    `events` gets typed events in order; the last one is `Disconnected`.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self._reader, self._writer = reader, writer
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._numbers = count(1)
+        self._gone = False
+        self._task = asyncio.create_task(self._receive(), name="netd-client")
+
+    @classmethod
+    async def connect(cls, path: Path | str) -> Self:
+        """Connect and make sure netd speaks with us; raises NetdError `gone`, `busy` or `forbidden`."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(path))
+        except OSError as error:
+            raise NetdError(NetdCode.GONE.value, f"netd is not reachable at {path}: {error}") from error
+        client = cls(reader, writer)
+        try:
+            await client.ping()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def close(self) -> None:
+        """End the connection; netd flushes trust, authority and leases."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def ping(self) -> None:
+        """Ask for a sign of life."""
+        await self._ask(Verb.PING)
+
+    async def load_policy(self, compiled: CompiledPolicy) -> tuple[int, ...]:
+        """Load or replace the policy in one transaction; returns ids of the leases it removed."""
+        answer = await self._ask(Verb.LOAD_POLICY, compiled=compiled.to_json())
+        return tuple(answer["removed"])
+
+    async def trust(self, ip: IPv4Address, expires_at: float) -> None:
+        """Trust a peer until `expires_at` (absolute CLOCK_BOOTTIME seconds); one in the past distrusts."""
+        await self._ask(Verb.TRUST, ip=str(ip), expires_at=expires_at)
+
+    async def distrust(self, ip: IPv4Address) -> None:
+        """Cut a peer off now: established flows end too."""
+        await self._ask(Verb.DISTRUST, ip=str(ip))
+
+    async def quarantine(self, ip: IPv4Address, on: bool) -> None:
+        """Put a peer in quarantine or take it out."""
+        await self._ask(Verb.QUARANTINE, ip=str(ip), on=on)
+
+    async def authority(self, expires_at: float | None) -> None:
+        """Say until when (CLOCK_BOOTTIME seconds) an administrator allows communication; None: revoked."""
+        await self._ask(Verb.AUTHORITY, expires_at=expires_at)
+
+    async def grant(self, lease_id: int, key: FlowKey, ttl_ms: int) -> None:
+        """Let a key open connections; the id (1 to 2^32-1) is never used again by the caller.
+
+        A newer grant of the same key decides for new connections; connections of the older one go on
+        until its id expires or is revoked. Raises `not-permitted`, `lease-id-in-use`.
+        """
+        await self._ask(Verb.GRANT, lease_id=lease_id, key=key_to_wire(key), ttl_ms=ttl_ms)
+
+    async def renew(self, lease_id: int, ttl_ms: int) -> None:
+        """Extend a lease that is in force; raises `no-such-lease`."""
+        await self._ask(Verb.RENEW, lease_id=lease_id, ttl_ms=ttl_ms)
+
+    async def revoke(self, lease_ids: Iterable[int]) -> None:
+        """End leases now, established connections too; unknown ids are ignored."""
+        await self._ask(Verb.REVOKE, lease_ids=list(lease_ids))
+
+    async def release(self, hold_id: int) -> None:
+        """Let held packets go on to the lease lookup; raises `no-such-hold` after its timeout."""
+        await self._ask(Verb.RELEASE, hold_id=hold_id)
+
+    async def refuse(self, hold_id: int) -> None:
+        """Give up a hold: its packets meet the lease lookup, which tells the sender why; `no-such-hold`."""
+        await self._ask(Verb.REFUSE, hold_id=hold_id)
+
+    async def counters(self) -> dict[DropReason, int]:
+        """Return packets dropped by reason since netd started."""
+        answer = await self._ask(Verb.COUNTERS)
+        return {DropReason(reason): int(packets) for reason, packets in answer["counters"].items()}
+
+    async def snapshot(self) -> Snapshot:
+        """Read the sets back from the kernel."""
+        return snapshot_from_wire(await self._ask(Verb.SNAPSHOT))
+
+    async def _ask(self, verb: Verb, **args: object) -> dict[str, Any]:
+        if self._gone:
+            raise _gone()
+        number = next(self._numbers)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            self._writer.write(encode_frame({"id": number, "verb": verb.value, "args": args}))
+            await self._writer.drain()
+            return await future
+        except OSError as error:
+            raise _gone() from error
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _receive(self) -> None:
+        frames = FrameReader()
+        try:
+            while data := await self._reader.read(_READ_SIZE):
+                for message in frames.feed(data):
+                    self._take(message)
+            self._end(_gone())
+        except OSError:
+            self._end(_gone())
+        except NetdError as error:
+            self._end(error)
+        finally:
+            self._end(_gone())
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "event" in message:
+            self.events.put_nowait(event_from_wire(message))
+            return
+        if message.get("id") == 0:  # refused before any request was read: busy or forbidden
+            self._end(_error(message["error"]))
+            return
+        future = self._waiting.get(message.get("id", 0))
+        if future is None or future.done():
+            return
+        if "error" in message:
+            future.set_exception(_error(message["error"]))
+        else:
+            future.set_result(message["ok"])
+
+    def _end(self, error: NetdError) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+        self.events.put_nowait(Disconnected())
+
+
+def _error(data: dict[str, Any]) -> NetdError:
+    return NetdError(data["code"], data["message"], **data.get("params", {}))
+
+
+def _gone() -> NetdError:
+    return NetdError(NetdCode.GONE.value, "the connection to netd ended")

@@ -1,0 +1,65 @@
+"""Start netd: `python -m filters.netd.main --socket PATH --client-uid UID --interface IF`.
+
+It needs CAP_NET_ADMIN and nothing else, runs in the gateway's network namespace, and first of all closes it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from filters.errors import FiltersError
+from filters.netd.server import Server
+from filters.netd.service import Service
+from filters.netd.sysctl import apply_sysctls
+
+_SOCKET_MODE = 0o666  # who may use it is decided by SO_PEERCRED
+
+
+async def run(path: Path, client_uid: int, interface: str) -> None:
+    """Serve until SIGTERM or SIGINT; raises FiltersError when the kernel refuses what netd needs."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = Server(client_uid)
+    service = Service(interface, server.emit)
+    try:
+        apply_sysctls(interface)
+        server.serve(service)
+        listener = await asyncio.start_unix_server(server.accept, path)
+        await asyncio.to_thread(path.chmod, _SOCKET_MODE)
+        async with listener, asyncio.TaskGroup() as group:
+            watching = group.create_task(service.watch(), name="watch")
+            await stop.wait()
+            watching.cancel()
+    finally:
+        server.stop()
+        service.close()
+        with contextlib.suppress(FileNotFoundError):
+            await asyncio.to_thread(path.unlink)
+
+
+def main() -> int:
+    """Run netd; exit status 1 when it may not or cannot."""
+    parser = argparse.ArgumentParser(prog="netd", description="Quotegate's network daemon")
+    parser.add_argument("--socket", type=Path, required=True, help="unix socket to listen on")
+    parser.add_argument("--client-uid", type=int, required=True, help="the only uid that may connect")
+    parser.add_argument("--interface", required=True, help="interface of the gateway")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="netd: %(levelname)s %(message)s")
+    status = 0
+    try:
+        asyncio.run(run(options.socket, options.client_uid, options.interface))
+    except* FiltersError as group:
+        status = 1
+        for error in group.exceptions:
+            logging.getLogger(__name__).error("%s", error)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Trust and distrust peers, quarantine them, open and close communication altogether."""
+
+from ipaddress import IPv4Address
+
+from filters.netd import elements
+from filters.netd.book import remaining_ms
+from filters.netd.nfnetlink import remove, replace
+from filters.netd.state import State, boottime
+
+
+def trust(state: State, ip: IPv4Address, expires_at: float) -> None:
+    """Trust a pinned peer until `expires_at` (CLOCK_BOOTTIME s); one in the past distrusts it."""
+    state.check_pinned(ip)
+    now = boottime()
+    if expires_at <= now:
+        distrust(state, ip)
+        return
+    state.kernel.renew([elements.trusted(ip, remaining_ms(expires_at, now))])
+    state.book.trusted[ip] = expires_at
+
+
+def distrust(state: State, ip: IPv4Address) -> None:
+    """Cut a peer off: its packets, and those to it, drop from now on."""
+    state.loaded()
+    state.kernel.apply(remove(elements.trusted(ip, 1000)))
+    state.book.trusted.pop(ip, None)
+
+
+def quarantine(state: State, ip: IPv4Address, on: bool) -> None:
+    """Put a peer in quarantine or take it out."""
+    state.check_pinned(ip)
+    element = elements.quarantined(ip)
+    state.kernel.apply(replace(element) if on else remove(element))
+    (state.book.quarantined.add if on else state.book.quarantined.discard)(ip)
+
+
+def set_authority(state: State, expires_at: float | None) -> None:
+    """Allow communication until `expires_at`; None: revoked, as if there had never been an authority."""
+    state.loaded()
+    now = boottime()
+    had = elements.authority_had(state.interface)
+    if expires_at is None:
+        steps = remove(elements.authority(state.interface, 1000), had)
+    elif expires_at <= now:
+        steps = [*remove(elements.authority(state.interface, 1000)), *replace(had)]
+    else:
+        steps = replace(elements.authority(state.interface, remaining_ms(expires_at, now)), had)
+    state.kernel.apply(steps)
+    state.book.authority_until = expires_at

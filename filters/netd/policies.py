@@ -1,0 +1,118 @@
+"""Put policies in force, close everything, and put the table back as it should be."""
+
+import asyncio
+from typing import Final
+
+from filters.errors import NetdError
+from filters.netd import elements, neighbours, peers
+from filters.netd.conntrack import flush_connections
+from filters.netd.element_text import add_text, remove_text
+from filters.netd.leases import Leases
+from filters.netd.nfnetlink import Flush
+from filters.netd.nftables_adapter import CLOSED_RULESET
+from filters.netd.protocol import NetdCode
+from filters.netd.state import State, boottime
+from filters.policy.compiled import CompiledPolicy
+from filters.ruleset.compiler import compile_policy_update, compile_ruleset
+from filters.ruleset.names import MapName, SetName
+
+_FLUSHED: Final = (SetName.TRUSTED, SetName.AUTHORITY, SetName.AUTHORITY_HAD, SetName.LIVE, *MapName)
+_SETTLE_TRIES: Final = 3
+
+
+class Policies:
+    """Load one policy at a time; `busy` while one is being loaded."""
+
+    def __init__(self, state: State, leases: Leases) -> None:
+        self._state, self._leases = state, leases
+        self._lock = asyncio.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether a transaction of ours is under way in another thread."""
+        return self._lock.locked()
+
+    def close_all(self) -> None:
+        """Replace the table by one that lets nothing pass, and forget all connections."""
+        self._state.policy = None
+        self._state.book.forget_trust()
+        self._state.kernel.run(CLOSED_RULESET)
+        flush_connections()  # their marks may be ids of an earlier client
+        self._settle()
+
+    def restore(self) -> None:
+        """Replace the table by what it should be, with all trust and leases in force, in one transaction."""
+        state = self._state
+        if state.policy is None:
+            state.kernel.run(CLOSED_RULESET)
+            return
+        state.kernel.run(self._full_text(state.policy))
+        self._open_queue()
+
+    def forget_client(self) -> None:
+        """Take back trust, authority and leases, and forget all connections; quarantine stays."""
+        if self._state.policy is not None:
+            try:
+                self._state.kernel.apply_idle([Flush(place) for place in _FLUSHED])
+            except NetdError:  # our sets are not there: somebody changed the table
+                self.close_all()
+        self._state.book.forget_trust()
+        flush_connections()
+
+    async def load(self, policy: CompiledPolicy) -> tuple[int, ...]:
+        """Put a policy in force in one transaction; returns the ids of leases it no longer permits.
+
+        Raises NetdError `malformed` for another interface, `kernel` when refused: then nothing changed.
+        """
+        state = self._state
+        if policy.interface != state.interface:
+            message = f"netd serves {state.interface}, the policy is for {policy.interface}"
+            raise NetdError(NetdCode.MALFORMED.value, message)
+        async with self._lock:
+            state.incoming = policy
+            try:
+                removed = await self._switch(policy)
+            finally:
+                state.incoming = None
+            old = state.policy.pins if state.policy else ()
+            state.policy = policy
+            self._settle()
+        # nothing awaits between the switch and here: what was granted meanwhile had to suit both policies
+        self._leases.revoke(removed)
+        neighbours.pin_neighbours(state.interface, policy.pins, set(old) - set(policy.pins))
+        return removed
+
+    async def _switch(self, policy: CompiledPolicy) -> tuple[int, ...]:
+        state = self._state
+        if state.policy is None:
+            await asyncio.to_thread(state.kernel.run, self._full_text(policy))
+            self._open_queue()
+            return ()
+        now = boottime()
+        state.book.prune(now)
+        lost = state.book.unpermitted(policy)
+        gone = [one for lease in lost for one in state.book.lease_elements(lease, now)]
+        gone += [elements.trusted(ip, 1000) for ip in state.book.unpinned(policy)]
+        await asyncio.to_thread(state.kernel.run, remove_text(gone) + compile_policy_update(policy))
+        for ip in state.book.unpinned(policy):
+            peers.distrust(state, ip)
+        return tuple(sorted(lease.lease_id for lease in lost))
+
+    def _full_text(self, policy: CompiledPolicy) -> str:
+        current = self._state.book.all_elements(self._state.interface, boottime())
+        return compile_ruleset(policy, self._state.kernel.features) + add_text(current)
+
+    def _open_queue(self) -> None:
+        if not self._state.kernel.features.native_queue:
+            self._state.kernel.insert_queue_rule()
+
+    def _settle(self) -> None:
+        """Note how the table looks now; whatever a stranger did meanwhile is undone first."""
+        kernel = self._state.kernel
+        for _ in range(_SETTLE_TRIES):
+            self._state.baseline = kernel.fingerprint()
+            if kernel.generation() == kernel.expected:
+                return
+            kernel.expected = kernel.generation()
+            self.restore()
+        raise NetdError(NetdCode.KERNEL.value, "somebody else keeps changing the ruleset")

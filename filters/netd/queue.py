@@ -1,0 +1,100 @@
+"""The hold queue: receive first packets from NFQUEUE and give verdicts (linux/netfilter/nfnetlink_queue.h)."""
+
+import errno
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from filters.errors import NetdError
+from filters.netd import netlink as nl
+from filters.netd.netlink_socket import NetlinkSocket
+from filters.netd.packet import NEEDED
+
+_PACKET, _VERDICT, _CONFIG = 0, 1, 2  # NFQNL_MSG_*
+_CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN = 1, 2, 3  # NFQA_CFG_*
+_BIND, _COPY_PACKET = 1, 2  # NFQNL_CFG_CMD_BIND, NFQNL_COPY_PACKET
+_PACKET_HDR, _VERDICT_HDR, _PAYLOAD = 1, 2, 10  # NFQA_*
+_QUEUE_LENGTH: Final = 4096  # above what may wait, so that the bounds in hold.py decide
+_RECEIVE: Final = 65536
+_BURST: Final = 64  # datagrams per turn of the event loop: a flood must not starve the requests
+
+
+class Verdict(IntEnum):
+    """What happens to a queued packet (linux/netfilter.h). ACCEPT goes on at the lease lookup."""
+
+    DROP = 0
+    ACCEPT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedPacket:
+    """A packet that waits for a verdict, and its first bytes from the IP header on."""
+
+    packet_id: int
+    head: bytes
+
+
+def bind_message(number: int, sequence: int) -> bytes:
+    """Write the message that binds a queue; the kernel drops what finds no room or no listener."""
+    payload = nl.attribute(_CFG_CMD, struct.pack("!BxH", _BIND, 0))
+    payload += nl.attribute(_CFG_PARAMS, struct.pack("!IB", NEEDED, _COPY_PACKET))
+    payload += nl.u32(_CFG_MAXLEN, _QUEUE_LENGTH)
+    return nl.nf_message(nl.Subsystem.QUEUE, _CONFIG, nl.NLM_F_ACK, sequence, payload, resource=number)
+
+
+def verdict_message(number: int, packet_id: int, verdict: Verdict) -> bytes:
+    """Write one verdict."""
+    payload = nl.attribute(_VERDICT_HDR, struct.pack("!II", verdict, packet_id))
+    return nl.nf_message(nl.Subsystem.QUEUE, _VERDICT, 0, 0, payload, resource=number)
+
+
+def read_packet(payload: bytes) -> QueuedPacket:
+    """Read a queued packet."""
+    found = nl.attribute_map(payload, nl.NFGEN_LENGTH)
+    (packet_id,) = struct.unpack_from("!I", found[_PACKET_HDR])
+    return QueuedPacket(packet_id, found.get(_PAYLOAD, b""))
+
+
+class PacketQueue:
+    """One bound NFQUEUE. When it closes, the kernel drops every packet that waits in it."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._netlink = NetlinkSocket()
+        sequence = self._netlink.sequence()
+        self._netlink.execute(bind_message(number, sequence), sequence, "bind the hold queue")
+        self.lost = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._netlink.socket.fileno()
+
+    def close(self) -> None:
+        """Unbind."""
+        self._netlink.close()
+
+    def receive(self) -> Iterator[QueuedPacket]:
+        """Yield what has come, at most one burst; counts in `lost` what overran the socket."""
+        for _ in range(_BURST):
+            try:
+                data = self._netlink.socket.recv(_RECEIVE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.lost += 1
+                continue
+            for message in nl.messages(data):
+                if message.type == nl.Subsystem.QUEUE << 8 | _PACKET:
+                    yield read_packet(message.payload)
+
+    def decide(self, packet_ids: Iterable[int], verdict: Verdict) -> None:
+        """Give one verdict to several packets; those the kernel no longer has are ignored."""
+        for packet_id in packet_ids:
+            try:
+                self._netlink.socket.sendto(verdict_message(self._number, packet_id, verdict), (0, 0))
+            except OSError as error:
+                raise NetdError("kernel", f"verdict: {error}", errno=error.errno) from error

@@ -1,0 +1,119 @@
+"""Answer requests: one method per verb, over the parts that do the work."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from filters.errors import NetdError
+from filters.netd import peers
+from filters.netd.arguments import Arguments
+from filters.netd.hold_desk import HoldDesk
+from filters.netd.kernel import KernelTable
+from filters.netd.leases import Leases
+from filters.netd.log import DropLog
+from filters.netd.policies import Policies
+from filters.netd.protocol import Event, Lost, NetdCode, Verb, malformed, snapshot_to_wire
+from filters.netd.readout import take_snapshot
+from filters.netd.state import State
+from filters.netd.tally import Tally
+from filters.netd.watch import Watch
+from filters.ruleset.names import LOG_GROUP
+
+WATCH_INTERVAL_S: Final = 0.25
+
+Answer = dict[str, Any]
+_Handler = Callable[[Arguments], Answer | None]
+
+
+class Service:
+    """Everything netd does for its client. Closing it takes back all trust; the table stays and drops."""
+
+    def __init__(self, interface: str, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._state = State(interface, KernelTable())
+        self._leases = Leases(self._state)
+        self._policies = Policies(self._state, self._leases)
+        self._policies.close_all()
+        self._watch = Watch(self._state, self._policies, emit)
+        self._holds = HoldDesk(self._state.may_wait, emit)
+        self._log = DropLog(LOG_GROUP)
+        self._lost_samples = 0
+        self._tally = Tally()
+        asyncio.get_running_loop().add_reader(self._log.fileno(), self._samples)
+        self._handlers: Mapping[Verb, _Handler] = {
+            Verb.PING: lambda _: None,
+            Verb.TRUST: lambda args: peers.trust(self._state, args.ip(), args.time("expires_at")),
+            Verb.DISTRUST: self._distrust,
+            Verb.QUARANTINE: lambda args: peers.quarantine(self._state, args.ip(), args.flag("on")),
+            Verb.AUTHORITY: lambda args: peers.set_authority(self._state, args.optional_time("expires_at")),
+            Verb.GRANT: lambda args: self._leases.grant(args.lease_id(), args.key(), args.ttl_ms()),
+            Verb.RENEW: lambda args: self._leases.renew(args.lease_id(), args.ttl_ms()),
+            Verb.REVOKE: lambda args: self._leases.revoke(args.lease_ids()),
+            Verb.RELEASE: lambda args: self._holds.release(args.hold_id()),
+            Verb.REFUSE: lambda args: self._holds.refuse(args.hold_id()),
+            Verb.COUNTERS: lambda _: self._counters(),
+            Verb.SNAPSHOT: lambda _: snapshot_to_wire(take_snapshot(self._state, len(self._holds))),
+        }
+
+    def close(self) -> None:
+        """Stop; nothing passes afterwards."""
+        asyncio.get_running_loop().remove_reader(self._log.fileno())
+        self.forget_client()
+        self._leases.close()
+        self._holds.close()
+        self._log.close()
+        self._state.kernel.close()
+
+    def forget_client(self) -> None:
+        """Take back what the client had: trust, authority, leases, connections, holds."""
+        self._policies.forget_client()
+        self._holds.drop_all()
+
+    async def watch(self) -> None:
+        """Look for changes by others, for ever."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            self._watch.check()
+
+    def answer(self, verb: str, untrusted: object) -> Answer | Awaitable[Answer]:
+        """Carry out one request; only `load_policy` has to be awaited. Raises NetdError."""
+        args = Arguments(untrusted)
+        if verb == Verb.LOAD_POLICY:
+            return self._load(args)
+        try:
+            handler = self._handlers[Verb(verb)]
+        except (ValueError, KeyError):
+            raise malformed(f"unknown verb {verb[:40]!r}") from None
+        try:
+            return handler(args) or {}
+        except NetdError as error:
+            # a table changed behind our back is put back before the request is given up
+            if error.code != NetdCode.KERNEL.value or not self._watch.check():
+                raise
+            return handler(args) or {}
+
+    async def _load(self, args: Arguments) -> Answer:
+        policy = args.policy()
+        self._read_counters()
+        return {"removed": list(await self._policies.load(policy))}
+
+    def _distrust(self, args: Arguments) -> None:
+        ip = args.ip()
+        self._state.check_pinned(ip)
+        peers.distrust(self._state, ip)
+
+    def _counters(self) -> Answer:
+        self._read_counters()
+        total = self._tally.total(self._holds.dropped)
+        return {"counters": {reason.value: packets for reason, packets in total.items()}}
+
+    def _read_counters(self) -> None:
+        if self._state.policy is not None:
+            self._tally.update(self._state.kernel.counters())
+
+    def _samples(self) -> None:
+        for sample in self._log.receive():
+            self._emit(sample)
+        if self._log.lost != self._lost_samples:
+            self._emit(Lost("drop-samples", self._log.lost - self._lost_samples))
+            self._lost_samples = self._log.lost

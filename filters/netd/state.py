@@ -1,0 +1,55 @@
+"""Hold together what netd's parts share: the kernel's table, the book, the policy in force."""
+
+import time
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from filters.errors import NetdError
+from filters.flow import FlowKey
+from filters.netd.book import Book
+from filters.netd.fingerprint import Fingerprint
+from filters.netd.kernel import KernelTable
+from filters.netd.protocol import NetdCode
+from filters.policy.compiled import CompiledPolicy
+
+
+def boottime() -> float:
+    """Return CLOCK_BOOTTIME seconds, the clock of every `expires_at`."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True)
+class State:
+    """Our table and what it must hold.
+
+    Whoever changes it changes the kernel first and the book after, so that a refusal leaves both alone.
+    """
+
+    interface: str
+    kernel: KernelTable
+    book: Book = field(default_factory=Book)
+    policy: CompiledPolicy | None = None
+    incoming: CompiledPolicy | None = None  # being loaded right now
+    baseline: Fingerprint = field(default_factory=dict)  # the table as we left it
+
+    def loaded(self) -> CompiledPolicy:
+        """Return the policy in force; raises NetdError `no-policy`."""
+        if self.policy is None:
+            raise NetdError(NetdCode.NO_POLICY.value, "no policy is loaded")
+        return self.policy
+
+    def check_pinned(self, ip: IPv4Address) -> None:
+        """Refuse an address the policy does not pin; raises NetdError `unknown-peer`."""
+        if all(pin.ip != ip for pin in self.loaded().pins):
+            raise NetdError(NetdCode.UNKNOWN_PEER.value, f"the policy pins no peer to {ip}", ip=str(ip))
+
+    def check_permitted(self, key: FlowKey) -> None:
+        """Refuse a key that the policy, or the one being loaded, does not permit: `not-permitted`."""
+        policies = (self.loaded(), self.incoming)
+        if not all(policy.permits(key) for policy in policies if policy is not None):
+            raise NetdError(NetdCode.NOT_PERMITTED.value, f"no rule permits {key}", key=str(key))
+
+    def may_wait(self, key: FlowKey) -> bool:
+        """Tell whether a first packet of this key may wait for its session."""
+        found = self.policy.permits(key) if self.policy else None
+        return found is not None and found.on_demand and self.book.holder(key, boottime()) is None

@@ -1,0 +1,62 @@
+"""Notice when somebody else changes packet filtering in this namespace, and put our table back."""
+
+from collections.abc import Callable
+
+from filters.errors import NetdError
+from filters.netd.drift import DYNAMIC, dynamic_differences
+from filters.netd.fingerprint import differences, shorten
+from filters.netd.policies import Policies
+from filters.netd.protocol import Drift
+from filters.netd.state import State, boottime
+
+
+class Watch:
+    """Compare the kernel's generation with our own count; only when they differ, read back and compare."""
+
+    def __init__(self, state: State, policies: Policies, emit: Callable[[Drift], None]) -> None:
+        self._state, self._policies, self._emit = state, policies, emit
+        self._known_tables = state.kernel.tables()
+        self._failure = ""
+
+    def check(self) -> bool:
+        """Look once; returns True when something was repaired. Does nothing while a policy is loading."""
+        kernel = self._state.kernel
+        if self._policies.busy or (generation := kernel.generation()) == kernel.expected:
+            return False
+        words = self._differences()
+        self._report_foreign_tables()
+        if words:
+            return self._repair(shorten(words), generation)
+        kernel.expected = generation
+        return False
+
+    def _repair(self, detail: str, generation: int) -> bool:
+        expected, self._state.kernel.expected = self._state.kernel.expected, generation
+        try:
+            self._policies.restore()
+        except NetdError as error:
+            self._state.kernel.expected = expected  # so that the next look tries again
+            failure = f"{detail}: {error.message}"
+            if failure != self._failure:
+                self._emit(Drift(failure, repaired=False))
+            self._failure = failure
+            return False
+        self._failure = ""
+        self._emit(Drift(detail, repaired=True))
+        return True
+
+    def _differences(self) -> list[str]:
+        state = self._state
+        words = differences(state.baseline, state.kernel.fingerprint())
+        if words or state.policy is None:
+            return words
+        state.book.prune(boottime())
+        kernel = {place: state.kernel.elements(place) for place in DYNAMIC}
+        return dynamic_differences(kernel, state.book.all_elements(state.interface, boottime()))
+
+    def _report_foreign_tables(self) -> None:
+        # nobody else's rules are touched: they can drop our packets, and mark them
+        tables = self._state.kernel.tables()
+        for family, name in sorted(tables - self._known_tables):
+            self._emit(Drift(f"foreign table {name} (family {family})", repaired=False))
+        self._known_tables = tables

@@ -1,0 +1,70 @@
+"""Call the control API: HTTP over the unix socket, with the standard library alone."""
+
+import http.client
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import GatewayError
+
+SOCKET_VARIABLE = "QUOTEGATE_API"
+
+
+class ApiError(GatewayError):
+    """The gateway refused, or does not answer (code `away`)."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("gateway", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class ApiClient:
+    """The control API of one gateway."""
+
+    def __init__(self, path: Path, timeout: float = 40.0) -> None:
+        self._path, self._timeout = path, timeout
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Read; raises ApiError."""
+        return self._call("GET", path, None)
+
+    def post(self, path: str, **body: object) -> dict[str, Any]:
+        """Change, or ask with a body; raises ApiError."""
+        return self._call("POST", path, body)
+
+    def delete(self, path: str) -> dict[str, Any]:
+        """Remove; raises ApiError."""
+        return self._call("DELETE", path, None)
+
+    def _call(self, method: str, path: str, body: dict[str, object] | None) -> dict[str, Any]:
+        connection = _UnixConnection(self._path, self._timeout)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise ApiError(
+                "away",
+                f"the gateway does not answer at {self._path}: {error}; is it running? (quotegate lab up)",
+            ) from error
+        finally:
+            connection.close()
+        if "error" in answer:
+            raise ApiError(answer["error"]["code"], answer["error"]["message"])
+        return answer
+
+
+def api_socket(lab: str) -> Path:
+    """Find the API's socket: $QUOTEGATE_API, else that of the named lab."""
+    named = os.environ.get(SOCKET_VARIABLE)
+    return Path(named) if named else Path("/run/quotegate") / lab / "gateway" / "quotegated" / "api.sock"

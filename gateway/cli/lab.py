@@ -1,0 +1,104 @@
+"""`quotegate lab`: the platform on one machine, with network namespaces as guests."""
+
+import argparse
+import os
+import sys
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from filters.policy.parser import parse_policy
+from gateway.agent.main import SOCKET_VARIABLE
+from gateway.cli.operate import EXIT_OK, read_text
+from gateway.cli.output import say, show_json, table
+from gateway.errors import GatewayError
+from vmhost.commands import in_namespace, run
+from vmhost.lab.defaults import default_spec, make_spec, place
+from vmhost.lab.setup import PROJECT, bring_up
+from vmhost.lab.teardown import tear_down
+from vmhost.monitor.client import ask
+from vmhost.names import Lab
+from vmhost.spec import LabSpec
+from vmhost.topology import namespaces_of
+
+TAMPER_PCR = 10
+
+
+def spec_from(lab: Lab, count: int, policy: Path | None) -> LabSpec:
+    """Describe the lab: from a policy's peers, or the default one."""
+    if policy is None:
+        if not 2 <= count <= 200:
+            raise GatewayError("bad-count", f"--peers must be from 2 to 200, got {count}")
+        return default_spec(lab, count)
+    parsed = parse_policy(read_text(policy), str(policy))
+    if not parsed.peers:
+        raise GatewayError("no-peers", f"{policy}: a lab needs at least one [peer.NAME]")
+    peers = [place(peer.name, peer.ip, peer.port, peer.mac) for peer in parsed.peers.values()]
+    network = IPv4Network((peers[0].ip, 24), strict=False)
+    if any(peer.ip not in network or peer.ip == network[1] for peer in peers):
+        raise GatewayError(
+            "bad-addresses", f"{policy}: all peers must be in {network}, and {network[1]} is the gateway's"
+        )
+    return make_spec(lab, peers, read_text(policy), network)
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Bring the lab up."""
+    lab = Lab(arguments.lab)
+    spec = spec_from(lab, arguments.peers, arguments.policy)
+    bring_up(spec)
+    say(f"lab {lab.name} is up: gateway {spec.gateway.ip}, {len(spec.peers)} peers")
+    say(
+        table([{"peer": one.peer, "ip": one.ip, "mac": one.mac} for one in spec.peers], ("peer", "ip", "mac"))
+    )
+    say("next: quotegate authority grant; quotegate peers; quotegate lab exec web -- quotegate-agent status")
+    return EXIT_OK
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """Take the lab down."""
+    found = tear_down(Lab(arguments.lab))
+    say(f"lab {arguments.lab} is down" if found else f"there was no lab {arguments.lab}")
+    return EXIT_OK
+
+
+def exec_in(arguments: argparse.Namespace) -> int:
+    """Run a command in a peer, as its root."""
+    lab = Lab(arguments.lab)
+    command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    if lab.peer_namespace(arguments.peer) not in namespaces_of(lab):
+        raise GatewayError("unknown-peer", f"lab {lab.name} has no peer {arguments.peer!r}; is it up?")
+    if not command:
+        raise GatewayError("no-command", "say what to run: quotegate lab exec web -- ping -c 1 10.77.0.3")
+    os.environ[SOCKET_VARIABLE] = str(lab.agent_socket(arguments.peer))
+    os.environ["PATH"] = f"{PROJECT / '.venv/bin'}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
+    sys.stdout.flush()
+    argv = in_namespace(lab.peer_namespace(arguments.peer), command)
+    os.execvp(argv[0], argv)  # noqa: S606 - running the user's command is what this is for
+
+
+def tamper(arguments: argparse.Namespace) -> int:
+    """Change a peer's PCR 10 behind its agent's back, with an independent tool."""
+    lab = Lab(arguments.lab)
+    socket = lab.tpm_socket(arguments.peer)
+    if not socket.exists():
+        raise GatewayError("unknown-peer", f"lab {lab.name} has no running peer {arguments.peer!r}")
+    digest = os.urandom(32).hex()
+    run(["tpm2_pcrextend", "-T", f"swtpm:path={socket}", f"{TAMPER_PCR}:sha256={digest}"])
+    say(f"{arguments.peer}: PCR {TAMPER_PCR} extended with {digest}")
+    return EXIT_OK
+
+
+def lab_status(arguments: argparse.Namespace) -> int:
+    """Show the lab's machines and processes."""
+    answer = ask(Lab(arguments.lab), "status")
+    if arguments.json:
+        show_json(answer)
+        return EXIT_OK
+    rows = [{"machine": "gateway", **_pids(answer["gateway"])}]
+    rows += [{"machine": name, **_pids(machine)} for name, machine in answer["peers"].items()]
+    say(table(rows, ("machine", "processes")))
+    return EXIT_OK
+
+
+def _pids(machine: dict[str, dict[str, int]]) -> dict[str, str]:
+    return {"processes": " ".join(f"{name}({pid})" for name, pid in machine["pids"].items()) or "off"}

@@ -1,0 +1,159 @@
+"""The `quotegate` command: its words, and nothing else. Heavy parts are imported when they are used."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from authn.errors import AuthnError
+from filters.errors import FiltersError
+from gateway.cli.output import complain
+from gateway.errors import GatewayError
+
+EXAMPLES = """examples:
+  quotegate lab up                              bring up a gateway and the peers web, db, ops
+  quotegate authority grant --for 8h            permit guests to talk at all
+  quotegate peers                               see who is trusted, and why not
+  quotegate explain web db tcp/5432             what would happen, and what to do
+  quotegate lab exec web -- quotegate-agent connect db tcp/5432 < file
+  quotegate lab tamper web; quotegate events --follow
+  quotegate lab down
+
+exit status: 0 done, 1 error, 2 wrong usage, 3 denied or refused, 4 a check found something
+"""
+Command = Callable[[argparse.Namespace], int]
+
+
+def _call(module: str, function: str) -> Command:
+    def run(arguments: argparse.Namespace) -> int:
+        return int(getattr(importlib.import_module(f"gateway.cli.{module}"), function)(arguments))
+
+    return run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Declare every command with its help."""
+    parser = argparse.ArgumentParser(
+        prog="quotegate",
+        description="Operate a Quotegate gateway.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--lab", default="lab", help="which lab (default: lab)")
+    common.add_argument("--json", action="store_true", help="print JSON")
+
+    def add(
+        where: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, text: str
+    ) -> argparse.ArgumentParser:
+        sub = where.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(run=command)
+        return sub
+
+    def group(name: str, text: str) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+        return commands.add_parser(name, help=text, description=text).add_subparsers(
+            dest="verb", required=True, metavar="VERB"
+        )
+
+    add(commands, "status", _call("operate", "status"), "sum up the gateway")
+    add(commands, "peers", _call("operate", "peers"), "list the peers and their states")
+    add(commands, "sessions", _call("operate", "sessions"), "list the live sessions")
+    events = add(commands, "events", _call("operate", "events"), "print recorded events")
+    events.add_argument("--follow", action="store_true", help="go on with new events")
+    events.add_argument("--after", type=int, default=0, help="begin after this number")
+    explain = add(
+        commands, "explain", _call("operate", "explain_flow"), "explain what would happen to a flow"
+    )
+    for name, text in (
+        ("source", "the peer that opens"),
+        ("destination", "the other peer"),
+        ("service", "such as tcp/5432"),
+    ):
+        explain.add_argument(name, help=text)
+    _add_policy(group("policy", "check and apply policies"), add)
+    _add_peer(group("peer", "act on one peer"), add)
+    authority = group("authority", "the administrator's authority")
+    add(authority, "show", _call("authority", "show"), "show what is in force")
+    add(authority, "revoke", _call("authority", "revoke"), "withdraw it: all guest-to-guest traffic ends")
+    grant = add(authority, "grant", _call("authority", "grant"), "sign and hand in a grant")
+    grant.add_argument("--for", dest="duration", default="8h", help="how long (default: 8h)")
+    grant.add_argument("--key", type=Path, help="the administrator's key file (default: the lab's)")
+    verify = add(
+        group("audit", "the audit record"),
+        "verify",
+        _call("operate", "audit_verify"),
+        "verify the audit record",
+    )
+    verify.add_argument(
+        "--head", action="append", help="a head somebody remembers (JSON file; default: the lab's peers')"
+    )
+    _add_lab(group("lab", "the platform on one machine, namespaces as guests"), add)
+    return parser
+
+
+Add = Callable[
+    ["argparse._SubParsersAction[argparse.ArgumentParser]", str, Command, str], argparse.ArgumentParser
+]
+
+
+def _add_policy(policy: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    add(policy, "check", _call("operate", "policy_check"), "check a policy file").add_argument(
+        "file", type=Path
+    )
+    add(policy, "apply", _call("operate", "policy_apply"), "put a policy file in force").add_argument(
+        "file", type=Path
+    )
+
+
+def _add_peer(peer: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    texts = {
+        "enroll": "approve a TPM beforehand by its EK certificate",
+        "approve": "approve a TPM that has asked",
+        "restart": "restart the machine",
+        "quarantine": "keep the machine out",
+        "release": "end a quarantine",
+    }
+    for action, text in texts.items():
+        sub = add(peer, action, _call("operate", "peer_action"), text)
+        sub.add_argument("name")
+        sub.set_defaults(action=action)
+        if action == "enroll":
+            sub.add_argument("--ek", required=True, help="sha256:… of the EK certificate (DER)")
+
+
+def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    up = add(
+        lab, "up", _call("lab", "up"), "bring the lab up; an earlier one of the same name is cleared first"
+    )
+    up.add_argument("--peers", type=int, default=3, help="how many peers without --policy (default: 3)")
+    up.add_argument("--policy", type=Path, help="a policy; its peers become the lab's")
+    add(lab, "down", _call("lab", "down"), "take the lab down")
+    add(lab, "status", _call("lab", "lab_status"), "show machines and processes")
+    add(lab, "tamper", _call("lab", "tamper"), "change a peer's PCR 10 behind its back").add_argument("peer")
+    execute = add(lab, "exec", _call("lab", "exec_in"), "run a command in a peer")
+    execute.add_argument("peer")
+    execute.add_argument("argv", nargs=argparse.REMAINDER, help="-- COMMAND …")
+    demo = add(lab, "demo", _call("demo.main", "demo"), "run the main job, step by step, in a lab of its own")
+    demo.add_argument("--seed", type=int, help="repeat an earlier run")
+
+
+def main() -> None:
+    """Run one command; errors are one clear line."""
+    arguments = build_parser().parse_args()
+    from vmhost.errors import HostError
+
+    try:
+        sys.exit(arguments.run(arguments))
+    except (GatewayError, FiltersError, AuthnError, HostError) as error:
+        complain(f"quotegate: {error.code}: {error.message}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

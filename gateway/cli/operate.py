@@ -1,0 +1,165 @@
+"""The operator's everyday commands against a running gateway."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from filters.errors import PolicyError
+from filters.flow import Service
+from filters.policy import explain
+from filters.policy.check import check_policy
+from filters.policy.evaluator import Request
+from filters.policy.parser import parse_policy
+from filters.policy.services import parse_service
+from gateway.cli.client import ApiClient, api_socket
+from gateway.cli.output import say, show_json, table
+from gateway.errors import GatewayError
+
+EXIT_OK, EXIT_DENIED, EXIT_FOUND = 0, 3, 4
+PEER_COLUMNS = ("name", "state", "reason", "ip", "last_quote_age_ms", "restarts", "enrollment")
+SESSION_COLUMNS = ("session_id", "from", "to", "service", "rule", "age_ms", "expires_in_ms")
+
+
+def client(arguments: argparse.Namespace) -> ApiClient:
+    """Return the client for the chosen gateway."""
+    return ApiClient(api_socket(arguments.lab))
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Sum up the gateway."""
+    answer = client(arguments).get("/v1/status")
+    if arguments.json:
+        show_json(answer)
+        return EXIT_OK
+    peers = ", ".join(f"{count} {state}" for state, count in answer["peers"].items())
+    say(f"{answer['gateway']}: up {answer['uptime_s']} s, authority {answer['authority']}")
+    say(f"peers: {peers}; sessions: {answer['sessions']}; audit records: {answer['audit']['sequence']}")
+    drops = ", ".join(f"{reason} {count}" for reason, count in answer["drops"].items())
+    say(f"dropped packets: {drops or 'none'}")
+    return EXIT_OK
+
+
+def peers(arguments: argparse.Namespace) -> int:
+    """List the peers."""
+    answer = client(arguments).get("/v1/peers")["peers"]
+    show_json(answer) if arguments.json else say(table(answer, PEER_COLUMNS))
+    return EXIT_OK
+
+
+def sessions(arguments: argparse.Namespace) -> int:
+    """List the sessions."""
+    answer = client(arguments).get("/v1/sessions")["sessions"]
+    show_json(answer) if arguments.json else say(table(answer, SESSION_COLUMNS))
+    return EXIT_OK
+
+
+def events(arguments: argparse.Namespace) -> int:
+    """Print recorded events, and follow them."""
+    api, after = client(arguments), arguments.after
+    while True:
+        found = api.get(f"/v1/events?after={after}&wait={10 if arguments.follow else 0}")["events"]
+        for event in found:
+            after = event["metadata"]["sequence"]
+            say(json.dumps(event) if arguments.json else _event_line(event))
+        if not found and not arguments.follow:
+            return EXIT_OK
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(event["time"] / 1000))
+    return f"{event['metadata']['sequence']:>6} {clock}.{event['time'] % 1000:03d} {event['message']}"
+
+
+def explain_flow(arguments: argparse.Namespace) -> int:
+    """Explain a flow; exit 3 when it would be denied."""
+    service = _service(arguments.service)
+    body = {"from": arguments.source, "to": arguments.destination, "service": str(service)}
+    answer = client(arguments).post("/v1/explain", **body)
+    if arguments.json:
+        show_json(answer)
+    else:
+        say(explain.to_text(Request(arguments.source, arguments.destination, service), answer))
+    return EXIT_OK if answer["verdict"] == "allow" else EXIT_DENIED
+
+
+def _service(text: str) -> Service:
+    try:
+        return parse_service(text)
+    except ValueError as error:
+        raise GatewayError("bad-service", str(error)) from error
+
+
+def read_text(path: Path) -> str:
+    """Read a file; raises GatewayError `unreadable`."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GatewayError("unreadable", f"{path}: {error}") from error
+
+
+def policy_check(arguments: argparse.Namespace) -> int:
+    """Check a policy file without a gateway; exit 4 when it must not be applied."""
+    findings: list[dict[str, str]] = []
+    try:
+        policy = parse_policy(read_text(arguments.file), str(arguments.file))
+        for one in check_policy(policy):
+            findings.append(
+                {"severity": one.severity, "message": f"{arguments.file}:{one.line}:1: {one.message}"}
+            )
+        rules = len(policy.rules)
+    except PolicyError as error:
+        findings.append({"severity": "error", "code": error.code, "message": error.message})
+        rules = 0
+    errors = sum(one["severity"] == "error" for one in findings)
+    if arguments.json:
+        show_json({"ok": not errors, "rules": rules, "findings": findings})
+    else:
+        for one in findings:
+            say(f"{one['severity']}: {one['message']}")
+        say(f"{arguments.file}: {rules} rules, {errors} errors, {len(findings) - errors} warnings")
+    return EXIT_FOUND if errors else EXIT_OK
+
+
+def policy_apply(arguments: argparse.Namespace) -> int:
+    """Put a policy file in force."""
+    answer = client(arguments).post(
+        "/v1/policy/apply", text=read_text(arguments.file), file=str(arguments.file)
+    )
+    if arguments.json:
+        show_json(answer)
+    else:
+        for warning in answer["warnings"]:
+            say(f"warning: {warning}")
+        say(f"in force: {answer['revision'][:16]}, {answer['sessions_cut']} sessions cut")
+    return EXIT_OK
+
+
+def peer_action(arguments: argparse.Namespace) -> int:
+    """Enroll, approve, restart, quarantine or release a peer."""
+    body = {"ek": arguments.ek} if arguments.action == "enroll" else {}
+    answer = client(arguments).post(f"/v1/peers/{arguments.name}/{arguments.action}", **body)
+    if arguments.json:
+        show_json(answer)
+    else:
+        say(f"{arguments.name}: {answer.get('state', answer.get('enrollment'))}")
+    return EXIT_OK
+
+
+def audit_verify(arguments: argparse.Namespace) -> int:
+    """Verify the audit record against the TPM and what the peers remember; exit 4 when it is not intact."""
+    heads = []
+    for path in arguments.head or sorted(
+        (Path("/var/lib/quotegate") / arguments.lab / "peers").glob("*/audit_head.json")
+    ):
+        heads.append(json.loads(read_text(Path(path))))
+    answer = client(arguments).post("/v1/audit/verify", known_heads=heads)
+    if arguments.json:
+        show_json(answer)
+    else:
+        for one in answer["findings"]:
+            say(f"{one['code']}: {one['message']}")
+        verdict = "intact" if answer["intact"] else "NOT INTACT"
+        say(f"{answer['records']} records, {answer['witnesses']} witnesses: {verdict}")
+    return EXIT_OK if answer["intact"] else EXIT_FOUND

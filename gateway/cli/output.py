@@ -1,0 +1,32 @@
+"""Print answers for people, or as JSON."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)  # noqa: T201 - the command's answer
+
+
+def complain(text: str) -> None:
+    """Print an error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command's answer
+
+
+def show_json(data: object) -> None:
+    """Print JSON."""
+    say(json.dumps(data, indent=1))
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+    """Lay rows out in columns."""
+    cells = [[str("" if row.get(name) is None else row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(line[at]) for line in [list(columns), *cells]) for at in range(len(columns))]
+    lines = [columns, *cells]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

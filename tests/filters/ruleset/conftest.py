@@ -1,0 +1,33 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.filters.ruleset import policies
+from tests.filters.ruleset.network import A, B, Network
+
+
+@pytest.fixture(scope="module")
+def wiring() -> Iterator[Network]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    network = Network()
+    try:
+        yield network
+    finally:
+        network.close()
+
+
+@pytest.fixture
+def fresh(wiring: Network) -> Network:
+    """The small policy just loaded: nobody trusted, no authority, no lease."""
+    wiring.load(policies.small())
+    return wiring
+
+
+@pytest.fixture
+def network(fresh: Network) -> Network:
+    """The same with authority and both guests trusted."""
+    fresh.authorize()
+    fresh.trust(A, B)
+    return fresh

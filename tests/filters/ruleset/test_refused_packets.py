@@ -1,0 +1,309 @@
+"""Side doors and refusals, with packets really sent: each is counted under exactly one reason."""
+
+import random
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import TCP, IPOption_LSRR, IPOption_NOP, IPOption_RR
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+from filters.reason import DropReason
+from filters.ruleset.names import MARK_CONTROL, MARK_LEASED, MARK_REJECT, VISIBLE
+from tests.filters.ruleset import policies
+from tests.filters.ruleset.network import GATEWAY_MAC, A, B, Network
+from tests.filters.ruleset.traffic import (
+    ICMP,
+    IP,
+    UDP,
+    Sniffer,
+    echoes,
+    frame,
+    send,
+    tcp_connect,
+    tcp_echo,
+    udp_socket,
+)
+
+pytestmark = pytest.mark.netns
+
+A_IP, B_IP = str(policies.address(A)), str(policies.address(B))
+GATEWAY_IP = str(policies.GATEWAY)
+DATAGRAM = UDP(sport=4000, dport=5300) / b"x"
+SYN = TCP(sport=4000, dport=5432, flags="S")
+
+
+def send_and_listen(network: Network, *packets: Packet) -> tuple[list[Packet], list[Packet]]:
+    """Send from A; return what arrived at A and at B."""
+    with Sniffer(network.guests[A]) as to_a, Sniffer(network.guests[B]) as to_b:
+        send(network.guests[A], *packets)
+        return to_a.packets(), to_b.packets()
+
+
+def assert_dropped(network: Network, reason: DropReason, *packets: Packet) -> None:
+    """Every packet counts once, under `reason` only, reaches nobody, and is answered only if it may be."""
+    answers, arrived = send_and_listen(network, *packets)
+    assert arrived == []
+    assert network.drops() == {reason: len(packets)}
+    assert len(answers) == (len(packets) if reason in VISIBLE else 0)
+
+
+def lease_everything(network: Network) -> None:
+    network.lease("tcp . 5432")
+    network.lease("udp . 5300")
+    network.lease("icmp")
+
+
+# ---- who sends it ----
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        Ether(src="52:54:00:bb:00:01", dst=GATEWAY_MAC) / IP(src=A_IP, dst=B_IP),
+        Ether(src=policies.mac(A), dst=GATEWAY_MAC) / IP(src="10.77.0.9", dst=B_IP),
+        Ether(src=policies.mac(A), dst=GATEWAY_MAC) / IP(src=B_IP, dst=B_IP),
+        Ether(src=policies.mac(A), dst=GATEWAY_MAC) / IP(src=GATEWAY_IP, dst=B_IP),
+        Ether(src=policies.mac(A), dst=GATEWAY_MAC) / IP(src="127.0.0.1", dst=B_IP),
+        Ether(src=policies.mac(B), dst=GATEWAY_MAC) / IP(src=A_IP, dst=B_IP),
+    ],
+    ids=["foreign-mac", "free-ip", "ip-of-the-other", "ip-of-the-gateway", "loopback", "mac-of-the-other"],
+)
+def test_spoofed_source(network: Network, header: Packet) -> None:
+    lease_everything(network)
+    assert_dropped(network, DropReason.SPOOFED_SOURCE, header / DATAGRAM, header / SYN)
+
+
+def test_spoofed_source_to_the_control_port(network: Network) -> None:
+    header = Ether(src=policies.mac(A), dst=GATEWAY_MAC) / IP(src=B_IP, dst=GATEWAY_IP)
+    assert_dropped(network, DropReason.SPOOFED_SOURCE, header / TCP(dport=policies.CONTROL_PORT, flags="S"))
+
+
+def test_ipv6(network: Network) -> None:
+    header = Ether(src=policies.mac(A), dst=GATEWAY_MAC) / IPv6(src="fe80::1", dst="fe80::2")
+    assert_dropped(network, DropReason.UNKNOWN_PROTOCOL, header / DATAGRAM, header / SYN)
+
+
+def test_ip_options(network: Network) -> None:
+    lease_everything(network)
+    options = (IPOption_RR(routers=["0.0.0.0"]), IPOption_LSRR(routers=[B_IP]), IPOption_NOP())
+    packets = [frame(A, B, options=[option]) / DATAGRAM for option in options]
+    assert_dropped(network, DropReason.PARSE_ERROR, *packets)
+
+
+def test_untrusted_source(fresh: Network) -> None:
+    fresh.authorize()
+    fresh.trust(B)
+    lease_everything(fresh)
+    assert_dropped(fresh, DropReason.NOT_ATTESTED, frame(A, B) / DATAGRAM, frame(A, B) / SYN)
+
+
+def test_untrusted_destination(fresh: Network) -> None:
+    fresh.authorize()
+    fresh.trust(A)
+    lease_everything(fresh)
+    packets = [frame(A, B) / DATAGRAM, frame(A, B) / SYN, frame(A, B) / ICMP()]
+    assert_dropped(fresh, DropReason.NOT_ATTESTED, *packets)
+
+
+def test_untrusted_destination_without_rule_is_no_rule(fresh: Network) -> None:
+    fresh.authorize()
+    fresh.trust(A)
+    assert_dropped(fresh, DropReason.NO_RULE, frame(A, B) / UDP(dport=9))
+
+
+def test_fragments_of_an_untrusted_source_fill_nothing(fresh: Network) -> None:
+    fresh.authorize()
+    fresh.trust(B)
+    control = TCP(sport=4000, dport=policies.CONTROL_PORT, flags="S")
+    packets = [frame(A, B, flags="MF", id=number) / DATAGRAM / bytes(7) for number in range(1, 9)]
+    packets += [frame(A, B, frag=2, id=number) / Raw(bytes(8)) for number in range(11, 19)]
+    packets += [frame(A, 0, flags="MF", id=20) / control, frame(A, 0, frag=3, id=21, proto=6) / Raw(bytes(8))]
+    assert_dropped(fresh, DropReason.NOT_ATTESTED, *packets)
+    assert "FRAG: inuse 0" in fresh.gateway.call(Path("/proc/thread-self/net/sockstat").read_text)
+
+
+def test_quarantined(network: Network) -> None:
+    lease_everything(network)
+    network.add("quarantined", A_IP)
+    assert_dropped(network, DropReason.PEER_QUARANTINED, frame(A, B) / DATAGRAM)
+
+
+# ---- authority ----
+
+
+def test_no_authority_disables_communication(fresh: Network) -> None:
+    fresh.trust(A, B)
+    lease_everything(fresh)
+    assert_dropped(fresh, DropReason.COMMUNICATION_DISABLED, frame(A, B) / DATAGRAM, frame(A, B) / SYN)
+
+
+def test_expired_authority(fresh: Network) -> None:
+    fresh.trust(A, B)
+    lease_everything(fresh)
+    fresh.add("authority_had", '"eth0"')
+    assert_dropped(fresh, DropReason.AUTHORITY_EXPIRED, frame(A, B) / DATAGRAM, frame(A, B) / SYN)
+
+
+# ---- what it asks for ----
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (frame(A, B) / TCP(dport=5433, flags="S"), DropReason.NO_RULE),
+        (frame(A, B) / UDP(dport=5432), DropReason.NO_RULE),
+        (frame(A, B, dst="10.77.0.200") / DATAGRAM, DropReason.NO_RULE),
+        (frame(A, 0) / TCP(dport=22, flags="S"), DropReason.NO_RULE),
+        (frame(A, B) / TCP(dport=22, flags="S"), DropReason.DENIED_BY_RULE),
+        (frame(A, B) / SYN, DropReason.NO_SESSION),
+        (frame(A, B) / DATAGRAM, DropReason.NO_SESSION),
+        (frame(A, B) / ICMP(type=8), DropReason.NO_SESSION),
+        (frame(A, B) / ICMP(type=13), DropReason.UNKNOWN_PROTOCOL),
+        (frame(A, B) / ICMP(type=8, code=1), DropReason.UNKNOWN_PROTOCOL),
+        (frame(A, B, proto=47) / Raw(bytes(20)), DropReason.UNKNOWN_PROTOCOL),
+        (frame(A, B, proto=132) / Raw(bytes(20)), DropReason.UNKNOWN_PROTOCOL),
+        (frame(A, B) / TCP(dport=8000, flags="S"), DropReason.HOLD_TIMEOUT),  # nobody has put in the queue
+    ],
+    ids=str,
+)
+def test_refused_without_a_lease(network: Network, packet: Packet, reason: DropReason) -> None:
+    assert_dropped(network, reason, packet)
+
+
+@pytest.mark.parametrize("flags", ["A", "SA", "F", "R", "FPU", ""])
+def test_mid_stream_segment_opens_nothing(network: Network, flags: str) -> None:
+    lease_everything(network)
+    answers, arrived = send_and_listen(network, frame(A, B) / TCP(sport=4000, dport=5432, flags=flags))
+    assert (answers, arrived) == ([], [])
+    assert network.drops() == {DropReason.NO_SESSION: 1}
+
+
+def test_bound_leases_pass_nothing_but_their_key(network: Network) -> None:
+    lease_everything(network)
+    assert_dropped(network, DropReason.NO_RULE, frame(A, B) / UDP(sport=5300, dport=5301))
+
+
+def test_reverse_open_from_the_leased_port(network: Network) -> None:
+    network.lease("tcp . 5432")
+    with (
+        tcp_echo(network.guests[B], 5432),
+        tcp_echo(network.guests[A], 6000),
+        tcp_connect(network.guests[A], (B_IP, 5432)) as flow,
+    ):
+        assert echoes(flow)
+        with pytest.raises(ConnectionRefusedError):  # a reject it can see
+            tcp_connect(network.guests[B], (A_IP, 6000), port=5432)
+        assert echoes(flow)
+    assert network.drops() == {DropReason.NO_RULE: 1}
+
+
+def test_reverse_datagram_from_the_leased_port(network: Network) -> None:
+    network.lease("udp . 5300")
+    with (
+        udp_socket(network.guests[A], 6000) as target,
+        udp_socket(network.guests[B], 5300, (A_IP, 6000)) as back,
+    ):
+        back.send(b"not asked for")
+        with pytest.raises(TimeoutError):
+            target.recv(100)
+    assert network.drops() == {DropReason.NO_RULE: 1}
+
+
+@pytest.mark.parametrize("mark", [MARK_LEASED, MARK_REJECT, MARK_CONTROL])
+def test_packet_mark_brought_along_is_cleared(network: Network, mark: int) -> None:
+    network.nft(
+        "table inet marker { chain early { type filter hook prerouting priority -500; "
+        f"meta mark set {mark:#x}; }}; }}\n"
+    )
+    try:
+        assert_dropped(network, DropReason.NO_SESSION, frame(A, B) / DATAGRAM)
+    finally:
+        network.nft("delete table inet marker\n")
+
+
+def test_control_mark_brought_along_opens_no_other_port(network: Network) -> None:
+    network.nft(
+        "table inet marker { chain early { type filter hook prerouting priority -500; "
+        f"meta mark set {MARK_CONTROL:#x}; }}; }}\n"
+    )
+    try:
+        with tcp_echo(network.gateway, 22), pytest.raises(ConnectionRefusedError):
+            tcp_connect(network.guests[A], (GATEWAY_IP, 22))
+    finally:
+        network.nft("delete table inet marker\n")
+    assert network.drops() == {DropReason.NO_RULE: 1}
+
+
+# ---- ICMP errors ----
+
+
+def error_about_flow(size: int, kind: int = 3) -> Packet:
+    """Return B's ICMP error about A's datagram from port 4000 to 5300."""
+    quoted = IP(src=A_IP, dst=B_IP) / UDP(sport=4000, dport=5300) / Raw(bytes(size))
+    return frame(B, A) / ICMP(type=kind, code=1) / quoted
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (error_about_flow(1000), DropReason.PARSE_ERROR),
+        (error_about_flow(20, kind=5), DropReason.UNKNOWN_PROTOCOL),  # a redirect
+    ],
+    ids=["long", "redirect"],
+)
+def test_icmp_error_beyond_what_is_needed(network: Network, packet: Packet, reason: DropReason) -> None:
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], 5300):
+        send(network.guests[A], frame(A, B) / DATAGRAM)
+        with Sniffer(network.guests[A]) as to_a:
+            send(network.guests[B], packet)
+            assert to_a.packets() == []
+    assert network.drops() == {reason: 1}
+
+
+def test_icmp_errors_are_rate_limited(network: Network) -> None:
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], 5300):
+        send(network.guests[A], frame(A, B) / DATAGRAM)
+        with Sniffer(network.guests[A]) as to_a:
+            send(network.guests[B], *[error_about_flow(20)] * 200)
+            assert len(to_a.packets()) + network.drops()[DropReason.RESOURCE_LIMIT] == 200
+    assert set(network.drops()) == {DropReason.RESOURCE_LIMIT}
+    assert network.drops()[DropReason.RESOURCE_LIMIT] > 100
+
+
+def test_icmp_error_about_no_flow(network: Network) -> None:
+    send(network.guests[B], error_about_flow(20))
+    assert network.drops() == {DropReason.NO_SESSION: 1}
+
+
+# ---- floods ----
+
+
+def test_control_port_flood_leaves_the_other_guest_alone(fresh: Network) -> None:
+    ports = random.Random(2).sample(range(1024, 65536), 300)
+    where = (GATEWAY_IP, policies.CONTROL_PORT)
+    with tcp_echo(fresh.gateway, where[1]):
+        flood = [frame(A, 0) / TCP(sport=port, dport=where[1], flags="S") for port in ports]
+        send(fresh.guests[A], *flood)
+        assert fresh.drops()[DropReason.RESOURCE_LIMIT] > 200
+        with tcp_connect(fresh.guests[B], where) as client:
+            assert echoes(client)
+    assert set(fresh.drops()) == {DropReason.RESOURCE_LIMIT}
+
+
+def test_hold_flood_is_limited_per_source(network: Network) -> None:
+    flood = [frame(A, B) / TCP(sport=port, dport=8000, flags="S") for port in range(2000, 2300)]
+    send(network.guests[A], *flood)
+    drops = network.drops()
+    assert set(drops) == {DropReason.RESOURCE_LIMIT, DropReason.HOLD_TIMEOUT}
+    assert sum(drops.values()) == 300
+    assert drops[DropReason.RESOURCE_LIMIT] > 200
+
+
+def test_refused_flood_fills_no_conntrack(network: Network) -> None:
+    send(network.guests[A], *[frame(A, B) / UDP(sport=port, dport=9) for port in range(2000, 2500)])
+    assert network.drops() == {DropReason.NO_RULE: 500}
+    assert network.gateway.run("conntrack", "-C").strip() == "0"

@@ -1,0 +1,81 @@
+"""The lab one gets without a policy of one's own: web, db, ops and more, with a few rules."""
+
+import uuid
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
+
+from authn.portmap import PortEntry
+from vmhost.lab.provisioning import PEER_PROFILE
+from vmhost.names import GATEWAY, Lab
+from vmhost.spec import LabSpec, mac_of
+
+NETWORK = IPv4Network("10.77.0.0/24")
+FIRST_NAMES = ("web", "db", "ops")
+
+PROFILE_TEXT = f"""schema = 1
+
+[profile.{PEER_PROFILE}]
+pcrs = {{ sha256 = {{ 4 = "ref:code", 7 = "ref:deployment", 9 = "ref:{PEER_PROFILE}-command", 10 = "ref:nothing-else-ran" }} }}
+max_quote_age = "3s"
+on_fail = {{ peer = "restart", max_restarts = 3, window = "15m", then = "quarantine" }}
+"""
+
+RULES_TEXT = """
+[[rule]]
+id = "web-to-db"
+from = "web"
+to = "db"
+service = "tcp/5432"
+action = "allow"
+lease = "5m"
+
+[[rule]]
+id = "web-to-db-http"
+from = "web"
+to = "db"
+service = "tcp/8080"
+action = "allow"
+open = "on-demand"
+
+[[rule]]
+id = "ops-ping"
+from = "ops"
+to = "any"
+service = "icmp/echo"
+action = "allow"
+open = "on-demand"
+"""
+
+
+def peer_names(count: int) -> tuple[str, ...]:
+    """Name that many peers: web, db, ops, peer4 and so on."""
+    more = tuple(f"peer{number}" for number in range(len(FIRST_NAMES) + 1, count + 1))
+    return (FIRST_NAMES + more)[:count]
+
+
+def place(name: str, ip: IPv4Address, port: str | None = None, mac: str | None = None) -> PortEntry:
+    """Make a place on the bridge."""
+    return PortEntry(name, port or name, mac or mac_of(ip), ip, str(uuid.uuid4()))
+
+
+def peer_text(entry: PortEntry) -> str:
+    """Write a peer as a policy has it."""
+    match = f'match = {{ port = "{entry.port}", mac = "{entry.mac}", ip = "{entry.ip}" }}'
+    return f'\n[peer.{entry.peer}]\n{match}\nprofile = "{PEER_PROFILE}"\n'
+
+
+def make_spec(
+    lab: Lab, peers: Sequence[PortEntry], policy_text: str, network: IPv4Network = NETWORK
+) -> LabSpec:
+    """Put a lab together; the gateway has the network's first address."""
+    gateway_ip = network.network_address + 1
+    return LabSpec(lab, network, tuple(peers), place(GATEWAY, gateway_ip, "gateway0"), policy_text)
+
+
+def default_spec(lab: Lab, count: int = 3, network: IPv4Network = NETWORK) -> LabSpec:
+    """Describe the default lab with `count` peers (2 to 200)."""
+    hosts = list(network.hosts())[1:]
+    peers = [place(name, ip) for name, ip in zip(peer_names(count), hosts, strict=False)]
+    rules = RULES_TEXT if count >= 3 else RULES_TEXT[: RULES_TEXT.index('\n[[rule]]\nid = "ops-ping"')]
+    text = PROFILE_TEXT + "".join(map(peer_text, peers)) + rules
+    return make_spec(lab, peers, text, network)
