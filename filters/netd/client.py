@@ -26,6 +26,7 @@ from filters.policy.compiled import CompiledPolicy
 from filters.reason import DropReason
 
 _READ_SIZE = 65536
+_PARTING_S = 5.0  # netd closed: how long its last words may take to be read
 
 
 class NetdClient:
@@ -40,7 +41,7 @@ class NetdClient:
         self._reader, self._writer = reader, writer
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = count(1)
-        self._gone = False
+        self._end_error: NetdError | None = None
         self._task = asyncio.create_task(self._receive(), name="netd-client")
 
     @classmethod
@@ -126,8 +127,8 @@ class NetdClient:
         return snapshot_from_wire(await self._ask(Verb.SNAPSHOT))
 
     async def _ask(self, verb: Verb, **args: object) -> dict[str, Any]:
-        if self._gone:
-            raise _gone()
+        if self._end_error is not None:
+            raise self._end_error
         number = next(self._numbers)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
@@ -135,8 +136,9 @@ class NetdClient:
             self._writer.write(encode_frame({"id": number, "verb": verb.value, "args": args}))
             await self._writer.drain()
             return await future
-        except OSError as error:
-            raise _gone() from error
+        except OSError:
+            # netd closed; what it said before tells why
+            return await asyncio.wait_for(future, _PARTING_S)
         finally:
             self._waiting.pop(number, None)
 
@@ -170,9 +172,9 @@ class NetdClient:
             future.set_result(message["ok"])
 
     def _end(self, error: NetdError) -> None:
-        if self._gone:
+        if self._end_error is not None:
             return
-        self._gone = True
+        self._end_error = error
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(error)

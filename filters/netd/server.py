@@ -1,6 +1,7 @@
 """Serve the one client on a unix socket: check who it is, answer in order, push events."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -14,6 +15,7 @@ from filters.netd.service import Answer, Service
 _READ_SIZE: Final = 65536
 _UCRED: Final = struct.Struct("=iII")  # pid, uid, gid
 _MAX_BACKLOG: Final = 8 * 1024 * 1024  # bytes of events a client may leave unread before they are lost
+_PARTING_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +53,7 @@ class Server:
         """Serve one connection until it ends."""
         refusal = self._refusal(writer)
         if refusal is not None:
-            writer.write(encode_frame({"id": 0, "error": _error(refusal)}))
-            writer.close()
+            await self._send_away(reader, writer, refusal)
             return
         self._writer = writer
         try:
@@ -63,6 +64,18 @@ class Server:
             _log.warning("client dismissed: %s", error.message)
         finally:
             await self._part(writer)
+
+    async def _send_away(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: NetdError
+    ) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            writer.write(encode_frame({"id": 0, "error": _error(refusal)}))
+            writer.write_eof()
+            # closing with its request unread would reset the connection before it has read why
+            async with asyncio.timeout(_PARTING_S):
+                while await reader.read(_READ_SIZE):
+                    pass
+        writer.close()
 
     async def _part(self, writer: asyncio.StreamWriter) -> None:
         """Cut first; a load still under way must end before another client may come."""

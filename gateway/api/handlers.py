@@ -70,6 +70,7 @@ def peer_json(service: Service, peer: PeerRecord) -> dict[str, Any]:
         "ip": str(peer.ip),
         "mac": peer.place.mac,
         "last_quote_age_ms": age,
+        "late_answers": peer.link.tracker.late if peer.link else 0,
         "restarts": len(service.store.restarts(peer.name)),
         "session_id": peer.session_id,
         "pcrs": {str(index): value.hex() for index, value in sorted(peer.pcr_values.items())},

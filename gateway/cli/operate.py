@@ -104,10 +104,9 @@ def policy_check(arguments: argparse.Namespace) -> int:
     findings: list[dict[str, str]] = []
     try:
         policy = parse_policy(read_text(arguments.file), str(arguments.file))
-        for one in check_policy(policy):
-            findings.append(
-                {"severity": one.severity, "message": f"{arguments.file}:{one.line}:1: {one.message}"}
-            )
+        for found in check_policy(policy):
+            place = f"{arguments.file}:{found.line}:1"
+            findings.append({"severity": found.severity, "message": f"{place}: {found.message}"})
         rules = len(policy.rules)
     except PolicyError as error:
         findings.append({"severity": "error", "code": error.code, "message": error.message})

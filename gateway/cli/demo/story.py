@@ -1,0 +1,55 @@
+"""Tell what happens and check it: narration, assertions, waiting."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.cli.output import say
+from gateway.errors import GatewayError
+
+
+class StepFailed(GatewayError):
+    """A step did not come out as it should."""
+
+
+@dataclass(slots=True)
+class Story:
+    """The narration of one run."""
+
+    started: float = field(default_factory=time.monotonic)
+    checks: int = 0
+
+    @contextmanager
+    def step(self, number: str, title: str) -> Iterator[None]:
+        """Tell one step and how long it took."""
+        say(f"\n[{number}] {title}")
+        begun = time.monotonic()
+        yield
+        say(f"    step {number} is true ({time.monotonic() - begun:.1f} s)")
+
+    def tell(self, text: str) -> None:
+        """Say what happened."""
+        say(f"    {time.monotonic() - self.started:6.2f} s  {text}")
+
+    def check(self, holds: bool, text: str) -> None:
+        """Assert something; raises StepFailed."""
+        self.checks += 1
+        if not holds:
+            raise StepFailed("step-failed", f"NOT TRUE: {text}")
+        self.tell(f"ok  {text}")
+
+    def until(self, what: str, condition: Callable[[], Any], within_s: float = 15.0) -> Any:
+        """Wait for something; raises StepFailed when it does not come."""
+        begun = time.monotonic()
+        while time.monotonic() < begun + within_s:
+            try:
+                if found := condition():
+                    self.tell(f"ok  {what} (after {(time.monotonic() - begun) * 1000:.0f} ms)")
+                    self.checks += 1
+                    return found
+            except GatewayError:
+                pass  # the gateway is away just now: that is often what is waited for
+            time.sleep(0.02)
+        raise StepFailed("step-failed", f"NOT TRUE within {within_s:.0f} s: {what}")

@@ -1,0 +1,108 @@
+"""Changes behind netd's back: noticed, reported, undone; its own changes never count as such."""
+
+import pytest
+
+from filters.flow import FlowKey, Protocol, Service
+from filters.netd.protocol import Drift
+from filters.netd.state import boottime
+from tests.filters.netd.daemon import Client, Daemon, eventually
+from tests.filters.ruleset import policies
+from tests.filters.ruleset.network import A, B
+from tests.filters.ruleset.traffic import echoes, tcp_connect, tcp_echo
+
+pytestmark = pytest.mark.netns
+
+IP_A, IP_B = policies.address(A), policies.address(B)
+KEY = FlowKey(IP_A, IP_B, Service(Protocol.TCP, 5432))
+DB = (str(IP_B), 5432)
+LATEST = 0.6  # one look every 250 ms
+
+
+def test_own_changes_are_no_drift(ready: Client) -> None:
+    ready.call(ready.netd.grant(7, KEY, 200))
+    for step in range(30):
+        ready.call(ready.netd.trust(IP_A, boottime() + 0.2))
+        ready.call(ready.netd.quarantine(IP_B, step % 2 == 0))
+        ready.call(ready.netd.authority(None if step % 3 else boottime() + 0.05))
+        ready.call(ready.netd.distrust(IP_A))
+        if step % 10 == 0:
+            ready.call(ready.netd.load_policy(policies.small()))
+    with pytest.raises(TimeoutError):
+        ready.event(Drift, timeout=LATEST)
+
+
+def test_deleted_table_comes_back_and_the_flow_lives(ready: Client, daemon: Daemon) -> None:
+    ready.call(ready.netd.grant(7, KEY, 30_000))
+    guests = daemon.network.guests
+    with tcp_echo(guests[B], 5432), tcp_connect(guests[A], DB) as flow:
+        assert echoes(flow)
+        daemon.network.nft("delete table inet quotegate\n")
+        drift = ready.event(Drift, timeout=LATEST)
+        assert drift == Drift("the table is missing", repaired=True)
+        assert echoes(flow)
+        snapshot = ready.call(ready.netd.snapshot())
+        assert set(snapshot.trusted) == {IP_A, IP_B}
+        assert [lease.lease_id for lease in snapshot.leases] == [7]
+        ready.call(ready.netd.revoke([7]))
+        flow.settimeout(0.3)
+        assert not echoes(flow)
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ("insert rule inet quotegate forward accept", "rules of chain forward changed"),
+        ("flush chain inet quotegate hold_queue", "rules of chain hold_queue is missing"),
+        ("add element inet quotegate pins { 52:54:00:aa:00:09 . 10.77.0.9 }", "elements of pins changed"),
+        ("add element inet quotegate trusted { 10.77.0.9 timeout 1h }", "1 foreign or altered in trusted"),
+        ("add element inet quotegate trusted { 10.77.0.2 timeout 1h expires 1h }", "altered in trusted"),
+        ("delete element inet quotegate trusted { 10.77.0.2 }", "1 missing in trusted"),
+        ("add element inet quotegate live { 99 timeout 1h }", "1 foreign or altered in live"),
+        ('add element inet quotegate authority { "eth9" timeout 1h }', "1 foreign or altered in authority"),
+        ("add chain inet quotegate back_door", "chain back_door is foreign"),
+    ],
+)
+def test_foreign_change_is_undone(ready: Client, daemon: Daemon, change: str, detail: str) -> None:
+    before = daemon.network.gateway.run("nft", "-s", "list", "chain", "inet", "quotegate", "forward")
+    daemon.network.nft(change + "\n")
+    drift = ready.event(Drift, timeout=LATEST)
+    assert detail in drift.detail
+    assert drift.repaired
+    assert daemon.network.gateway.run("nft", "-s", "list", "chain", "inet", "quotegate", "forward") == before
+    assert set(ready.call(ready.netd.snapshot()).trusted) == {IP_A, IP_B}
+    with pytest.raises(TimeoutError):
+        ready.event(Drift, timeout=LATEST)
+
+
+def test_foreign_table_is_reported_and_left_alone(ready: Client, daemon: Daemon) -> None:
+    daemon.network.nft("add table ip somebody\n")
+    try:
+        drift = ready.event(Drift, timeout=LATEST)
+        assert "somebody" in drift.detail
+        assert not drift.repaired
+        assert "somebody" in daemon.network.gateway.run("nft", "list", "tables")
+    finally:
+        daemon.network.nft("delete table ip somebody\n")
+
+
+def test_request_that_meets_a_deleted_table_repairs_it_first(ready: Client, daemon: Daemon) -> None:
+    daemon.network.nft("delete table inet quotegate\n")
+    ready.call(ready.netd.trust(IP_A, boottime() + 5))
+    assert ready.event(Drift).repaired
+
+
+def test_hold_queue_works_after_a_repair(ready: Client, daemon: Daemon) -> None:
+    daemon.network.nft("delete table inet quotegate\n")
+    ready.event(Drift, timeout=LATEST)
+    rules = daemon.network.gateway.run("nft", "list", "chain", "inet", "quotegate", "hold_queue")
+    assert "queue" in rules
+
+
+def test_counters_grow_across_a_repair(ready: Client, daemon: Daemon) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        tcp_connect(daemon.network.guests[A], DB)
+    before = sum(ready.call(ready.netd.counters()).values())
+    assert before
+    daemon.network.nft("delete table inet quotegate\n")
+    ready.event(Drift, timeout=LATEST)
+    assert eventually(lambda: sum(ready.call(ready.netd.counters()).values()) >= before)
