@@ -138,7 +138,10 @@ class NetdClient:
             return await future
         except OSError:
             # netd closed; what it said before tells why
-            return await asyncio.wait_for(future, _PARTING_S)
+            await asyncio.wait([future], timeout=_PARTING_S)
+            if not future.done():
+                raise _gone() from None
+            return future.result()
         finally:
             self._waiting.pop(number, None)
 

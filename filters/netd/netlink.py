@@ -117,11 +117,12 @@ def messages(data: bytes) -> Iterator[Message]:
 
 def attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """Walk attributes as (type without flags, value); raises NetdError `kernel` when one is cut short."""
-    while offset + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < _ATTRIBUTE.size or offset + length > len(data):
+    end, unpack = len(data), _ATTRIBUTE.unpack_from
+    while offset + 4 <= end:
+        length, kind = unpack(data, offset)
+        if length < 4 or offset + length > end:
             raise NetdError(NetdCode.KERNEL.value, f"netlink attribute of {length} bytes is cut short")
-        yield kind & _TYPE_MASK, data[offset + _ATTRIBUTE.size : offset + length]
+        yield kind & _TYPE_MASK, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
 
 

@@ -41,6 +41,7 @@ _TARGET_NAME, _TARGET_REV, _TARGET_INFO = 1, 2, 3  # NFTA_TARGET_*
 _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4  # NFTA_OBJ_*
 _OBJECT_COUNTER, _COUNTER_PACKETS = 1, 2  # NFT_OBJECT_COUNTER, NFTA_COUNTER_PACKETS
 _GEN_ID = 1  # NFTA_GEN_ID
+_PER_MESSAGE: Final = 256  # elements: an attribute's length is 16 bits
 _NFQUEUE_REVISION = 3
 _NFQ_INFO = struct.Struct("=HHH2x")  # struct xt_NFQ_info_v3: number, total, flags (0: no bypass)
 
@@ -166,7 +167,7 @@ def dump_elements(place: SetName | MapName, sequence: int) -> bytes:
 def read_elements(payload: bytes) -> list[KernelElement]:
     """Read one message of an element dump."""
     listed = nl.attribute_map(payload, nl.NFGEN_LENGTH).get(_LIST_ELEMENTS, b"")
-    return [_read_element(value) for _, value in nl.attributes(listed)]
+    return [_read_element(nl.attribute_map(raw)) for _, raw in nl.attributes(listed)]
 
 
 def dump_counters(sequence: int) -> bytes:
@@ -199,7 +200,7 @@ def _runs(steps: Iterable[Change | Flush]) -> list[_Run]:
             runs.append((Nft.DELSETELEM, step.place, []))
             continue
         last = runs[-1] if runs else None
-        if last and last[2] and last[:2] == (step.op, step.element.place):
+        if last and 0 < len(last[2]) < _PER_MESSAGE and last[:2] == (step.op, step.element.place):
             last[2].append(step.element)
         else:
             runs.append((step.op, step.element.place, [step.element]))
@@ -230,22 +231,20 @@ def _element(element: Element, kind: int) -> bytes:
     return nl.nested(_ELEM, *parts)
 
 
-def _read_element(raw: bytes) -> KernelElement:
-    found = nl.attribute_map(raw)
-    expiration = found.get(_EXPIRATION)
-    identity = b"".join(
-        kind.to_bytes(1, "big") + found.get(kind, b"") for kind in (_KEY, _KEY_END, _DATA, _FLAGS)
-    )
+def _read_element(found: dict[int, bytes]) -> KernelElement:
+    get = found.get
+    key, end, data, flags = get(_KEY, b""), get(_KEY_END, b""), get(_DATA, b""), get(_FLAGS, b"")
+    expiration = get(_EXPIRATION)
     return KernelElement(
-        _value(found.get(_KEY, b"")),
-        _value(found.get(_DATA, b"")),
-        int.from_bytes(expiration, "big") if expiration is not None else None,
-        identity,
+        _value(key),
+        _value(data),
+        None if expiration is None else int.from_bytes(expiration, "big"),
+        b"|".join((key, end, data, flags)),
     )
 
 
 def _value(raw: bytes) -> bytes:
-    return nl.attribute_map(raw).get(_VALUE, b"")
+    return nl.attribute_map(raw).get(_VALUE, b"") if raw else b""
 
 
 def _with_ack(raw: bytes) -> bytes:

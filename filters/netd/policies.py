@@ -34,7 +34,7 @@ class Policies:
 
     def close_all(self) -> None:
         """Replace the table by one that lets nothing pass, and forget all connections."""
-        self._state.policy = None
+        self._state.enforce(None)
         self._state.book.forget_trust()
         self._state.kernel.run(CLOSED_RULESET)
         flush_connections()  # their marks may be ids of an earlier client
@@ -75,7 +75,7 @@ class Policies:
             finally:
                 state.incoming = None
             old = state.policy.pins if state.policy else ()
-            state.policy = policy
+            state.enforce(policy)
             self._settle()
         # nothing awaits between the switch and here: what was granted meanwhile had to suit both policies
         self._leases.revoke(removed)

@@ -28,9 +28,15 @@ class State:
     interface: str
     kernel: KernelTable
     book: Book = field(default_factory=Book)
-    policy: CompiledPolicy | None = None
+    policy: CompiledPolicy | None = None  # set by `enforce`
+    pinned: frozenset[IPv4Address] = frozenset()
     incoming: CompiledPolicy | None = None  # being loaded right now
     baseline: Fingerprint = field(default_factory=dict)  # the table as we left it
+
+    def enforce(self, policy: CompiledPolicy | None) -> None:
+        """Note which policy the kernel has now."""
+        self.policy = policy
+        self.pinned = frozenset(pin.ip for pin in policy.pins) if policy else frozenset()
 
     def loaded(self) -> CompiledPolicy:
         """Return the policy in force; raises NetdError `no-policy`."""
@@ -40,7 +46,8 @@ class State:
 
     def check_pinned(self, ip: IPv4Address) -> None:
         """Refuse an address the policy does not pin; raises NetdError `unknown-peer`."""
-        if all(pin.ip != ip for pin in self.loaded().pins):
+        self.loaded()
+        if ip not in self.pinned:
             raise NetdError(NetdCode.UNKNOWN_PEER.value, f"the policy pins no peer to {ip}", ip=str(ip))
 
     def check_permitted(self, key: FlowKey) -> None:

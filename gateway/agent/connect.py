@@ -41,8 +41,8 @@ async def connect(agent_socket: Path, peer: str, service: str) -> Transfer:
     sock = await _open(str(answer["ip"]), parse_service(service).port)
     try:
         port = int(sock.getsockname()[1])
-        sent = await _carry(sock)
-        acknowledged = sent - await _unacknowledged(sock)
+        sent, whole = await _carry(sock)
+        acknowledged = sent - await _unacknowledged(sock, ACKED_WITHIN_S if whole else 0.0)
     finally:
         sock.close()
     report = await rpc.call("delivery", session_id=session, port=port, sent=sent)
@@ -64,8 +64,8 @@ async def _open(ip: str, port: int) -> socket.socket:
     return sock
 
 
-async def _carry(sock: socket.socket) -> int:
-    """Copy both ways until both are done; return the bytes sent."""
+async def _carry(sock: socket.socket) -> tuple[int, bool]:
+    """Copy both ways until both are done; return the bytes sent, and whether the connection ended well."""
     receiving = asyncio.create_task(_receive(sock))
     sent = 0
     try:
@@ -78,7 +78,8 @@ async def _carry(sock: socket.socket) -> int:
         await receiving
     except OSError:
         receiving.cancel()
-    return sent
+        return sent, False
+    return sent, True
 
 
 async def _send_some(sock: socket.socket, view: memoryview) -> int:
@@ -110,9 +111,9 @@ async def _receive(sock: socket.socket) -> None:
         sys.stdout.buffer.flush()
 
 
-async def _unacknowledged(sock: socket.socket) -> int:
+async def _unacknowledged(sock: socket.socket, within_s: float) -> int:
     """Wait until B's TCP has acknowledged everything; return what it has not (ioctl SIOCOUTQ, tcp(7))."""
-    deadline = asyncio.get_running_loop().time() + ACKED_WITHIN_S
+    deadline = asyncio.get_running_loop().time() + within_s
     while True:
         (waiting,) = struct.unpack("i", fcntl.ioctl(sock, SIOCOUTQ, bytes(4)))
         if not waiting or asyncio.get_running_loop().time() > deadline:

@@ -29,8 +29,24 @@ class Capture:
     def start(cls, namespace: str, expression: str, directory: Path) -> "Capture":
         """Start capturing what comes in or goes out on eth0, and wait until it does."""
         file = directory / f"{namespace}-{time.monotonic_ns()}.pcap"
-        words = ["tcpdump", "-i", "eth0", "-n", "-U", "--immediate-mode", "-s", "96", "-w", str(file), "-Z", "root", expression]
-        process = subprocess.Popen(in_namespace(namespace, words), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        words = [
+            "tcpdump",
+            "-i",
+            "eth0",
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-s",
+            "96",
+            "-w",
+            str(file),
+            "-Z",
+            "root",
+            expression,
+        ]
+        process = subprocess.Popen(
+            in_namespace(namespace, words), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
         assert process.stderr is not None  # noqa: S101 - it is a pipe
         while (line := process.stderr.readline()) and b"listening" not in line:
             pass
@@ -86,13 +102,19 @@ class Observer:
 
     def extend(self, machine: str, index: int, digest: str) -> None:
         """Extend a PCR behind its owner's back."""
-        run(["tpm2_pcrextend", "-T", f"swtpm:path={self.lab.tpm_socket(machine)}", f"{index}:sha256={digest}"])
+        run(
+            ["tpm2_pcrextend", "-T", f"swtpm:path={self.lab.tpm_socket(machine)}", f"{index}:sha256={digest}"]
+        )
 
     def spawn(self, peer: str, *words: object, stdin: IO[bytes] | None = None) -> "subprocess.Popen[str]":
         """Start one of the small programs in a peer."""
         argv = [sys.executable, "-m", PROGRAMS, *map(str, words)]
         process = subprocess.Popen(
-            in_namespace(self.lab.peer_namespace(peer), argv), stdout=subprocess.PIPE, stdin=stdin, text=True, cwd=PROJECT
+            in_namespace(self.lab.peer_namespace(peer), argv),
+            stdout=subprocess.PIPE,
+            stdin=stdin,
+            text=True,
+            cwd=PROJECT,
         )
         self._children.append(process)
         return process
@@ -105,9 +127,18 @@ class Observer:
 
     def agent(self, peer: str, *words: str, data: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         """Run the agent's own command in a peer, as a user would."""
-        agent = [str(PROJECT / ".venv/bin/quotegate-agent"), "--socket", str(self.lab.agent_socket(peer)), *words]
+        agent = [
+            str(PROJECT / ".venv/bin/quotegate-agent"),
+            "--socket",
+            str(self.lab.agent_socket(peer)),
+            *words,
+        ]
         return subprocess.run(
-            in_namespace(self.lab.peer_namespace(peer), agent), input=data, capture_output=True, timeout=30, check=False
+            in_namespace(self.lab.peer_namespace(peer), agent),
+            input=data,
+            capture_output=True,
+            timeout=30,
+            check=False,
         )
 
     def close(self) -> None:

@@ -77,7 +77,9 @@ def delay(interface: str, port: int, pid: int, wait_ms: int, run_ms: int) -> Non
     while True:
         frame = packets.recv(2048)
         header = 14 + (frame[14] & 15) * 4
-        from_gateway = frame[23] == socket.IPPROTO_TCP and frame[header : header + 2] == port.to_bytes(2, "big")
+        from_gateway = frame[23] == socket.IPPROTO_TCP and frame[header : header + 2] == port.to_bytes(
+            2, "big"
+        )
         payload = int.from_bytes(frame[16:18], "big") - (header - 14) - (frame[header + 12] >> 4) * 4
         if from_gateway and payload > 0:
             time.sleep(wait_ms / 1000)

@@ -114,7 +114,9 @@ class Scene:
         self.story.until("A has a session with B", self.open)
         chatter = self.see.spawn(self.a, "chatter", self.ip(self.b), self.request_port, 2)
         assert chatter.stdout is not None  # noqa: S101 - it is a pipe
-        self.story.check(chatter.stdout.readline().startswith("connected"), "an established flow runs from A to B")
+        self.story.check(
+            chatter.stdout.readline().startswith("connected"), "an established flow runs from A to B"
+        )
         time.sleep(0.1)
         return chatter
 
@@ -144,7 +146,14 @@ action = "allow"
 open = "on-demand"
 """
     spec = make_spec(lab, peers, PROFILE_TEXT + "".join(map(peer_text, peers)) + rules, network)
-    words = {"a": a, "b": b, "c": c, "request_port": ports[0], "demand_port": ports[1], "forbidden_port": ports[2]}
+    words = {
+        "a": a,
+        "b": b,
+        "c": c,
+        "request_port": ports[0],
+        "demand_port": ports[1],
+        "forbidden_port": ports[2],
+    }
     return spec, {**words, "content": rng.randbytes(rng.randrange(1 << 20, 4 << 20))}
 
 
