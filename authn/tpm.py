@@ -48,7 +48,8 @@ EK_HANDLE, AK_HANDLE, AUDIT_COUNTER = 0x81010016, 0x81010101, 0x01500200
 # TCG EK Credential Profile 2.5, template L-2: ECC P-256, PolicySecret(endorsement)
 EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
 EK_ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|adminwithpolicy|restricted|decrypt"
-AK_ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
+# noda: a machine that loses power must not lock itself out of its own key (dictionary attack counter)
+AK_ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|sign"
 T = TypeVar("T")
 
 

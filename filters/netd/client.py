@@ -1,12 +1,11 @@
 """Talk to netd: one asyncio connection, one method per verb, events in a queue."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from filters.errors import NetdError
 from filters.flow import FlowKey
@@ -25,33 +24,30 @@ from filters.netd.protocol import (
 from filters.policy.compiled import CompiledPolicy
 from filters.reason import DropReason
 
-_READ_SIZE = 65536
-_PARTING_S = 5.0  # netd closed: how long its last words may take to be read
 
-
-class NetdClient:
+class NetdClient(asyncio.Protocol):
     """The one client of netd. When it closes or dies, netd takes back every trust and lease.
 
     Every method raises NetdError: netd's own refusals by their code, `gone` when the connection ended.
     `events` gets typed events in order; the last one is `Disconnected`.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self._reader, self._writer = reader, writer
+        self._frames = FrameReader()
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = count(1)
         self._end_error: NetdError | None = None
-        self._task = asyncio.create_task(self._receive(), name="netd-client")
+        self._closed = asyncio.Event()
+        self._transport: asyncio.Transport
 
     @classmethod
     async def connect(cls, path: Path | str) -> Self:
         """Connect and make sure netd speaks with us; raises NetdError `gone`, `busy` or `forbidden`."""
         try:
-            reader, writer = await asyncio.open_unix_connection(str(path))
+            _, client = await asyncio.get_running_loop().create_unix_connection(cls, str(path))
         except OSError as error:
             raise NetdError(NetdCode.GONE.value, f"netd is not reachable at {path}: {error}") from error
-        client = cls(reader, writer)
         try:
             await client.ping()
         except BaseException:
@@ -61,12 +57,8 @@ class NetdClient:
 
     async def close(self) -> None:
         """End the connection; netd flushes trust, authority and leases."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        self._transport.close()
+        await self._closed.wait()
 
     async def ping(self) -> None:
         """Ask for a sign of life."""
@@ -126,38 +118,35 @@ class NetdClient:
         """Read the sets back from the kernel."""
         return snapshot_from_wire(await self._ask(Verb.SNAPSHOT))
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (asyncio.Protocol)."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take answers and events (asyncio.Protocol)."""
+        try:
+            for message in self._frames.feed(data):
+                self._take(message)
+        except NetdError as error:
+            self._end(error)
+            self._transport.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Fail what still waits (asyncio.Protocol)."""
+        self._end(_gone())
+        self._closed.set()
+
     async def _ask(self, verb: Verb, **args: object) -> dict[str, Any]:
         if self._end_error is not None:
             raise self._end_error
         number = next(self._numbers)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
+        self._transport.write(encode_frame({"id": number, "verb": verb.value, "args": args}))
         try:
-            self._writer.write(encode_frame({"id": number, "verb": verb.value, "args": args}))
-            await self._writer.drain()
             return await future
-        except OSError:
-            # netd closed; what it said before tells why
-            await asyncio.wait([future], timeout=_PARTING_S)
-            if not future.done():
-                raise _gone() from None
-            return future.result()
         finally:
             self._waiting.pop(number, None)
-
-    async def _receive(self) -> None:
-        frames = FrameReader()
-        try:
-            while data := await self._reader.read(_READ_SIZE):
-                for message in frames.feed(data):
-                    self._take(message)
-            self._end(_gone())
-        except OSError:
-            self._end(_gone())
-        except NetdError as error:
-            self._end(error)
-        finally:
-            self._end(_gone())
 
     def _take(self, message: dict[str, Any]) -> None:
         if "event" in message:

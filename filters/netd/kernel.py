@@ -16,6 +16,14 @@ _STRUCTURE: Final = (nft.Nft.GETCHAIN, nft.Nft.GETRULE, nft.Nft.GETSET)
 _WRAP: Final = 1 << 32
 
 
+def read_set(
+    netlink: NetlinkSocket, place: SetName | MapName, *, steady: bool = True
+) -> list[nft.KernelElement]:
+    """Read the elements of a set or map; raises NetdError `kernel`."""
+    answers = netlink.dump(nft.dump_elements(place, netlink.sequence()), f"read {place}", steady=steady)
+    return [one for message in answers for one in nft.read_elements(message.payload)]
+
+
 class KernelTable:
     """`table inet quotegate` of this network namespace.
 
@@ -89,12 +97,13 @@ class KernelTable:
 
     def elements(self, place: SetName | MapName) -> list[nft.KernelElement]:
         """Read the elements of a set or map."""
-        answers = self._netlink.dump(nft.dump_elements(place, self._netlink.sequence()), f"read {place}")
-        return [one for message in answers for one in nft.read_elements(message.payload)]
+        return read_set(self._netlink, place)
 
     def counters(self) -> dict[str, int]:
         """Read the named counters (packets)."""
-        answers = self._netlink.dump(nft.dump_counters(self._netlink.sequence()), "read counters")
+        answers = self._netlink.dump(
+            nft.dump_counters(self._netlink.sequence()), "read counters", steady=False
+        )
         return dict(nft.read_counter(message.payload) for message in answers)
 
     def tables(self) -> frozenset[tuple[int, str]]:

@@ -15,6 +15,7 @@ from filters.netd.state import State, boottime
 
 # A cut connection stays known for this long, so that both ends are told `lease-expired`.
 CONNECTION_GRACE_S: Final = 1.5
+_PER_BATCH: Final = 2000  # leases: a batch must fit into the socket's buffer
 
 
 class Leases:
@@ -54,11 +55,12 @@ class Leases:
         found = [book.leases[one] for one in dict.fromkeys(lease_ids) if one in book.leases]
         if not found:
             return
-        gone = [one for lease in found for one in book.lease_elements(lease, now)]
-        # a lookup leads to an id before the id is checked: whichever goes first, nothing passes in between
-        self._state.kernel.apply(remove(*gone))
-        for lease in found:
-            book.strike(lease.lease_id)
+        for part in range(0, len(found), _PER_BATCH):
+            some = found[part : part + _PER_BATCH]
+            gone = [one for lease in some for one in book.lease_elements(lease, now)]
+            self._state.kernel.apply(remove(*gone))
+            for lease in some:
+                book.strike(lease.lease_id)
         self._clean_later([lease.lease_id for lease in found])
 
     def _write(self, lease: elements.Element, live: elements.Element) -> None:

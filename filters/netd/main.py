@@ -29,8 +29,8 @@ async def run(path: Path, client_uid: int, interface: str) -> None:
     service = Service(interface, server.emit)
     try:
         apply_sysctls(interface)
-        server.serve(service)
-        listener = await asyncio.start_unix_server(server.accept, path)
+        server.service = service
+        listener = await loop.create_unix_server(server.connection, path)
         await asyncio.to_thread(path.chmod, _SOCKET_MODE)
         async with listener, asyncio.TaskGroup() as group:
             watching = group.create_task(service.watch(), name="watch")

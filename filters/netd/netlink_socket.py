@@ -69,12 +69,16 @@ class NetlinkSocket:
             raise NetdError(NetdCode.KERNEL.value, f"{what}: the kernel did not acknowledge", errno=None)
         return answers
 
-    def dump(self, raw: bytes, what: str) -> list[nl.Message]:
-        """Send a dump request and return its messages; repeats it when the kernel says it was disturbed."""
+    def dump(self, raw: bytes, what: str, *, steady: bool = True) -> list[nl.Message]:
+        """Send a dump request and return its messages.
+
+        When something changed meanwhile, a steady dump begins anew (a few times, then NetdError `kernel`);
+        one that is not may miss or repeat what was changing.
+        """
         for _ in range(_DUMP_TRIES):
             self._send(raw, what)
             answers, disturbed = self._dump_once(what)
-            if not disturbed:
+            if not (disturbed and steady):
                 return answers
         raise _refused(errno.EINTR, what)
 

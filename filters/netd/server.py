@@ -1,18 +1,16 @@
 """Serve the one client on a unix socket: check who it is, answer in order, push events."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 import struct
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from filters.errors import FiltersError, NetdError
 from filters.netd.protocol import Event, FrameReader, Lost, NetdCode, encode_frame, event_to_wire
 from filters.netd.service import Answer, Service
 
-_READ_SIZE: Final = 65536
 _UCRED: Final = struct.Struct("=iII")  # pid, uid, gid
 _MAX_BACKLOG: Final = 8 * 1024 * 1024  # bytes of events a client may leave unread before they are lost
 _PARTING_S: Final = 1.0
@@ -23,116 +21,134 @@ class Server:
     """Accept one client at a time, of one uid. When it goes, `Service.forget_client` cuts everything."""
 
     def __init__(self, client_uid: int) -> None:
+        self.service: Service | None = None
         self._client_uid = client_uid
-        self._service: Service | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._client: Connection | None = None
         self._lost_events = 0
-        self._loads: set[asyncio.Task[None]] = set()
-
-    def serve(self, service: Service) -> None:
-        """Say who answers."""
-        self._service = service
 
     def stop(self) -> None:
         """Answer no more; the service is about to close."""
-        self._service = None
+        self.service = None
+
+    def connection(self) -> "Connection":
+        """Make the protocol object of a new connection."""
+        return Connection(self)
 
     def emit(self, event: Event) -> None:
         """Push an event; without a client it is gone, with one that does not read it is counted."""
-        if self._writer is None:
+        if self._client is None:
             return
-        if self._writer.transport.get_write_buffer_size() > _MAX_BACKLOG:
+        if self._client.backlog() > _MAX_BACKLOG:
             self._lost_events += 1
             return
         if self._lost_events:
-            self._writer.write(encode_frame(event_to_wire(Lost("events", self._lost_events))))
+            self._client.send(event_to_wire(Lost("events", self._lost_events)))
             self._lost_events = 0
-        self._writer.write(encode_frame(event_to_wire(event)))
+        self._client.send(event_to_wire(event))
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until it ends."""
-        refusal = self._refusal(writer)
-        if refusal is not None:
-            await self._send_away(reader, writer, refusal)
+    def admit(self, connection: "Connection", uid: int) -> None:
+        """Make a connection the client; raises NetdError `forbidden` or `busy`."""
+        if uid != self._client_uid:
+            raise NetdError(NetdCode.FORBIDDEN.value, f"uid {uid} may not use netd", uid=uid)
+        if self._client is not None:
+            raise NetdError(NetdCode.BUSY.value, "netd has a client")
+        self._client = connection
+
+    def part(self, connection: "Connection") -> None:
+        """Cut everything the client had; nobody else may come before that."""
+        if connection is not self._client:
             return
-        self._writer = writer
+        if self.service is not None:
+            self.service.forget_client()
+        self._client = None
+
+
+class Connection(asyncio.Protocol):
+    """One connection. Short requests are answered where they are read, long ones by tasks."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._frames = FrameReader()
+        self._long: set[asyncio.Task[None]] = set()
+        self._refused = False
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Check who calls."""
+        self._transport = cast(asyncio.Transport, transport)
+        peer: socket.socket = transport.get_extra_info("socket")
+        _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         try:
-            await self._converse(reader, writer)
-        except OSError as error:
-            _log.warning("client lost: %s", error)
+            self._server.admit(self, uid)
+        except NetdError as error:
+            _log.warning("refused: %s", error.message)
+            self._refuse(error)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what has come; garbage ends the connection, and with it all trust."""
+        if self._refused:
+            return
+        try:
+            for request in self._frames.feed(data):
+                self._handle(request)
         except NetdError as error:
             _log.warning("client dismissed: %s", error.message)
-        finally:
-            await self._part(writer)
+            self._transport.close()
 
-    async def _send_away(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: NetdError
-    ) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
-            writer.write(encode_frame({"id": 0, "error": _error(refusal)}))
-            writer.write_eof()
-            # closing with its request unread would reset the connection before it has read why
-            async with asyncio.timeout(_PARTING_S):
-                while await reader.read(_READ_SIZE):
-                    pass
-        writer.close()
+    def connection_lost(self, _: Exception | None) -> None:
+        """Cut first; a long request still under way must end before another client may come."""
+        if not self._long:
+            self._server.part(self)
+            return
+        if self._server.service is not None:
+            self._server.service.forget_client()
+        for task in self._long:
+            task.add_done_callback(lambda _: None if self._long else self._server.part(self))
 
-    async def _part(self, writer: asyncio.StreamWriter) -> None:
-        """Cut first; a load still under way must end before another client may come."""
-        service = self._service
-        if service is not None:
-            service.forget_client()
-            if self._loads:
-                await asyncio.wait(self._loads)
-                service.forget_client()
-        self._writer = None
-        writer.close()
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one frame."""
+        if not self._transport.is_closing():
+            self._transport.write(encode_frame(message))
 
-    def _refusal(self, writer: asyncio.StreamWriter) -> NetdError | None:
-        peer: socket.socket = writer.get_extra_info("socket")
-        _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid != self._client_uid:
-            return NetdError(NetdCode.FORBIDDEN.value, f"uid {uid} may not use netd", uid=uid)
-        if self._writer is not None:
-            return NetdError(NetdCode.BUSY.value, "netd has a client")
-        return None
+    def backlog(self) -> int:
+        """Return how many bytes the client has not read."""
+        return self._transport.get_write_buffer_size()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        frames = FrameReader()
-        while data := await reader.read(_READ_SIZE):
-            for request in frames.feed(data):
-                self._handle(request, writer)
-            await writer.drain()
+    def _refuse(self, error: NetdError) -> None:
+        self._refused = True
+        self.send({"id": 0, "error": _describe(error)})
+        self._transport.write_eof()
+        # closing with its request unread would reset the connection before it has read why
+        asyncio.get_running_loop().call_later(_PARTING_S, self._transport.close)
 
-    def _handle(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    def _handle(self, request: dict[str, Any]) -> None:
         number = request.get("id")
         try:
             answer = self._ask(request)
         except FiltersError as error:
-            writer.write(encode_frame({"id": number, "error": _error(error)}))
+            self.send({"id": number, "error": _describe(error)})
             return
         if isinstance(answer, dict):
-            writer.write(encode_frame({"id": number, "ok": answer}))
+            self.send({"id": number, "ok": answer})
             return
         # beacons go on renewing trust while a large policy loads
-        task = asyncio.create_task(self._finish(number, answer, writer), name="load-policy")
-        self._loads.add(task)
-        task.add_done_callback(self._loads.discard)
+        task = asyncio.ensure_future(self._finish(number, answer))
+        self._long.add(task)
+        task.add_done_callback(self._long.discard)
 
     def _ask(self, request: dict[str, Any]) -> Answer | Awaitable[Answer]:
-        if self._service is None:
+        if self._server.service is None:
             raise NetdError(NetdCode.GONE.value, "netd is stopping")
-        return self._service.answer(str(request.get("verb")), request.get("args"))
+        return self._server.service.answer(str(request.get("verb")), request.get("args"))
 
-    async def _finish(self, number: object, answer: Awaitable[Answer], writer: asyncio.StreamWriter) -> None:
+    async def _finish(self, number: object, answer: Awaitable[Answer]) -> None:
         try:
-            message = {"id": number, "ok": await answer}
+            self.send({"id": number, "ok": await answer})
         except FiltersError as error:
-            message = {"id": number, "error": _error(error)}
-        writer.write(encode_frame(message))
+            self.send({"id": number, "error": _describe(error)})
 
 
-def _error(error: FiltersError) -> dict[str, Any]:
+def _describe(error: FiltersError) -> dict[str, Any]:
     params = {
         name: value if isinstance(value, int | str) else str(value) for name, value in error.params.items()
     }

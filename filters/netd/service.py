@@ -52,7 +52,6 @@ class Service:
             Verb.RELEASE: lambda args: self._holds.release(args.hold_id()),
             Verb.REFUSE: lambda args: self._holds.refuse(args.hold_id()),
             Verb.COUNTERS: lambda _: self._counters(),
-            Verb.SNAPSHOT: lambda _: snapshot_to_wire(take_snapshot(self._state, len(self._holds))),
         }
 
     def close(self) -> None:
@@ -76,10 +75,12 @@ class Service:
             self._watch.check()
 
     def answer(self, verb: str, untrusted: object) -> Answer | Awaitable[Answer]:
-        """Carry out one request; only `load_policy` has to be awaited. Raises NetdError."""
+        """Carry out one request; the long ones have to be awaited. Raises NetdError."""
         args = Arguments(untrusted)
         if verb == Verb.LOAD_POLICY:
             return self._load(args)
+        if verb == Verb.SNAPSHOT:
+            return self._snapshot()
         try:
             handler = self._handlers[Verb(verb)]
         except (ValueError, KeyError):
@@ -96,6 +97,10 @@ class Service:
         policy = args.policy()
         self._read_counters()
         return {"removed": list(await self._policies.load(policy))}
+
+    async def _snapshot(self) -> Answer:
+        self._state.loaded()
+        return await asyncio.to_thread(lambda: snapshot_to_wire(take_snapshot(len(self._holds))))
 
     def _distrust(self, args: Arguments) -> None:
         ip = args.ip()

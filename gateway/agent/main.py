@@ -100,6 +100,8 @@ def main() -> None:
     except GatewayError as error:
         print(f"quotegate-agent: {error.code}: {error.message}", file=sys.stderr)  # noqa: T201 - the command's answer
         sys.exit(EXIT_REFUSED if error.code not in ("away", "bad-setup", "unreadable-setup") else EXIT_ERROR)
+    except ExceptionGroup as group:
+        sys.exit(f"quotegate-agent: {'; '.join(str(error) for error in group.exceptions)}")
     except KeyboardInterrupt:
         sys.exit(130)
 

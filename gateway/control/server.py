@@ -8,6 +8,7 @@ from authn import messages
 from authn.errors import AttestationError, AuthnError
 from authn.failure import AttestationFailure
 from authn.fields import Frame, FrameType
+from filters.errors import FiltersError
 from gateway.audit.recorder import Recorder
 from gateway.control.handshaking import DEADLINE_S, HandshakeDriver, Introduction, place_of, run_enrollment
 from gateway.control.limits import PlaceLimits
@@ -57,8 +58,8 @@ class ControlServer:
             link = await self._introduce(record, FrameStream(reader, writer))
             if link is not None:
                 await self._serve_link(record, link)
-        except (OSError, GatewayError):
-            pass  # the connection broke; whatever had to be recorded is
+        except (OSError, GatewayError, FiltersError):
+            pass  # the connection broke, or netd is gone and the service about to end: the kernel cuts by itself
         finally:
             with contextlib.suppress(RuntimeError):
                 writer.close()

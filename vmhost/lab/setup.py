@@ -19,8 +19,9 @@ from vmhost.topology import build_topology
 
 READY_WITHIN_S = 60.0
 PROJECT = Path(__file__).resolve().parents[2]
-# The clone may lie where the services' uids can't read (below /root): the monitor's own mount namespace
-# shows it at a path that they can. It vanishes with the monitor and its children.
+# The clone may lie where the services' uids can't read (below /root), and it may be edited while the lab
+# runs: the lab runs a copy of the code. The environment is too large to copy: the monitor's own mount
+# namespace shows it beside the code. That mount vanishes with the monitor and its children.
 _START = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
 

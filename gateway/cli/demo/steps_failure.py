@@ -6,6 +6,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from gateway.cli.demo.scene import SLACK_S, Scene
 from gateway.cli.demo.story import Story
@@ -104,13 +105,7 @@ def quarantine(scene: Scene, story: Story) -> None:
             break
         restarts = scene.peer(scene.a)["restarts"]
         scene.see.extend(scene.a, 10, secrets.token_hex(32))
-        story.until(
-            f"{scene.a} is restarted or quarantined",
-            lambda before=restarts: (
-                scene.state(scene.a) == "quarantined"
-                or (scene.peer(scene.a)["restarts"] > before and scene.state(scene.a) == "trusted")
-            ),
-        )
+        story.until(f"{scene.a} is restarted or quarantined", partial(_settled, scene, restarts))
     story.check(
         scene.state(scene.a) == "quarantined",
         f"after {scene.peer(scene.a)['restarts']} restarts {scene.a} is quarantined",
