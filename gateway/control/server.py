@@ -53,7 +53,7 @@ class ControlServer:
         try:
             ip = place_of(writer.get_extra_info("peername"))
             record = self._registry.by_ip(ip)
-            if record is None or not self._limits.admit(ip, self._clock.now()):
+            if record is None or record.going_down or not self._limits.admit(ip, self._clock.now()):
                 return
             link = await self._introduce(record, FrameStream(reader, writer))
             if link is not None:

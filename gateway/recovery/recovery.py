@@ -49,7 +49,7 @@ class Recovery:
         await self._kernel.distrust(peer.ip)
         self._registry.move(peer, Trigger.RESTART_BEGUN, reason)
         await self._recorder.record(PeerRemedied(peer.name, Remedy.RESTART, reason, -1))
-        await self._restarter.restart(peer.name, reason)
+        await self._restart_machine(peer, reason)
 
     async def quarantine(self, peer: PeerRecord, reason: str) -> None:
         """Keep a peer out until it is released; this survives restarts of the gateway."""
@@ -69,7 +69,14 @@ class Recovery:
         self._store.release(peer.name)
         await self._kernel.quarantine(peer.ip, False)
         self._registry.move(peer, Trigger.RESTART_BEGUN, "released")
-        await self._restarter.restart(peer.name, "released")
+        await self._restart_machine(peer, "released")
+
+    async def _restart_machine(self, peer: PeerRecord, reason: str) -> None:
+        peer.going_down = True
+        try:
+            await self._restarter.restart(peer.name, reason)
+        finally:
+            peer.going_down = False
 
     async def _recover(self, peer: PeerRecord, reason: str) -> None:
         while True:
@@ -91,7 +98,7 @@ class Recovery:
     async def _restart_and_wait(self, peer: PeerRecord) -> bool:
         """Restart and wait for trust; True also when somebody else took the peer over."""
         try:
-            await self._restarter.restart(peer.name, peer.reason)
+            await self._restart_machine(peer, peer.reason)
         except GatewayError:
             await asyncio.sleep(1.0)
             return False

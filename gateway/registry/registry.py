@@ -30,6 +30,8 @@ class PeerRecord:
     pcr_values: dict[int, bytes] = field(default_factory=dict)
     session_id: str = ""
     silent_since: float | None = None
+    # True while its machine is being restarted: what comes from it now is its former life
+    going_down: bool = False
 
     @property
     def ip(self) -> IPv4Address:
