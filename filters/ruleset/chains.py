@@ -153,8 +153,7 @@ def _hold() -> Chain:
     return ChainName.HOLD, (
         _base("prerouting", -160, "accept"),
         "ct state != new accept",
-        f"meta mark {MARK_CONTROL:#x} accept",
-        # the lease chain says why
+        # the lease chain says why (or lets it pass, to the control port)
         f"ip daddr != @{SetName.TRUSTED} accept",
         f"jump {ChainName.LOOK_UP}",
         f"ct mark @{SetName.LIVE} accept",

@@ -24,6 +24,7 @@ from gateway.rpc import RpcClient
 
 RETRY_S = 0.2
 ANSWER_WITHIN_S = 5.0
+GATEWAY_SILENT_AFTER = 5
 # what refutes the gateway itself, as opposed to a broken or refused conversation
 _DAMNING = frozenset(
     {
@@ -92,7 +93,7 @@ class Agent:
             if error.failure in _DAMNING:
                 await self._report(error)
         except (OSError, TimeoutError) as error:
-            self._set("disconnected", str(error) or "timed out")
+            self._set("disconnected", str(error) or "the gateway fell silent")
         finally:
             self._live = None
             with contextlib.suppress(OSError, RuntimeError):
@@ -116,8 +117,12 @@ class Agent:
         live = self._live = Live(conversation, session, conversation.watch(session))
         self._remember_head(session.parameters.audit_sequence, session.parameters.audit_head)
         self._set("attested", f"session {session.session_id}")
+        # A gateway that died can't say so: its firewall lets nothing out. Missing beacons tell.
+        patience = GATEWAY_SILENT_AFTER * session.parameters.beacon_interval_ms / 1000
         while True:
-            await self._handle(live, await conversation.receive_message(session))
+            async with asyncio.timeout(patience):
+                message = await conversation.receive_message(session)
+            await self._handle(live, message)
 
     async def _handle(self, live: Live, message: messages.Message) -> None:
         match message:

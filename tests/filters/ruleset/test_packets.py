@@ -129,6 +129,12 @@ def test_gateway_itself_cannot_open_to_a_guest(network: Network) -> None:
         tcp_connect(network.gateway, DB)
 
 
+def test_gateway_talks_to_itself(fresh: Network) -> None:
+    with tcp_echo(fresh.gateway, 9000), tcp_connect(fresh.gateway, ("127.0.0.1", 9000)) as client:
+        assert echoes(client)
+    assert fresh.drops() == {}
+
+
 # ---- cutting: every way in which an established flow ends ----
 
 
@@ -189,6 +195,51 @@ def test_mid_stream_packets_are_dropped_after_conntrack_is_flushed(
         assert not echoes(flow)
         assert to_a.packets() == []  # no reset: what is invalid may belong to a living connection
     assert set(network.drops()) == {DropReason.NO_SESSION}
+
+
+def test_answer_does_not_pass_after_the_lease(network: Network) -> None:
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], NAMES[1]) as server, udp_socket(network.guests[A], to=NAMES) as client:
+        client.send(b"question")
+        _, back = server.recvfrom(100)
+        network.delete("live", "7")
+        server.sendto(b"answer", back)
+        with pytest.raises(OSError, match="timed out"):
+            client.recv(100)
+    assert network.drops() == {DropReason.LEASE_EXPIRED: 1}
+
+
+def test_ping_does_not_pass_after_the_lease(network: Network) -> None:
+    network.lease("icmp")
+    ping = frame(A, B) / ICMP(type=8, id=77)
+    send(network.guests[A], ping)
+    network.delete("live", "7")
+    with Sniffer(network.guests[B]) as to_b:
+        send(network.guests[A], ping)
+        assert to_b.packets() == []
+    assert network.drops() == {DropReason.LEASE_EXPIRED: 1}
+
+
+def test_icmp_error_does_not_pass_after_the_lease(network: Network) -> None:
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], NAMES[1]):
+        send(network.guests[A], frame(A, B) / UDP(sport=4000, dport=5300))
+    network.delete("live", "7")
+    quoted = IP(src=str(policies.address(A)), dst=DB[0]) / UDP(sport=4000, dport=5300)
+    with Sniffer(network.guests[A]) as to_a:
+        send(network.guests[B], frame(B, A) / ICMP(type=3, code=3) / quoted)
+        assert to_a.packets() == []
+    assert network.drops() == {DropReason.LEASE_EXPIRED: 1}
+
+
+def test_established_on_demand_flow_is_cut_and_not_held(network: Network) -> None:
+    network.lease("tcp . 8000")
+    with tcp_echo(network.guests[B], 8000), tcp_connect(network.guests[A], (DB[0], 8000)) as client:
+        assert echoes(client)
+        network.delete("live", "7")
+        assert not echoes(client)
+        assert DropReason.LEASE_EXPIRED in network.drops()
+        assert DropReason.HOLD_TIMEOUT not in network.drops()
 
 
 # ---- policy changes ----

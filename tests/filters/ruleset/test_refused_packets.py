@@ -1,6 +1,8 @@
 """Side doors and refusals, with packets really sent: each is counted under exactly one reason."""
 
+import contextlib
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from filters.reason import DropReason
+from filters.ruleset.chains import CONNECTIONS, CONTROL_CONNECTIONS
 from filters.ruleset.names import MARK_CONTROL, MARK_LEASED, MARK_REJECT, VISIBLE
 from tests.filters.ruleset import policies
 from tests.filters.ruleset.network import GATEWAY_MAC, A, B, Network
@@ -107,6 +110,17 @@ def test_untrusted_destination(fresh: Network) -> None:
     assert_dropped(fresh, DropReason.NOT_ATTESTED, *packets)
 
 
+def test_untrusted_destination_is_not_held_for(fresh: Network) -> None:
+    fresh.authorize()
+    fresh.trust(A)
+    assert_dropped(fresh, DropReason.NOT_ATTESTED, frame(A, B) / TCP(dport=8000, flags="S"))
+
+
+def test_foreign_interface(network: Network) -> None:
+    network.update(replace(policies.small(), interface="eth1"))
+    assert_dropped(network, DropReason.SPOOFED_SOURCE, frame(A, B) / DATAGRAM)
+
+
 def test_untrusted_destination_without_rule_is_no_rule(fresh: Network) -> None:
     fresh.authorize()
     fresh.trust(A)
@@ -170,6 +184,21 @@ def test_expired_authority(fresh: Network) -> None:
 )
 def test_refused_without_a_lease(network: Network, packet: Packet, reason: DropReason) -> None:
     assert_dropped(network, reason, packet)
+
+
+def test_ping_without_rule(network: Network) -> None:
+    network.update(replace(policies.small(), allowed=()))
+    assert_dropped(network, DropReason.NO_RULE, frame(A, B) / ICMP(type=8))
+
+
+def test_ping_denied_by_rule(network: Network) -> None:
+    send(network.guests[B], frame(B, A) / ICMP(type=8))
+    assert network.drops() == {DropReason.DENIED_BY_RULE: 1}
+
+
+def test_ping_on_demand_with_nowhere_to_wait(network: Network) -> None:
+    network.update(policies.twenty())
+    assert_dropped(network, DropReason.HOLD_TIMEOUT, frame(A, B) / ICMP(type=8))
 
 
 @pytest.mark.parametrize("flags", ["A", "SA", "F", "R", "FPU", ""])
@@ -301,6 +330,26 @@ def test_hold_flood_is_limited_per_source(network: Network) -> None:
     assert set(drops) == {DropReason.RESOURCE_LIMIT, DropReason.HOLD_TIMEOUT}
     assert sum(drops.values()) == 300
     assert drops[DropReason.RESOURCE_LIMIT] > 200
+
+
+def test_connections_are_limited_per_source(network: Network) -> None:
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], 5300):
+        send(network.guests[A], *[frame(A, B) / UDP(sport=port, dport=5300) for port in range(2000, 10500)])
+    assert network.drops() == {DropReason.RESOURCE_LIMIT: 8500 - CONNECTIONS}
+
+
+def test_control_connections_are_limited_per_source(fresh: Network) -> None:
+    where = (GATEWAY_IP, policies.CONTROL_PORT)
+    with tcp_echo(fresh.gateway, where[1]), contextlib.ExitStack() as open_ones:
+        for number in range(CONTROL_CONNECTIONS):
+            if number % 32 == 31:
+                fresh.nft("flush set inet quotegate control_rate\n")
+            open_ones.enter_context(tcp_connect(fresh.guests[A], where))
+        fresh.nft("flush set inet quotegate control_rate\n")
+        with pytest.raises(TimeoutError):
+            tcp_connect(fresh.guests[A], where)
+    assert set(fresh.drops()) == {DropReason.RESOURCE_LIMIT}
 
 
 def test_refused_flood_fills_no_conntrack(network: Network) -> None:
