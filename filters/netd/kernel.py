@@ -1,5 +1,6 @@
 """Change and read our table: elements by raw netlink, rules by libnftables, generations counted."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -73,6 +74,11 @@ class KernelTable:
         """Run one transaction of nft text that changes something; raises NetdError `kernel`."""
         self._libnftables.run(text)
         self._committed()
+
+    async def run_beside(self, text: str) -> None:
+        """Do the same in another thread, so that the event loop goes on."""
+        await asyncio.to_thread(self._libnftables.run, text)
+        self._committed()  # counted here: two threads must not count at once
 
     def insert_queue_rule(self) -> None:
         """Put the queue in front of the hold chain's drop, where the kernel has no `nft queue`."""

@@ -85,7 +85,7 @@ class Policies:
     async def _switch(self, policy: CompiledPolicy) -> tuple[int, ...]:
         state = self._state
         if state.policy is None:
-            await asyncio.to_thread(state.kernel.run, self._full_text(policy))
+            await state.kernel.run_beside(self._full_text(policy))
             self._open_queue()
             return ()
         now = boottime()
@@ -93,7 +93,7 @@ class Policies:
         lost = state.book.unpermitted(policy)
         gone = [one for lease in lost for one in state.book.lease_elements(lease, now)]
         gone += [elements.trusted(ip, 1000) for ip in state.book.unpinned(policy)]
-        await asyncio.to_thread(state.kernel.run, remove_text(gone) + compile_policy_update(policy))
+        await state.kernel.run_beside(remove_text(gone) + compile_policy_update(policy))
         for ip in state.book.unpinned(policy):
             peers.distrust(state, ip)
         return tuple(sorted(lease.lease_id for lease in lost))

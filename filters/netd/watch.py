@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from filters.errors import NetdError
+from filters.netd import nfnetlink as nft
 from filters.netd.drift import DYNAMIC, dynamic_differences
 from filters.netd.fingerprint import differences, shorten
 from filters.netd.policies import Policies
 from filters.netd.protocol import Drift
 from filters.netd.state import State, boottime
+from filters.ruleset.names import TABLE
 
 
 class Watch:
@@ -24,10 +26,12 @@ class Watch:
         if self._policies.busy or (generation := kernel.generation()) == kernel.expected:
             return False
         words = self._differences()
-        self._report_foreign_tables()
+        foreign = self._report_foreign_tables()
         if words:
             return self._repair(shorten(words), generation)
         kernel.expected = generation
+        if not foreign:
+            self._emit(Drift("something was changed and is as before, or not ours", repaired=True))
         return False
 
     def _repair(self, detail: str, generation: int) -> bool:
@@ -54,9 +58,11 @@ class Watch:
         kernel = {place: state.kernel.elements(place) for place in DYNAMIC}
         return dynamic_differences(kernel, state.book.all_elements(state.interface, boottime()))
 
-    def _report_foreign_tables(self) -> None:
+    def _report_foreign_tables(self) -> bool:
         # nobody else's rules are touched: they can drop our packets, and mark them
         tables = self._state.kernel.tables()
-        for family, name in sorted(tables - self._known_tables):
+        foreign = {table for table in tables - self._known_tables if table != (nft.NFPROTO_INET, TABLE)}
+        for family, name in sorted(foreign):
             self._emit(Drift(f"foreign table {name} (family {family})", repaired=False))
         self._known_tables = tables
+        return bool(foreign)

@@ -149,9 +149,10 @@ class PolicyApplied:
 
 @dataclass(frozen=True, slots=True)
 class DriftRepaired:
-    """The kernel's table was changed behind our back and put right."""
+    """Packet filtering was changed behind our back. `repaired`: our own table is as it should be."""
 
     detail: str
+    repaired: bool
 
 
 @dataclass(frozen=True, slots=True)

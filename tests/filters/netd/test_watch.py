@@ -85,6 +85,13 @@ def test_foreign_table_is_reported_and_left_alone(ready: Client, daemon: Daemon)
         daemon.network.nft("delete table ip somebody\n")
 
 
+def test_change_that_was_taken_back_is_noticed(ready: Client, daemon: Daemon) -> None:
+    daemon.network.nft("add chain inet quotegate x\ndelete chain inet quotegate x\n")
+    daemon.network.nft("add chain inet quotegate x\n")
+    daemon.network.nft("delete chain inet quotegate x\n")
+    assert ready.event(Drift, timeout=LATEST).repaired
+
+
 def test_request_that_meets_a_deleted_table_repairs_it_first(ready: Client, daemon: Daemon) -> None:
     daemon.network.nft("delete table inet quotegate\n")
     ready.call(ready.netd.trust(IP_A, boottime() + 5))
