@@ -1,0 +1,259 @@
+"""The pure decisions of the gateway: states, limits, budgets, authority, books, drops, events."""
+
+import json
+import struct
+from ipaddress import IPv4Address
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from authn.signing import DocumentError, key_id, sign_document
+from filters.flow import FlowKey, Protocol, Service
+from filters.policy.evaluator import AuthorityState
+from filters.policy.model import OnFail
+from filters.reason import DropReason
+from gateway.authority.gate import AuthorityGate, create_grant
+from gateway.control.limits import PlaceLimits
+from gateway.daemon.drops import DropCollector, parse_packet
+from gateway.errors import GatewayError
+from gateway.events import model
+from gateway.events.community_id import community_id
+from gateway.events.ocsf import Envelope, to_ocsf
+from gateway.recovery.budget import Remedy, prescribe
+from gateway.registry.states import PeerState, Trigger, next_state
+from gateway.sessions.book import Session, SessionBook
+from gateway.sessions.proofs import ProofBook
+
+IP = IPv4Address("10.0.0.2")
+
+
+def test_only_a_verified_quote_makes_trusted() -> None:
+    for state in PeerState:
+        for trigger in Trigger:
+            try:
+                after = next_state(state, trigger)
+            except GatewayError:
+                continue
+            if after is PeerState.TRUSTED and state is not PeerState.TRUSTED:
+                assert trigger in (Trigger.VERIFIED, Trigger.ANSWERED)
+
+
+def test_a_quarantined_peer_comes_back_by_release_alone() -> None:
+    ways = {
+        trigger
+        for trigger in Trigger
+        if _next(PeerState.QUARANTINED, trigger) not in (None, PeerState.QUARANTINED)
+    }
+    assert ways == {Trigger.RELEASED}
+
+
+def _next(state: PeerState, trigger: Trigger) -> PeerState | None:
+    try:
+        return next_state(state, trigger)
+    except GatewayError:
+        return None
+
+
+def test_one_handshake_in_flight_per_place() -> None:
+    limits = PlaceLimits()
+    assert limits.admit(IP, 0.0)
+    assert not limits.admit(IP, 0.0)
+    assert limits.admit(IPv4Address("10.0.0.3"), 0.0)
+    limits.done(IP, 0.0, failed=False)
+    assert limits.admit(IP, 0.0)
+
+
+def test_failures_are_charged_to_their_place() -> None:
+    limits, admitted = PlaceLimits(), 0
+    for _ in range(100):
+        if limits.admit(IP, 0.0):
+            admitted += 1
+            limits.done(IP, 0.0, failed=True)
+    assert admitted == 5
+    assert limits.admit(IP, 1.0)
+
+
+ON_FAIL = OnFail("restart", 3, 900.0, "quarantine")
+
+
+@pytest.mark.parametrize(
+    ("restarts", "remedy", "left"),
+    [
+        ([], Remedy.RESTART, 2),
+        ([10.0, 20.0], Remedy.RESTART, 0),
+        ([10.0, 20.0, 30.0], Remedy.QUARANTINE, 0),
+        ([-900.0, 20.0, 30.0], Remedy.RESTART, 0),
+    ],
+)
+def test_the_restart_budget(restarts: list[float], remedy: Remedy, left: int) -> None:
+    got = prescribe(ON_FAIL, restarts, 100.0)
+    assert (got.remedy, got.left) == (remedy, left)
+
+
+def test_a_profile_can_ask_for_no_remedy_or_quarantine_at_once() -> None:
+    assert prescribe(OnFail("none", 3, 900.0, "none"), [], 0.0).remedy is Remedy.NONE
+    assert prescribe(OnFail("quarantine", 3, 900.0, "none"), [], 0.0).remedy is Remedy.QUARANTINE
+
+
+KEY = Ed25519PrivateKey.generate()
+PUBLIC = KEY.public_key().public_bytes_raw()
+
+
+def gate() -> AuthorityGate:
+    return AuthorityGate({key_id(PUBLIC): PUBLIC})
+
+
+def test_authority_is_valid_until_it_expires() -> None:
+    one = gate()
+    one.accept(one.check(create_grant(1, 100.0, KEY), 50.0))
+    assert [one.state(now) for now in (50.0, 100.0, 100.1)] == [
+        AuthorityState.VALID,
+        AuthorityState.VALID,
+        AuthorityState.EXPIRED,
+    ]
+    one.revoke()
+    assert one.state(50.0) is AuthorityState.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("grant", "code"),
+    [
+        (create_grant(1, 100.0, Ed25519PrivateKey.generate()), "wrong-key"),
+        (create_grant(1, 10.0, KEY), "expired"),
+        (create_grant(5, 100.0, KEY), "replayed"),
+        (create_grant(6, 100.0, KEY, scope="everything"), "out-of-scope"),
+        (create_grant(6, 100.0, KEY, role="user"), "wrong-role"),
+        (sign_document("policy", 6, 100.0, {}, KEY), "wrong-kind"),
+        (b"nonsense", "malformed"),
+    ],
+)
+def test_rejects_a_grant(grant: bytes, code: str) -> None:
+    one = gate()
+    one.sequence = 5
+    with pytest.raises(DocumentError) as caught:
+        one.check(grant, 50.0)
+    assert caught.value.code == code
+    assert (one.sequence, one.not_after) == (5, None)
+
+
+def session(number: int, source: str = "a", destination: str = "b") -> Session:
+    service = Service(Protocol.TCP, number)
+    key = FlowKey(IP, IPv4Address("10.0.0.3"), service)
+    return Session(f"s{number}", number, source, destination, service, key, "r", 0.0, 10.0)
+
+
+def test_lease_ids_are_never_zero_and_never_used_twice_at_once() -> None:
+    book = SessionBook(first_lease_id=0xFFFF_FFFD)
+    book.add(session(1))
+    assert [book.next_lease_id() for _ in range(4)] == [0xFFFF_FFFD, 0xFFFF_FFFE, 2, 3]
+
+
+def test_a_peers_sessions_are_those_at_either_end() -> None:
+    book = SessionBook()
+    for one in (session(1), session(2, "c", "a"), session(3, "c", "d")):
+        book.add(one)
+    assert {one.session_id for one in book.of_peer("a")} == {"s1", "s2"}
+    assert [one.session_id for one in book.expired(10.0)] == ["s1", "s2", "s3"]
+    assert book.by_key(session(3).key) == session(3, "c", "d")
+
+
+def test_a_challenge_is_answered_once_by_its_peer_in_time() -> None:
+    book = ProofBook()
+    book.expect("a", 1, b"n", deadline=10.0)
+    assert book.take("b", 1, 5.0) is None
+    assert book.take("a", 2, 5.0) is None
+    assert book.take("a", 1, 5.0) is not None
+    assert book.take("a", 1, 5.0) is None
+    book.expect("a", 3, b"n", deadline=10.0)
+    assert book.take("a", 3, 10.1) is None
+
+
+def packet(protocol: int, ports: bytes = b"\x04\xd2\x15\x38", fragment: int = 0) -> bytes:
+    header = struct.pack(
+        ">BBHHHBBH4s4s", 0x45, 0, 40, 0, fragment, 64, protocol, 0, IP.packed, IPv4Address("10.0.0.3").packed
+    )
+    return header + ports
+
+
+def test_dropped_packets_become_one_event_per_flow() -> None:
+    collector = DropCollector()
+    for _ in range(3):
+        collector.add(parse_packet(packet(6), DropReason.NO_RULE))
+    collector.add(parse_packet(packet(17), DropReason.NO_RULE))
+    events = collector.take()
+    assert [(one.protocol, one.destination_port, one.count) for one in events] == [
+        (6, 5432, 3),
+        (17, 5432, 1),
+    ]
+    assert collector.take() == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x60" + bytes(60), packet(6)[:19]])
+def test_what_is_no_ipv4_packet_is_counted_as_lost(raw: bytes) -> None:
+    collector = DropCollector()
+    collector.add(parse_packet(raw, DropReason.NO_RULE))
+    assert collector.lost == 1
+
+
+def test_a_later_fragment_has_no_ports() -> None:
+    flow = parse_packet(packet(6, fragment=100), DropReason.NOT_ATTESTED)
+    assert flow is not None and (flow.source_port, flow.destination_port) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "source", "destination", "expected"),
+    [
+        # the specification's own baseline vectors (seed 0)
+        (6, ("128.232.110.120", 34855), ("66.35.250.204", 80), "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+        (17, ("192.168.1.52", 54585), ("8.8.8.8", 53), "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
+        (1, ("192.168.0.89", 8), ("192.168.0.1", 0), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
+    ],
+)
+def test_community_id(
+    protocol: int, source: tuple[str, int], destination: tuple[str, int], expected: str
+) -> None:
+    ends = (IPv4Address(source[0]), source[1], IPv4Address(destination[0]), destination[1])
+    assert community_id(protocol, *ends) == expected
+
+
+EVENTS: list[model.Event] = [
+    model.GatewayStarted("e"),
+    model.PeerStateChanged("a", "x", "y", "r", "d"),
+    model.HandshakeCompleted("a", "10.0.0.2", "s", {"4": "00"}, 1.0),
+    model.AttestationFailed("a", "10.0.0.2", "pcr-mismatch", "d", True),
+    model.EnrollmentChanged("a", "10.0.0.2", "approved", "f", ""),
+    model.SessionGranted("s", "a", "b", "10.0.0.2", "10.0.0.3", 6, 80, "r", 1000, "request"),
+    model.SessionRefused("a", "b", "tcp/80", "no-rule", "d", ""),
+    model.SessionClosed("s", "a", "b", "admin-cut"),
+    model.Delivered("s", "a", "b", 1, 1, True),
+    model.FlowDropped("10.0.0.2", "10.0.0.3", 6, 1, 2, "no-rule", 3),
+    model.PeerRemedied("a", "restart", "r", 2),
+    model.AuthorityChanged("granted", 1, 2.0, "uid 0"),
+    model.PolicyApplied("r", "p", "uid 0", 0),
+    model.DriftRepaired("d", True),
+    model.EventsLost("w", 1),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_has_ocsfs_required_fields(event: model.Event) -> None:
+    record = to_ocsf(event, Envelope(7, 1000, "lab/gateway", "rev"))
+    assert {"class_uid", "category_uid", "activity_id", "type_uid", "severity_id", "time", "metadata"} <= set(
+        record
+    )
+    assert record["type_uid"] == record["class_uid"] * 100 + record["activity_id"]
+    assert record["metadata"]["product"]["name"] == "Quotegate"
+    assert record["unmapped"]["policy_revision"] == "rev"
+    json.dumps(record)
+
+
+def test_a_flow_event_has_rule_endpoints_and_community_id() -> None:
+    granted = to_ocsf(EVENTS[5], Envelope(1, 1, "g", "r"))
+    assert granted["firewall_rule"] == {"uid": "r"}
+    dropped = to_ocsf(EVENTS[9], Envelope(1, 1, "g", "r"))
+    assert dropped["connection_info"]["community_uid"].startswith("1:")
+    assert dropped["status_code"] == "no-rule"
+
+
+def test_every_event_type_is_among_the_samples() -> None:
+    assert {type(event) for event in EVENTS} == set(model.Event.__args__)  # type: ignore[attr-defined]

@@ -1,0 +1,80 @@
+import dataclasses
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from authn.enrollment import EnrolledIdentity
+from authn.evidence import Counters
+from authn.portmap import PortEntry
+from authn.tpm import Tpm
+from gateway.errors import GatewayError
+from gateway.store.store import Store
+from tests.tpms import running_swtpm
+
+PLACE = PortEntry("web", "p1", "52:54:00:00:00:01", IPv4Address("10.0.0.2"), "u1")
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> EnrolledIdentity:
+    with running_swtpm(tmp_path_factory.mktemp("tpm")) as tcti, Tpm(tcti) as tpm:
+        keys = tpm.provision()
+    return EnrolledIdentity("lab/web", "sha256:aa", keys.ek_public, keys.ak_public, b"cert", "u1")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state.db")
+
+
+@pytest.mark.tpm
+def test_an_identity_waits_for_approval_and_survives(tmp_path: Path, identity: EnrolledIdentity) -> None:
+    store = Store(tmp_path / "state.db")
+    store.enroll(identity, PLACE, approved=False)
+    assert store.pending() == [("web", "sha256:aa")]
+    store.approve("web")
+    store.close()
+    again = Store(tmp_path / "state.db").identity("web")
+    assert again is not None
+    assert (again.approved, again.place, again.key.public) == (True, PLACE, identity.ak_public)
+
+
+@pytest.mark.tpm
+def test_rejects_a_silent_rebinding(store: Store, identity: EnrolledIdentity) -> None:
+    store.enroll(identity, PLACE, approved=True)
+    store.enroll(identity, PLACE, approved=False)  # the same again changes nothing
+    moved = dataclasses.replace(PLACE, mac="52:54:00:00:00:02")
+    stolen = dataclasses.replace(PLACE, peer="db", ip=IPv4Address("10.0.0.3"))
+    for place in (moved, stolen):
+        with pytest.raises(GatewayError) as caught:
+            store.enroll(identity, place, approved=True)
+        assert caught.value.code == "identity-conflict"
+    kept = store.identity("web")
+    assert kept is not None and kept.place == PLACE and kept.approved
+
+
+def test_a_failed_peer_is_blocked_until_its_counters_are_raised(store: Store) -> None:
+    store.raise_high_water("web", Counters(10, 3, 0, True))
+    store.mark_failed("web")
+    blocked = store.high_water("web")
+    assert blocked is not None and blocked.failed_at_reset == 3
+    store.raise_high_water("web", Counters(1, 4, 0, True))
+    freed = store.high_water("web")
+    assert freed is not None and freed.failed_at_reset is None
+
+
+def test_quarantine_and_restarts_survive_and_a_release_clears_both(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    store.add_restart("web", 5.0)
+    store.quarantine("web", "why")
+    store.close()
+    store = Store(tmp_path / "state.db")
+    assert (store.quarantined(), store.restarts("web")) == ({"web": "why"}, [5.0])
+    store.release("web")
+    assert (store.quarantined(), store.restarts("web")) == ({}, [])
+
+
+def test_rejects_what_is_no_database_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_text("not a database at all, but long enough to be read as one" * 20)
+    with pytest.raises(GatewayError, match=r"state\.db"):
+        Store(tmp_path / "state.db")
