@@ -19,7 +19,6 @@ from authn.profile import Profile
 from authn.public_area import AttestationKey
 from authn.quote import ExpectedQuote, verify_quote
 
-
 REMEMBERED = 4
 
 

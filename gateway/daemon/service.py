@@ -222,11 +222,7 @@ class Service:
                 case Lost(what, count):
                     self.recorder.note(EventsLost(what, count))
                 case Drift(detail, repaired):
-                    self.recorder.note(DriftRepaired(detail))
-                    if not repaired:
-                        raise GatewayError(
-                            "drift", f"the kernel's table was changed and can't be repaired: {detail}"
-                        )
+                    self.recorder.note(DriftRepaired(detail, repaired))
                 case Disconnected():
                     raise GatewayError("netd-gone", "netd is gone; nobody is trusted until it is back")
 

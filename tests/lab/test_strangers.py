@@ -1,8 +1,9 @@
 """Attackers on the control port and inside the gateway's machine, against a running lab."""
 
-import os
+import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -144,7 +145,9 @@ def test_processes_hold_exactly_their_rights(lab: RunningLab) -> None:
     wanted = {"netd": (NETD_UID, 1 << 12), "tpmd": (TPMD_UID, 0), "quotegated": (GATEWAY_UID, 0)}
     for name, pid in ask(lab.lab, "status")["gateway"]["pids"].items():
         status = dict(
-            line.split(":\t", 1) for line in open(f"/proc/{pid}/status").read().splitlines() if ":\t" in line
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if ":\t" in line
         )
         uid, capabilities = wanted[name]
         assert status["Uid"].split() == [str(uid)] * 4
@@ -160,12 +163,9 @@ def test_no_secret_stands_in_arguments_or_logs(lab: RunningLab) -> None:
     )
     for log in (lab.lab.run_dir / "log").glob("*.log"):
         assert key not in log.read_text(errors="replace")
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                assert key.encode() not in open(f"/proc/{entry}/cmdline", "rb").read()
-            except OSError:
-                continue
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert key.encode() not in entry.read_bytes()
 
 
 def test_a_flushed_table_is_noticed_and_repaired(lab: RunningLab) -> None:

@@ -22,7 +22,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 # The clone may lie where the services' uids can't read (below /root), and it may be edited while the lab
 # runs: the lab runs a copy of the code. The environment is too large to copy: the monitor's own mount
 # namespace shows it beside the code. That mount vanishes with the monitor and its children.
-_START = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+# Read-only: nothing that runs in the lab may change the clone.
+_START = 'mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" && shift 2 && exec "$@"'
 
 
 def bring_up(spec: LabSpec, owner_fd: int | None = None) -> None:

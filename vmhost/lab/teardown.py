@@ -2,16 +2,19 @@
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from pathlib import Path
 
 from vmhost.commands import run
+from vmhost.errors import HostError
 from vmhost.names import Lab
 from vmhost.process import kill_pids
 from vmhost.topology import destroy_topology, namespaces_of
 
 MONITOR_PID = "monitor.pid"
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def start_time(pid: int) -> str | None:
@@ -35,10 +38,30 @@ def tear_down(lab: Lab, keep_pid: int | None = None) -> bool:
     found = bool(namespaces_of(lab)) or found
     destroy_topology(lab)
     for directory in (lab.run_dir, lab.state_dir):
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
         with contextlib.suppress(OSError):  # other labs may be there
             directory.parent.rmdir()
     return found
+
+
+def mounts_below(directory: Path) -> list[Path]:
+    """List the mount points at or below a directory as this process sees them, innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [Path(_OCTAL.sub(lambda code: chr(int(code[1], 8)), line.split()[4])) for line in lines]
+    return [point for point in reversed(points) if point.is_relative_to(directory)]
+
+
+def remove_tree(directory: Path) -> None:
+    """Delete a directory, never what is mounted below it; raises HostError when a mount can't be detached.
+
+    The monitor sees the clone mounted in the run directory: deleting through that mount deletes the clone.
+    """
+    directory = directory.resolve()
+    for point in mounts_below(directory):
+        run(["umount", "--lazy", str(point)], check=False)
+    if left := mounts_below(directory):
+        raise HostError("still-mounted", f"{left[0]} is mounted: {directory} is left as it is")
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _pids_inside(lab: Lab) -> list[int]:

@@ -7,6 +7,7 @@ is loaded and its sets are changed by the `nft` command only: no code of ours st
 import ctypes
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -72,11 +73,20 @@ class Namespace:
         run("ip", "netns", "del", self.name)
 
 
+def sweep() -> None:
+    """Remove what a killed run of these tests has left; a run that still lives is left alone."""
+    for path in Path("/run/netns").glob("qg-t*"):
+        ours = re.fullmatch(r"qg-t(\d+)-(?:host|gw|p\d+)", path.name)
+        if ours and not Path(f"/proc/{ours[1]}").exists():
+            subprocess.run(("ip", "netns", "del", path.name), capture_output=True, check=False, timeout=30)
+
+
 class Network:
     """Host, gateway and guests; `load` gives each test a fresh table and an empty conntrack."""
 
     def __init__(self) -> None:
-        prefix = f"qg-t{os.getpid() % 100000}"
+        sweep()
+        prefix = f"qg-t{os.getpid()}"
         self._spaces: list[Namespace] = []
         try:
             self.host = self._space(f"{prefix}-host")
