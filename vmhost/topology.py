@@ -16,7 +16,6 @@ BRIDGE, INTERFACE = "br0", "eth0"
 _BRIDGE_OPTIONS = "stp_state 0 mcast_snooping 0 group_fwd_mask 0"
 _GUEST_PORT = "isolated on flood off mcast_flood off bcast_flood off learning off locked on"
 _GATEWAY_PORT = "isolated off flood off mcast_flood off bcast_flood on learning off"
-# no bridge-nf: iptables rules of the machine must not see the lab's frames, nor conntrack defragment them
 _HOST_SYSCTLS = ("net.ipv6.conf.all.disable_ipv6=1",)
 
 
@@ -31,7 +30,8 @@ def build_topology(spec: LabSpec) -> None:
             text="".join(f"netns add {name}\n" for name in (spec.lab.host_namespace, *machines)),
         )
         host = spec.lab.host_namespace
-        for name in (host, *machines):
+        # not in the gateway: it must see IPv6 to drop and count it
+        for name in (host, *(one for one in machines if one != spec.lab.gateway_namespace)):
             run(in_namespace(name, ["sysctl", "-qw", *_HOST_SYSCTLS]), check=False)
         run(["ip", "-n", host, "-batch", "-"], text=f"link add {BRIDGE} type bridge {_BRIDGE_OPTIONS}\n")
         # the rules stand before the first port is up

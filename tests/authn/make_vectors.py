@@ -28,7 +28,12 @@ def stream(seed: str) -> Callable[[int], bytes]:
 
 def end_json(end: End, tpm: Tpm) -> dict[str, str]:
     identity = tpm.provision()
-    return {"ek_public": identity.ek_public.hex(), "ak_public": identity.ak_public.hex(), "ak_name": identity.ak_name.hex(), "event_log": end.log.hex()}
+    return {
+        "ek_public": identity.ek_public.hex(),
+        "ak_public": identity.ak_public.hex(),
+        "ak_name": identity.ak_name.hex(),
+        "event_log": end.log.hex(),
+    }
 
 
 def derived() -> dict[str, Any]:
@@ -62,7 +67,12 @@ def derived() -> dict[str, Any]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory)
-        with running_swtpm(base / "p") as one, running_swtpm(base / "g") as two, Tpm(one) as peer, Tpm(two) as gateway:
+        with (
+            running_swtpm(base / "p") as one,
+            running_swtpm(base / "g") as two,
+            Tpm(one) as peer,
+            Tpm(two) as gateway,
+        ):
             ends = End.booted(peer, b"agent"), End.booted(gateway, b"gateway")
             dialogue = Dialogue(*ends)
             dialogue.peer.random, dialogue.gateway.random = stream("peer"), stream("gateway")

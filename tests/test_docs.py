@@ -1,0 +1,61 @@
+"""The papers tell the truth where a program can check it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from authn.failure import AttestationFailure
+from filters.policy.check import check_policy
+from filters.policy.parser import parse_policy
+from filters.reason import DropReason
+from gateway.api.routes import ROUTES, Permission
+from gateway.api.server import handlers
+from gateway.cli.main import build_parser
+
+REASONS = Path("docs/reasons.md").read_text()
+
+
+@pytest.mark.parametrize("reason", DropReason)
+def test_every_drop_reason_has_its_section(reason: DropReason) -> None:
+    section = REASONS.split(f"\n## {reason}\n")
+    assert len(section) == 2
+    assert len(section[1].split("\n## ")[0].strip()) > 20
+
+
+@pytest.mark.parametrize("failure", AttestationFailure)
+def test_every_attestation_failure_has_its_line(failure: AttestationFailure) -> None:
+    assert len(re.findall(rf"^\| {failure} \| .{{10,}} \|$", REASONS, re.MULTILINE)) == 1
+
+
+def test_every_route_declares_its_permission() -> None:
+    assert handlers
+    assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES) > 15
+    for route in ROUTES:
+        changes = route.method != "GET" and route.path not in ("/v1/explain", "/v1/audit/verify")
+        assert (route.permission is Permission.ADMINISTER) == changes, route.path
+
+
+def test_the_policy_in_the_papers_is_a_good_one() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", Path("docs/policy.md").read_text(), re.DOTALL)
+    assert blocks
+    assert check_policy(parse_policy(blocks[0])) == []
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", "THREAT_MODEL.md", *map(str, Path("docs").rglob("*.md"))]
+)
+def test_links_and_files_exist(page: str) -> None:
+    text = Path(page).read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (Path(page).parent / target).exists(), target
+    for name in re.findall(r"`((?:authn|filters|gateway|vmhost|tests|docs|examples)/[\w/.-]+)`", text):
+        assert Path(name).exists() or Path(f"{name}.py").exists(), name
+
+
+def test_every_command_in_the_readme_parses() -> None:
+    parser = build_parser()
+    commands = re.findall(r"^(?:sudo )?quotegate ([^#\n|<&;>]+)", Path("README.md").read_text(), re.MULTILINE)
+    assert len(commands) > 8
+    for command in commands:
+        parser.parse_args(command.split())
