@@ -21,6 +21,8 @@ class LabSpec:
     policy_text: str
     control_port: int = CONTROL_PORT
     beacon_interval_ms: int = BEACON_INTERVAL_MS
+    # False: every TPM waits for an operator's approval
+    preapproved: bool = True
 
     def machine(self, name: str) -> PortEntry:
         """Find a machine by name."""

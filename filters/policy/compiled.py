@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
-from itertools import pairwise
 from typing import Any
 
 from filters.errors import PolicyError
 from filters.flow import FlowKey, Protocol
-from filters.policy.matching import deciding, denies, rules_by_pair
-from filters.policy.model import Opening, Policy, Rule
+from filters.policy.matching import denies
+from filters.policy.model import Opening, Policy
+from filters.policy.sweep import decided_pairs
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,19 +51,20 @@ class CompiledPolicy:
     denied: tuple[KeyRange, ...]
 
     @cached_property
-    def _index(self) -> Mapping[tuple[IPv4Address, IPv4Address, Protocol], list[KeyRange]]:
-        index: dict[tuple[IPv4Address, IPv4Address, Protocol], list[KeyRange]] = {}
-        for one in self.allowed:
-            index.setdefault((one.source, one.destination, one.protocol), []).append(one)
-        for ranges in index.values():
-            ranges.sort(key=lambda one: one.first)
-        return index
+    def _allowed(self) -> "_Index":
+        return _index(self.allowed)
+
+    @cached_property
+    def _denied(self) -> "_Index":
+        return _index(self.denied)
 
     def permits(self, key: FlowKey) -> KeyRange | None:
         """Return the range that allows this key, or None."""
-        ranges = self._index.get((key.source, key.destination, key.service.protocol), [])
-        at = bisect_right(ranges, key.service.port, key=lambda one: one.first) - 1
-        return ranges[at] if at >= 0 and key.service.port <= ranges[at].last else None
+        return _find(self._allowed, key)
+
+    def denies(self, key: FlowKey) -> KeyRange | None:
+        """Return the range by which a rule denies this key, or None."""
+        return _find(self._denied, key)
 
     def to_json(self) -> dict[str, Any]:
         """Write what `from_json` reads, in canonical order."""
@@ -96,6 +97,24 @@ class CompiledPolicy:
     def canonical(self) -> str:
         """Return the canonical JSON text."""
         return json.dumps(self.to_json(), sort_keys=True)
+
+
+_Index = Mapping[tuple[IPv4Address, IPv4Address, Protocol], list[KeyRange]]
+
+
+def _index(ranges: Iterable[KeyRange]) -> _Index:
+    index: dict[tuple[IPv4Address, IPv4Address, Protocol], list[KeyRange]] = {}
+    for one in ranges:
+        index.setdefault((one.source, one.destination, one.protocol), []).append(one)
+    for found in index.values():
+        found.sort(key=lambda one: one.first)
+    return index
+
+
+def _find(index: _Index, key: FlowKey) -> KeyRange | None:
+    ranges = index.get((key.source, key.destination, key.service.protocol), [])
+    at = bisect_right(ranges, key.service.port, key=lambda one: one.first) - 1
+    return ranges[at] if at >= 0 and key.service.port <= ranges[at].last else None
 
 
 def _range_to_json(one: KeyRange) -> list[object]:
@@ -131,14 +150,12 @@ def compile_policy(
     """Resolve tiers into disjoint ranges; agrees with the evaluator's rule condition for every flow."""
     allowed: list[KeyRange] = []
     denied: list[KeyRange] = []
-    for (source, destination), rules in rules_by_pair(policy.rules).items():
+    for source, destination, spans in decided_pairs(policy.rules):
         ends = policy.peers[source].ip, policy.peers[destination].ip
-        for protocol in Protocol:
-            for first, last, rule in _sweep(rules, protocol):
-                one = KeyRange(
-                    *ends, protocol, first, last, rule.opening is Opening.ON_DEMAND, rule.lease_ms, rule.id
-                )
-                (denied if denies(rule) else allowed).append(one)
+        for span in spans:
+            rule, on_demand = span.rule, span.rule.opening is Opening.ON_DEMAND
+            one = KeyRange(*ends, span.protocol, span.first, span.last, on_demand, rule.lease_ms, rule.id)
+            (denied if denies(rule) else allowed).append(one)
     pins = sorted(Pin(peer.ip, peer.mac, peer.name) for peer in policy.peers.values())
     return CompiledPolicy(
         policy.revision,
@@ -149,22 +166,3 @@ def compile_policy(
         tuple(sorted(allowed)),
         tuple(sorted(denied)),
     )
-
-
-def _sweep(rules: Iterable[Rule], protocol: Protocol) -> Iterable[tuple[int, int, Rule]]:
-    """Cut the port line wherever a rule begins or ends; each piece has one deciding rule."""
-    spans = [
-        (one.first, one.last, rule) for rule in rules for one in rule.services if one.protocol is protocol
-    ]
-    cuts = sorted({first for first, _, _ in spans} | {last + 1 for _, last, _ in spans})
-    previous: tuple[int, int, Rule] | None = None
-    for first, end in pairwise(cuts):
-        rule = deciding(rule for low, high, rule in spans if low <= first and end - 1 <= high)
-        if rule is not None and previous is not None and previous[2] is rule and previous[1] == first - 1:
-            previous = (previous[0], end - 1, rule)
-            continue
-        if previous is not None:
-            yield previous
-        previous = (first, end - 1, rule) if rule is not None else None
-    if previous is not None:
-        yield previous

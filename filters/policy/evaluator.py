@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from filters.flow import Service
-from filters.policy.matching import denies, match_rules
-from filters.policy.model import Mode, Opening, Policy, Rule
+from filters.policy.matching import denies, match_rules, would_deny
+from filters.policy.model import Action, Opening, Policy, Rule, Tier
 from filters.reason import DropReason
 
 
@@ -67,13 +67,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The verdict with everything it rests on. `reason` is None for an allowed flow."""
+    """The verdict with everything it rests on. `reason` is None for an allowed flow.
+
+    `would_deny` is the rule in audit mode that would have denied an allowed flow: to be recorded.
+    """
 
     verdict: Verdict
     reason: DropReason | None
     rule: Rule | None
     conditions: tuple[Condition, ...]
     advice: str
+    would_deny: Rule | None = None
 
     @property
     def on_demand(self) -> bool:
@@ -86,7 +90,7 @@ _Check = tuple[Condition, DropReason, str]
 
 def evaluate(policy: Policy, request: Request, facts: Facts) -> Decision:
     """Decide a request against the policy and what is true now."""
-    rule, _ = match_rules(policy, request.source, request.destination, request.service)
+    rule, matching = match_rules(policy, request.source, request.destination, request.service)
     checks = [_authority(facts), _rule(policy, request, rule)]
     checks += [
         _trust(facts, role, name)
@@ -98,12 +102,9 @@ def evaluate(policy: Policy, request: Request, facts: Facts) -> Decision:
     for condition, reason, advice in checks:
         if not condition.holds:
             return Decision(Verdict.DENY, reason, rule, conditions, advice)
-    advice = (
-        "allowed; this rule is in audit mode and would deny"
-        if rule and rule.mode is Mode.AUDIT
-        else "nothing to do"
-    )
-    return Decision(Verdict.ALLOW, None, rule, conditions, advice)
+    audited = would_deny(matching)
+    advice = f"{_place(audited)} is in audit mode and would deny this" if audited else "nothing to do"
+    return Decision(Verdict.ALLOW, None, rule, conditions, advice, audited)
 
 
 def _authority(facts: Facts) -> _Check:
@@ -126,11 +127,18 @@ def _rule(policy: Policy, request: Request, rule: Rule | None) -> _Check:
             DropReason.NO_RULE,
             "add an allow rule to the policy",
         )
-    place = f"rule {rule.id} (line {rule.line})"
+    place = _place(rule)
     if denies(rule):
-        advice = f"change {place}, or a rule of a tier before {rule.tier.name.lower()}"
+        advice = f"change {place}"
+        if rule.tier is not Tier.MANDATORY:
+            advice += f", or allow the flow in a tier before {rule.tier.name.lower()}"
         return Condition("rule", False, f"{place} denies it"), DropReason.DENIED_BY_RULE, advice
-    return Condition("rule", True, f"{place} allows it"), DropReason.NO_RULE, ""
+    verb = "allows it" if rule.action is Action.ALLOW else "would deny it, but is in audit mode: it passes"
+    return Condition("rule", True, f"{place} {verb}"), DropReason.NO_RULE, ""
+
+
+def _place(rule: Rule) -> str:
+    return f"rule {rule.id} (line {rule.line})"
 
 
 def _nearest(policy: Policy, request: Request) -> str:

@@ -11,13 +11,28 @@ def denies(rule: Rule) -> bool:
     return rule.action is Action.DENY and rule.mode is Mode.ENFORCE
 
 
-def _rank(rule: Rule) -> tuple[int, bool, str]:
-    return rule.tier, not denies(rule), rule.id
+def rank(rule: Rule) -> tuple[int, int, str]:
+    """Order rules by who decides: tier; deny, allow, audited deny; the id breaks ties, so order never matters.
+
+    An audited deny comes after an allow: the allow's lease and opening hold, and the deny is only reported.
+    """
+    audited = rule.action is Action.DENY and rule.mode is Mode.AUDIT
+    return rule.tier, 0 if denies(rule) else 2 if audited else 1, rule.id
 
 
 def deciding(rules: Iterable[Rule]) -> Rule | None:
-    """Return the rule that decides among those that match; the id breaks ties, so order never matters."""
-    return min(rules, key=_rank, default=None)
+    """Return the rule that decides among those that match."""
+    return min(rules, key=rank, default=None)
+
+
+def would_deny(rules: Iterable[Rule]) -> Rule | None:
+    """Return the audited deny rule that would decide among those that match if it were enforced."""
+    strictest = min(
+        rules, key=lambda rule: (rule.tier, rule.action is not Action.DENY, rank(rule)), default=None
+    )
+    if strictest is None or strictest.action is not Action.DENY or denies(strictest):
+        return None
+    return strictest
 
 
 def rules_by_pair(rules: Iterable[Rule]) -> dict[tuple[str, str], list[Rule]]:

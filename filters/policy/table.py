@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from filters.errors import PolicyError
 
 T = TypeVar("T")
+_HEADER = re.compile(r"[ \t]*\[\[?([^\[\]]+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +18,22 @@ class Source:
 
     file: str
     lines: tuple[str, ...]
+    headers: Mapping[str, list[int]]
 
     @classmethod
     def of(cls, text: str, file: str) -> "Source":
-        """Split a text."""
-        return cls(file, tuple(text.splitlines()))
+        """Split a text at TOML's own line ends and note where each table begins."""
+        lines = tuple(text.split("\n"))
+        headers: dict[str, list[int]] = {}
+        for number, line in enumerate(lines, 1):
+            if match := _HEADER.match(line):
+                name = ".".join(part.strip(" \t\"'") for part in match[1].split("."))
+                headers.setdefault(name, []).append(number)
+        return cls(file, lines, headers)
 
     def header_line(self, header: str, occurrence: int = 0) -> int:
         """Find the line (from 1) of the n-th `[header]` or `[[header]]`."""
-        pattern = re.compile(r"\s*\[\[?\s*" + r"\s*\.\s*".join(map(_quoted, header.split("."))) + r"\s*\]\]?")
-        found = [number for number, line in enumerate(self.lines, 1) if pattern.match(line)]
+        found = self.headers.get(header, [])
         return found[occurrence] if occurrence < len(found) else 1
 
     def key_position(self, header_line: int, key: str) -> tuple[int, int]:

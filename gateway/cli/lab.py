@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def up(arguments: argparse.Namespace) -> int:
     """Bring the lab up."""
     lab = Lab(arguments.lab)
     spec = spec_from(lab, arguments.peers, arguments.policy)
-    bring_up(spec)
+    bring_up(replace(spec, preapproved=not arguments.ask_approval))
     say(f"lab {lab.name} is up: gateway {spec.gateway.ip}, {len(spec.peers)} peers")
     say(
         table([{"peer": one.peer, "ip": one.ip, "mac": one.mac} for one in spec.peers], ("peer", "ip", "mac"))

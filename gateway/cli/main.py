@@ -129,6 +129,9 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     )
     up.add_argument("--peers", type=int, default=3, help="how many peers without --policy (default: 3)")
     up.add_argument("--policy", type=Path, help="a policy; its peers become the lab's")
+    up.add_argument(
+        "--ask-approval", action="store_true", help="let every TPM wait for: quotegate peer approve NAME"
+    )
     add(lab, "down", _call("lab", "down"), "take the lab down")
     add(lab, "status", _call("lab", "lab_status"), "show machines and processes")
     add(lab, "tamper", _call("lab", "tamper"), "change a peer's PCR 10 behind its back").add_argument("peer")

@@ -137,7 +137,9 @@ def provision(
             paths.peer_setup(peer.peer), _peer_setup(spec, paths, peer.peer, identities[GATEWAY], keys)
         )
     fingerprints = [_fingerprint(paths.peer_dir(peer.peer) / "ek_certificate.der") for peer in spec.peers]
-    _write_json(paths.gateway_setup, _gateway_setup(spec, paths, keys, fingerprints))
+    _write_json(
+        paths.gateway_setup, _gateway_setup(spec, paths, keys, fingerprints if spec.preapproved else [])
+    )
 
 
 def _fingerprint(certificate: Path) -> str:

@@ -121,4 +121,5 @@ def _spec_json(spec: LabSpec) -> dict[str, object]:
         "policy_text": spec.policy_text,
         "control_port": spec.control_port,
         "beacon_interval_ms": spec.beacon_interval_ms,
+        "preapproved": spec.preapproved,
     }

@@ -234,4 +234,5 @@ def load_spec(path: Path) -> LabSpec:
         data["policy_text"],
         data["control_port"],
         data["beacon_interval_ms"],
+        data["preapproved"],
     )
