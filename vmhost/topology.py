@@ -47,10 +47,10 @@ def _connect(spec: LabSpec, namespace: str, machine: PortEntry) -> None:
     options = _GATEWAY_PORT if is_gateway else _GUEST_PORT
     run(
         ["ip", "-n", host, "-batch", "-"],
-        text=f"link add {machine.port} type veth peer name {INTERFACE} address {machine.mac} netns {namespace}\n"
-        f"link set {machine.port} master {BRIDGE}\n"
-        f"link set {machine.port} type bridge_slave {options}\n"
-        f"link set {machine.port} up\n",
+        text=f"link add name {machine.port} type veth peer name {INTERFACE} address {machine.mac} netns {namespace}\n"
+        f"link set dev {machine.port} master {BRIDGE}\n"
+        f"link set dev {machine.port} type bridge_slave {options}\n"
+        f"link set dev {machine.port} up\n",
     )
     run(["bridge", "-n", host, "fdb", "replace", machine.mac, "dev", machine.port, "master", "static"])
     default = "" if is_gateway else f"route add default via {spec.gateway.ip}\n"

@@ -1,0 +1,1 @@
+"""Measure what Quotegate promises: each figure beside its baseline from the same, interleaved run."""

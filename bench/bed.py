@@ -1,0 +1,139 @@
+"""Test beds: a topology with plain routing, and one behind a netd of our own."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filters.netd.client import NetdClient
+from filters.policy.compiled import CompiledPolicy, compile_policy
+from filters.policy.parser import parse_policy
+from vmhost.commands import in_namespace, run
+from vmhost.lab.defaults import PROFILE_TEXT, make_spec, peer_text, place
+from vmhost.names import NETD_UID, Lab
+from vmhost.process import Program, Rights, start, wait_for_socket
+from vmhost.spec import LabSpec
+from vmhost.topology import build_topology, destroy_topology
+
+PORT = 5432
+RULE = '\n[[rule]]\nid = "all"\nfrom = "a"\nto = "b"\nservice = "any"\naction = "allow"\nlease = "1h"\n'
+
+
+def make_bed_spec(name: str, network: str) -> LabSpec:
+    """Describe a bed with two peers, a and b."""
+
+    net = IPv4Network(network)
+    peers = [place("a", net[2]), place("b", net[3])]
+    return make_spec(Lab(name), peers, PROFILE_TEXT + "".join(map(peer_text, peers)) + RULE, net)
+
+
+@dataclass(slots=True)
+class Bed:
+    """A topology, and the server in b."""
+
+    spec: LabSpec
+    server: "subprocess.Popen[str]"
+
+    def push(self, seconds: float) -> float:
+        """Send from a to b; return bits per second."""
+        words = ["push", str(self.spec.machine("b").ip), str(PORT), str(seconds)]
+        return float(
+            run(in_namespace(self.spec.lab.peer_namespace("a"), [sys.executable, "-m", "bench.flow", *words]))
+        )
+
+
+@contextmanager
+def bed(name: str, network: str) -> Iterator[Bed]:
+    """Build a topology with a server in b; everything goes again."""
+    spec = make_bed_spec(name, network)
+    destroy_topology(spec.lab)
+    build_topology(spec)
+    server = None
+    try:
+        argv = [sys.executable, "-m", "bench.flow", "serve", str(PORT)]
+        server = subprocess.Popen(
+            in_namespace(spec.lab.peer_namespace("b"), argv), stdout=subprocess.PIPE, text=True
+        )
+        assert server.stdout is not None
+        server.stdout.readline()
+        yield Bed(spec, server)
+    finally:
+        if server is not None:
+            server.kill()
+            server.wait(5)
+        destroy_topology(spec.lab)
+
+
+def route_plainly(spec: LabSpec) -> None:
+    """Let the gateway's kernel route between the isolated ports, with no rule at all."""
+    settings = ["net.ipv4.ip_forward=1", "net.ipv4.conf.eth0.proxy_arp_pvlan=1", "net.ipv4.conf.all.send_redirects=0",
+                "net.ipv4.conf.eth0.send_redirects=0", "net.ipv4.neigh.eth0.proxy_delay=0"]  # fmt: skip
+    run(in_namespace(spec.lab.gateway_namespace, ["sysctl", "-qw", *settings]))
+    neighbours = "".join(
+        f"neigh replace {one.ip} lladdr {one.mac} dev eth0 nud permanent\n" for one in spec.peers
+    )
+    run(["ip", "-n", spec.lab.gateway_namespace, "-batch", "-"], text=neighbours)
+
+
+def compiled(spec: LabSpec) -> CompiledPolicy:
+    """Compile the bed's policy."""
+    policy = parse_policy(spec.policy_text)
+    return compile_policy(
+        policy, interface="eth0", gateway_ip=spec.gateway.ip, control_port=spec.control_port
+    )
+
+
+@contextmanager
+def netd_on(spec: LabSpec) -> Iterator[Path]:
+    """Run a netd in the bed's gateway as its own uid; yield its socket. The bench is its client."""
+    with TemporaryDirectory(prefix="qg-bench-") as directory:
+        Path(directory).chmod(0o777)
+        socket = Path(directory) / "netd.sock"
+        project = Path(__file__).resolve().parents[1]
+        argv = (
+            str(project / ".venv/bin/python"),
+            "-B",
+            "-m",
+            "filters.netd.main",
+            "--socket",
+            str(socket),
+            "--client-uid",
+            "0",
+            "--interface",
+            "eth0",
+        )
+        # as root where the clone lies below a directory that netd's uid can't read
+        uid = NETD_UID if _readable(project) else 0
+        program = Program(
+            "netd",
+            argv,
+            spec.lab.gateway_namespace,
+            Rights(uid, uid, ("net_admin",)),
+            Path(directory) / "log",
+            {"PYTHONPATH": str(project)},
+        )
+        running = start(program)
+        try:
+            if not wait_for_socket(socket, running):
+                raise SystemExit(f"bench: netd did not come up: {program.log.read_text()}")
+            yield socket
+        finally:
+            running.stop()
+
+
+def _readable(project: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in (project, *project.parents))
+
+
+async def open_gates(client: NetdClient, spec: LabSpec) -> None:
+    """Load the policy and trust everybody for an hour."""
+    until = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
+    await client.load_policy(compiled(spec))
+    await client.authority(until)
+    await asyncio.gather(*(client.trust(peer.ip, until) for peer in spec.peers))

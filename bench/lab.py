@@ -1,0 +1,201 @@
+"""What is measured in a running lab: handshakes, cuts, memory."""
+
+import asyncio
+import os
+import re
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from authn.tpm import Tpm
+from bench.stats import Figure
+from gateway.agent.setup import AgentSetup
+from gateway.cli.client import ApiClient, api_socket
+from gateway.cli.demo.observe import Observer
+from gateway.cli.demo.scene import Scene, draw
+from gateway.cli.demo.story import Story
+from vmhost.commands import in_namespace, run
+from vmhost.lab.provisioning import LabPaths
+from vmhost.lab.setup import bring_up
+from vmhost.lab.teardown import tear_down
+from vmhost.names import GATEWAY, Lab
+
+HANDSHAKES = 40
+BUDGET = "max_restarts = 3"
+
+
+class QuietStory(Story):
+    """A story that says nothing."""
+
+    def tell(self, text: str) -> None:
+        """Say nothing."""
+        del text
+
+
+def measure(rounds: int) -> list[Figure]:
+    """Bring a lab up and measure in it; about 5 s a round."""
+    lab = Lab(f"bench{os.getpid() % 10000}")
+    spec, drawn = draw(lab, 7)
+    object.__setattr__(spec, "policy_text", spec.policy_text.replace(BUDGET, "max_restarts = 1000"))
+    owner, ours = os.pipe()
+    see: Observer | None = None
+    try:
+        bring_up(spec, owner)
+        see, story = Observer(lab), QuietStory()
+        scene = Scene(
+            lab=lab, spec=spec, api=ApiClient(api_socket(lab.name)), see=see, story=story, granted=[], **drawn
+        )
+        story.until("trusted", scene.all_trusted)
+        scene.grant_authority()
+        memory = [pss(scene) for _ in range(5)]
+        figures = [
+            *handshakes(scene, rounds),
+            *cuts(scene, rounds),
+            Figure("memory of the gateway with 3 peers (PSS)", "MiB", memory, "three empty Python processes, MiB", [empty_python() * 3] * 5, 256, False, False),
+        ]  # fmt: skip
+    finally:
+        if see is not None:
+            see.close()
+        tear_down(lab)
+        os.close(ours)
+        os.close(owner)
+    return figures
+
+
+def pss(scene: Scene) -> float:
+    """Sum the proportional set size of the gateway's processes, in MiB."""
+    return sum(_pss_of(pid) for pid in scene.gateway_pids()) / 1024
+
+
+def _pss_of(pid: int) -> int:
+    match = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return int(match[1]) if match else 0
+
+
+def empty_python() -> float:
+    """Return the PSS of an interpreter that does nothing, in MiB."""
+    code = "import re; print(re.search(r'Pss:\\s+(\\d+)', open('/proc/self/smaps_rollup').read())[1])"
+    return int(run([sys.executable, "-c", code])) / 1024
+
+
+def handshakes(scene: Scene, rounds: int) -> list[Figure]:
+    """Shake hands as A from a program of our own, beside one bare quote of each TPM through the same sockets."""
+    agent = scene.agent_pid(scene.a)
+    os.kill(agent, signal.SIGSTOP)
+    setup = LabPaths(scene.lab).peer_setup(scene.a)
+    full, bare = [], []
+    try:
+        for _ in range(rounds):
+            argv = [sys.executable, "-m", "bench.lab", str(setup), str(HANDSHAKES)]
+            full.append(float(run(in_namespace(scene.lab.peer_namespace(scene.a), argv)).split()[-1]))
+            bare.append(_two_quotes(scene))
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    scene.story.until("trusted", scene.all_trusted, 30)
+    note = (
+        "TCP connect to m4 verified; incl. two processes' hops, X25519, two verifications, a durable record"
+    )
+    return [
+        Figure(
+            "mutual handshake p50 / two bare quotes",
+            "x",
+            full,
+            "one quote of each TPM, ms",
+            bare,
+            3.0,
+            False,
+            True,
+            note,
+        )
+    ]
+
+
+def _two_quotes(scene: Scene) -> float:
+    selection, times = scene_selection(scene), []
+    with (
+        Tpm(f"swtpm:path={scene.lab.tpm_socket(scene.a)}") as peer,
+        Tpm(f"swtpm:path={scene.lab.tpm_socket(GATEWAY)}") as gateway,
+    ):
+        for _ in range(HANDSHAKES):
+            begun = time.perf_counter()
+            gateway.quote(selection, b"n" * 32)
+            peer.quote(selection, b"n" * 32)
+            times.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(times)
+
+
+def scene_selection(scene: Scene):  # noqa: ANN201 - a PcrSelection
+    """Return the PCRs that the lab's profiles select."""
+    return AgentSetup.load(LabPaths(scene.lab).peer_setup(scene.a)).profile.selection
+
+
+def cuts(scene: Scene, rounds: int) -> list[Figure]:
+    """Measure, by capture at the receiver, how long a flow lives after its end is decided."""
+    interval_ms = scene.spec.beacon_interval_ms
+    bad, silent, explicit, idle = [], [], [], []
+    for _ in range(rounds):
+        bad.append(_cut(scene, lambda: scene.see.extend(scene.a, 10, os.urandom(32).hex()), 1.5))
+        scene.story.until("trusted", scene.all_trusted, 30)
+        agent = scene.agent_pid(scene.a)
+        silent.append(_cut(scene, lambda pid=agent: os.kill(pid, signal.SIGSTOP), 1.0))
+        os.kill(agent, signal.SIGCONT)
+        scene.story.until("trusted", scene.all_trusted, 30)
+        explicit.append(_cut(scene, lambda: scene.api.delete(f"/v1/sessions/{scene.granted[-1]}"), 0.3))
+        idle.append(_api_round_trip(scene))
+    base = [float(interval_ms)] * rounds
+    return [
+        Figure("bad answer: last packet after", "ms", bad, "T, ms", base, interval_ms + 50, False, False),
+        Figure("silence: last packet after", "ms", silent, "2T, ms", [2 * one for one in base], 2 * interval_ms + 50, False, False),
+        Figure("explicit cut: last packet after the request", "ms", explicit, "an API call that does nothing, ms", idle, 5, False, False, "from before the HTTP request to the last packet"),
+    ]  # fmt: skip
+
+
+def _api_round_trip(scene: Scene) -> float:
+    begun = time.perf_counter()
+    scene.api.get("/v1/authority")
+    return (time.perf_counter() - begun) * 1000
+
+
+def _cut(scene: Scene, cause: Callable[[], object], wait_s: float) -> float:
+    """Return ms from the cause to the last packet at B."""
+    sink = scene.see.spawn(scene.b, "sink", scene.request_port)
+    time.sleep(0.3)
+    chatter = scene.flow()
+    capture = scene.see.capture(
+        scene.b, f"tcp dst port {scene.request_port} and src host {scene.ip(scene.a)}"
+    )
+    time.sleep(0.3)
+    at = time.time()
+    cause()
+    time.sleep(wait_s)
+    packets = capture.stop()
+    for process in (chatter, sink):
+        process.kill()
+        process.wait(5)
+    return max(0.0, max((when for when, _ in packets), default=at) - at) * 1000
+
+
+async def _shake(setup_file: Path, count: int) -> float:
+    """Shake hands `count` times as the peer whose setup this is; return the median in ms."""
+    from authn.tpm import TpmWorker
+    from gateway.agent.conversation import Conversation
+
+    setup = AgentSetup.load(setup_file)
+    worker, times = TpmWorker(setup.tpm), []
+    identity = await worker.run(lambda tpm: tpm.provision())
+    for _ in range(count):
+        begun = time.perf_counter()
+        reader, writer = await asyncio.open_connection(setup.gateway_ip, setup.control_port)
+        await Conversation(setup, worker, reader, writer).handshake(identity, None)
+        times.append((time.perf_counter() - begun) * 1000)
+        writer.close()
+        await asyncio.sleep(0.02)
+    worker.close()
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    print(asyncio.run(_shake(Path(sys.argv[1]), int(sys.argv[2]))))
