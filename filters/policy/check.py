@@ -1,12 +1,11 @@
 """Check a policy beyond its grammar: its own tests, and rules that can never decide anything. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filters.policy.evaluator import AuthorityState, Facts, PeerFacts, Request, evaluate
-from filters.policy.matching import rank
-from filters.policy.model import Policy, PolicyTest, Rule
-from filters.policy.sweep import decided_pairs
+from filters.policy.model import Mode, Policy, PolicyTest, Rule
+from filters.policy.sweep import Span, decided_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,15 @@ def _run(policy: Policy, test: PolicyTest) -> Finding | None:
 
 
 def _idle(policy: Policy) -> list[Finding]:
-    """Find rules that decide no flow at all, with the rules that decide instead."""
-    about: dict[tuple[str, str], list[Rule]] = {}
+    """Find rules that decide no flow at all, with a rule that decides instead."""
+    about: dict[tuple[str, str], tuple[Span, ...]] = {}
     deciding: set[str] = set()
     for source, destination, spans in decided_pairs(policy.rules):
-        about[source, destination] = list({span.rule.id: span.rule for span in spans}.values())
-        deciding.update(rule.id for rule in about[source, destination])
+        about[source, destination] = spans
+        deciding.update(span.rule.id for span in spans)
+    if any(rule.mode is Mode.AUDIT for rule in policy.rules):  # what it would decide counts as well
+        enforced = (replace(rule, mode=Mode.ENFORCE) for rule in policy.rules)
+        deciding.update(span.rule.id for _, _, spans in decided_pairs(enforced) for span in spans)
     return [
         Finding(rule.line, "warning", f"rule {rule.id} never decides: {_instead(rule, about)}")
         for rule in policy.rules
@@ -52,21 +54,15 @@ def _idle(policy: Policy) -> list[Finding]:
     ]
 
 
-def _instead(rule: Rule, about: Mapping[tuple[str, str], list[Rule]]) -> str:
-    """Name the rules that decide the first pair this one speaks about, the strongest first."""
+def _instead(rule: Rule, about: Mapping[tuple[str, str], tuple[Span, ...]]) -> str:
+    """Name the rule that decides the first ports, of the first pair, that this one speaks about."""
     pairs = ((a, b) for a in sorted(rule.sources) for b in sorted(rule.destinations) if a != b)
     pair = next(pairs, None)
     if pair is None:
         return "a peer does not reach itself through the gateway"
-    others = [one for one in about[pair] if _overlap(one, rule)]
-    first, *rest = sorted(others, key=rank)
-    more = f" (and {len(rest)} more)" if rest else ""
-    return f"rule {first.id} (line {first.line}){more} always does"
-
-
-def _overlap(one: Rule, other: Rule) -> bool:
-    return any(
-        mine.protocol is theirs.protocol and mine.first <= theirs.last and theirs.first <= mine.last
-        for mine in one.services
-        for theirs in other.services
+    services = rule.services[0]
+    span = next(
+        one for one in about[pair] if one.protocol is services.protocol and one.last >= services.first
     )
+    alone = len(rule.services) == 1 and span.last >= services.last
+    return f"rule {span.rule.id} (line {span.rule.line}) {'does' if alone else 'and others do'}"

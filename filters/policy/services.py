@@ -1,4 +1,4 @@
-"""Read services and durations as policy writes them. Pure; errors are ValueError with what was expected."""
+"""Read services, durations and labels as policy writes them. Pure; errors are ValueError with what was expected."""
 
 import re
 
@@ -9,6 +9,7 @@ MAX_PORT = 65535
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _PORTS = re.compile(r"(tcp|udp)/([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ANY = (
     ServiceRange(Protocol.ICMP, 0, 0),
     ServiceRange(Protocol.TCP, 1, MAX_PORT),
@@ -46,3 +47,13 @@ def parse_duration_ms(text: str) -> int:
     if match is None or not int(match[1]):
         raise ValueError(f"expected a duration such as 800ms, 3s, 5m or 8h; got {text!r}")
     return int(match[1]) * _UNITS_MS[match[2]]
+
+
+def parse_label(text: str) -> str:
+    """Read a rule id, tag or port name: words that stand in events and on terminals."""
+    if not _LABEL.fullmatch(text):
+        raise ValueError(
+            "expected letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 64; "
+            f"got {text!r}"
+        )
+    return text

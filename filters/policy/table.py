@@ -126,6 +126,13 @@ class Table:
             raise self.error("wrong-type", key, f"{self.name}: `{key}` must be a list of texts")
         return values
 
+    def parse_all(self, key: str, parser: Callable[[str], T], default: list[str] | None = None) -> list[T]:
+        """Read a list of texts by a parser that raises ValueError."""
+        try:
+            return [parser(text) for text in self.texts(key, default)]
+        except ValueError as error:
+            raise self.error("bad-value", key, f"{self.name}: `{key}`: {error}") from None
+
     def table(self, key: str) -> "Table":
         """Read a table inside this one."""
         return Table(
