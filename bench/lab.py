@@ -1,18 +1,14 @@
 """What is measured in a running lab: handshakes, cuts, memory."""
 
-import asyncio
 import os
 import re
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from authn.tpm import Tpm
 from bench.stats import Figure
-from gateway.agent.setup import AgentSetup
 from gateway.cli.client import ApiClient, api_socket
 from gateway.cli.demo.observe import Observer
 from gateway.cli.demo.scene import Scene, draw
@@ -82,16 +78,21 @@ def empty_python() -> float:
 
 
 def handshakes(scene: Scene, rounds: int) -> list[Figure]:
-    """Shake hands as A from a program of our own, beside one bare quote of each TPM through the same sockets."""
+    """Shake hands as A from a program of our own, in turns with one bare quote of each TPM."""
     agent = scene.agent_pid(scene.a)
     os.kill(agent, signal.SIGSTOP)
-    setup = LabPaths(scene.lab).peer_setup(scene.a)
+    words = [
+        str(LabPaths(scene.lab).peer_setup(scene.a)),
+        f"swtpm:path={scene.lab.tpm_socket(GATEWAY)}",
+        str(HANDSHAKES),
+    ]
     full, bare = [], []
     try:
         for _ in range(rounds):
-            argv = [sys.executable, "-m", "bench.lab", str(setup), str(HANDSHAKES)]
-            full.append(float(run(in_namespace(scene.lab.peer_namespace(scene.a), argv)).split()[-1]))
-            bare.append(_two_quotes(scene))
+            argv = [sys.executable, "-m", "bench.handshake", *words]
+            shaken, quoted = run(in_namespace(scene.lab.peer_namespace(scene.a), argv)).split()
+            full.append(float(shaken))
+            bare.append(float(quoted))
     finally:
         os.kill(agent, signal.SIGCONT)
     scene.story.until("trusted", scene.all_trusted, 30)
@@ -111,25 +112,6 @@ def handshakes(scene: Scene, rounds: int) -> list[Figure]:
             note,
         )
     ]
-
-
-def _two_quotes(scene: Scene) -> float:
-    selection, times = scene_selection(scene), []
-    with (
-        Tpm(f"swtpm:path={scene.lab.tpm_socket(scene.a)}") as peer,
-        Tpm(f"swtpm:path={scene.lab.tpm_socket(GATEWAY)}") as gateway,
-    ):
-        for _ in range(HANDSHAKES):
-            begun = time.perf_counter()
-            gateway.quote(selection, b"n" * 32)
-            peer.quote(selection, b"n" * 32)
-            times.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(times)
-
-
-def scene_selection(scene: Scene):  # noqa: ANN201 - a PcrSelection
-    """Return the PCRs that the lab's profiles select."""
-    return AgentSetup.load(LabPaths(scene.lab).peer_setup(scene.a)).profile.selection
 
 
 def cuts(scene: Scene, rounds: int) -> list[Figure]:
@@ -176,26 +158,3 @@ def _cut(scene: Scene, cause: Callable[[], object], wait_s: float) -> float:
         process.kill()
         process.wait(5)
     return max(0.0, max((when for when, _ in packets), default=at) - at) * 1000
-
-
-async def _shake(setup_file: Path, count: int) -> float:
-    """Shake hands `count` times as the peer whose setup this is; return the median in ms."""
-    from authn.tpm import TpmWorker
-    from gateway.agent.conversation import Conversation
-
-    setup = AgentSetup.load(setup_file)
-    worker, times = TpmWorker(setup.tpm), []
-    identity = await worker.run(lambda tpm: tpm.provision())
-    for _ in range(count):
-        begun = time.perf_counter()
-        reader, writer = await asyncio.open_connection(setup.gateway_ip, setup.control_port)
-        await Conversation(setup, worker, reader, writer).handshake(identity, None)
-        times.append((time.perf_counter() - begun) * 1000)
-        writer.close()
-        await asyncio.sleep(0.02)
-    worker.close()
-    return statistics.median(times)
-
-
-if __name__ == "__main__":
-    print(asyncio.run(_shake(Path(sys.argv[1]), int(sys.argv[2]))))

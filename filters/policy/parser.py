@@ -50,7 +50,7 @@ def _utf8(text: str, source: Source) -> bytes:
 def _toml(text: str, source: Source) -> dict[str, object]:
     for at, written in enumerate(source.lines, 1):
         if written.count(".") > MAX_DOTS and not written.lstrip().startswith("#"):
-            raise source.error("not-toml", f"more than {MAX_DOTS} dots in a written: break it up", at)
+            raise source.error("not-toml", f"more than {MAX_DOTS} dots in a line: break it up", at)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
