@@ -7,32 +7,29 @@ from filters.policy.model import Action, Mode, Policy, Rule
 
 
 def denies(rule: Rule) -> bool:
-    """Tell whether a rule really denies: in audit mode it only logs that it would."""
+    """Tell whether a rule really denies."""
     return rule.action is Action.DENY and rule.mode is Mode.ENFORCE
 
 
-def rank(rule: Rule) -> tuple[int, int, str]:
-    """Order rules by who decides: tier; deny, allow, audited deny; the id breaks ties, so order never matters.
+def only_reports(rule: Rule) -> bool:
+    """Tell whether a rule decides nothing: a deny rule in audit mode. It must never open what nothing allows."""
+    return rule.action is Action.DENY and rule.mode is Mode.AUDIT
 
-    An audited deny comes after an allow: the allow's lease and opening hold, and the deny is only reported.
-    """
-    audited = rule.action is Action.DENY and rule.mode is Mode.AUDIT
-    return rule.tier, 0 if denies(rule) else 2 if audited else 1, rule.id
+
+def rank(rule: Rule) -> tuple[int, bool, str]:
+    """Order rules by who decides: tier, then deny before allow; the id breaks ties, so order never matters."""
+    return rule.tier, rule.action is not Action.DENY, rule.id
 
 
 def deciding(rules: Iterable[Rule]) -> Rule | None:
     """Return the rule that decides among those that match."""
-    return min(rules, key=rank, default=None)
+    return min((rule for rule in rules if not only_reports(rule)), key=rank, default=None)
 
 
 def would_deny(rules: Iterable[Rule]) -> Rule | None:
     """Return the audited deny rule that would decide among those that match if it were enforced."""
-    strictest = min(
-        rules, key=lambda rule: (rule.tier, rule.action is not Action.DENY, rank(rule)), default=None
-    )
-    if strictest is None or strictest.action is not Action.DENY or denies(strictest):
-        return None
-    return strictest
+    strictest = min(rules, key=rank, default=None)
+    return strictest if strictest is not None and only_reports(strictest) else None
 
 
 def rules_by_pair(rules: Iterable[Rule]) -> dict[tuple[str, str], list[Rule]]:

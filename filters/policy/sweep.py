@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from itertools import pairwise
 
 from filters.flow import Protocol
-from filters.policy.matching import rank, rules_by_pair
+from filters.policy.matching import only_reports, rank, rules_by_pair
 from filters.policy.model import Rule
 
 
@@ -52,12 +52,18 @@ def _pieces(rules: Sequence[Rule], protocol: Protocol) -> Iterator[Span]:
 
     Ranges that have ended are only removed when they reach the top: n log n for n ranges.
     """
+    deciders = [rule for rule in rules if not only_reports(rule)]
     ranges = sorted(
-        ((one.first, one.last, rule) for rule in rules for one in rule.services if one.protocol is protocol),
+        (
+            (one.first, one.last, rule)
+            for rule in deciders
+            for one in rule.services
+            if one.protocol is protocol
+        ),
         key=lambda entry: entry[0],
     )
     cuts = sorted({first for first, _, _ in ranges} | {last + 1 for _, last, _ in ranges})
-    heap: list[tuple[tuple[int, int, str], int]] = []
+    heap: list[tuple[tuple[int, bool, str], int]] = []
     at = 0
     for first, end in pairwise(cuts):
         while at < len(ranges) and ranges[at][0] <= first:

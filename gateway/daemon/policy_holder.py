@@ -1,5 +1,6 @@
 """Hold the policy in force; put another one in its place in one step."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address
 
@@ -65,8 +66,9 @@ class PolicyHolder:
         revoked: Revoked,
     ) -> tuple[int, list[str]]:
         """Put another policy in force; return how many sessions it cut, and its warnings."""
-        policy, warnings = self.check(text, file)
-        compiled = self.compile(policy)
+        # in a thread: a large policy takes longer than a beacon may wait
+        policy, warnings = await asyncio.to_thread(self.check, text, file)
+        compiled = await asyncio.to_thread(self.compile, policy)
         before = self.policy
         await recorder.record(PolicyApplied(policy.revision, before.revision, actor, 0))
         gone = await kernel.load_policy(compiled)

@@ -68,6 +68,7 @@ class SessionGranted:
     rule: str
     lease_ms: int
     opened_by: str
+    would_deny: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from authn.quote import ExpectedQuote, verify_quote
 from filters.errors import NetdError
 from filters.flow import FlowKey, Service
 from filters.policy.evaluator import Decision, Facts, PeerFacts, Request, evaluate
-from filters.policy.model import Policy
+from filters.policy.model import Policy, Rule
 from filters.reason import DropReason
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
@@ -122,7 +122,8 @@ class SessionBroker:
                 request, again.reason or DropReason.NO_RULE, "changed while the session was opening", rule.id
             )
         opened_by = "first-packet" if request_id is None else "request"
-        return await self._grant(request, key, again.rule.id, again.rule.lease_ms, opened_by)
+        would_deny = again.would_deny.id if again.would_deny else ""
+        return await self._grant(request, key, again.rule, opened_by, would_deny)
 
     async def _prove(self, peer: PeerRecord, role: Role, request_id: int, other: str, service: str) -> bool:
         link = peer.link
@@ -165,9 +166,9 @@ class SessionBroker:
             future.set_result(True)
 
     async def _grant(
-        self, request: Request, key: FlowKey, rule: str, lease_ms: int, opened_by: str
+        self, request: Request, key: FlowKey, rule: Rule, opened_by: str, would_deny: str
     ) -> Outcome:
-        now = self._clock.now()
+        now, lease_ms = self._clock.now(), rule.lease_ms
         existing = self.book.by_key(key)
         session = existing or Session(
             secrets.token_hex(8),
@@ -176,12 +177,15 @@ class SessionBroker:
             request.destination,
             request.service,
             key,
-            rule,
+            rule.id,
             now,
             0.0,
         )
-        session = replace(session, rule=rule, expires_at=now + lease_ms / 1000)
-        await self._recorder.record(_granted_event(session, lease_ms, opened_by))
+        session = replace(session, rule=rule.id, expires_at=now + lease_ms / 1000)
+        await self._recorder.record(_granted_event(session, lease_ms, opened_by, would_deny))
+        changed = self.decide(request).reason
+        if changed is not None:
+            return await self._refuse(request, changed, "changed while the grant was being recorded", rule.id)
         self.book.add(session)
         try:
             if existing is None:
@@ -190,7 +194,7 @@ class SessionBroker:
                 await self._kernel.renew(session.lease_id, lease_ms)
         except NetdError as error:
             self.book.remove(session.session_id)
-            return await self._refuse(request, DropReason.NO_SESSION, error.message, rule)
+            return await self._refuse(request, DropReason.NO_SESSION, error.message, rule.id)
         self._tell_target(session)
         return Outcome(True, "", "", session)
 
@@ -238,7 +242,7 @@ class SessionBroker:
         return self._own_requests
 
 
-def _granted_event(session: Session, lease_ms: int, opened_by: str) -> SessionGranted:
+def _granted_event(session: Session, lease_ms: int, opened_by: str, would_deny: str) -> SessionGranted:
     return SessionGranted(
         session.session_id,
         session.source,
@@ -250,6 +254,7 @@ def _granted_event(session: Session, lease_ms: int, opened_by: str) -> SessionGr
         session.rule,
         lease_ms,
         opened_by,
+        would_deny,
     )
 
 

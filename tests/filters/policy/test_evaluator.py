@@ -98,19 +98,23 @@ def test_mandatory_allow_beats_a_site_deny() -> None:
 AUDITED = rule("a-trial", "any", "any", "any", "deny", 'mode = "audit"')
 
 
-def test_an_audited_deny_lets_pass_and_says_that_it_would_deny() -> None:
+def test_an_audited_deny_opens_nothing_by_itself() -> None:
     decision = decide(HEAD + AUDITED)
+    assert (decision.verdict, decision.reason) == (Verdict.DENY, "no-rule")
+
+
+def test_an_audited_deny_lets_pass_what_a_rule_allows_and_says_that_it_would_deny() -> None:
+    decision = decide(HEAD + AUDITED + rule("z-allow", "web", "db", "any", "allow"))
     assert (decision.verdict, decision.reason) == (Verdict.ALLOW, None)
     assert decision.would_deny is not None
     assert decision.would_deny.id == "a-trial"
     assert "would deny" in decision.advice
 
 
-def test_an_audited_deny_still_demands_both_quotes() -> None:
-    assert (
-        decide(HEAD + AUDITED, Facts(AuthorityState.VALID, {"web": PeerFacts("trusted")})).reason
-        == "not-attested"
-    )
+def test_an_audited_mandatory_deny_lifts_no_enforced_deny() -> None:
+    trial = rule("trial", "any", "any", "any", "deny", 'mode = "audit"\ntier = "mandatory"')
+    decision = decide(HEAD + trial + rule("real", "web", "db", "any", "deny"))
+    assert decision.reason == "denied-by-rule"
 
 
 def test_an_audited_deny_does_not_change_how_an_allowed_flow_opens() -> None:
