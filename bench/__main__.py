@@ -7,9 +7,9 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import kernel, lab, verify
+from bench import crowd, kernel, lab, verify
 
-SUITES = {"verify": verify.measure, "kernel": kernel.measure, "lab": lab.measure}
+SUITES = {"verify": verify.measure, "kernel": kernel.measure, "lab": lab.measure, "crowd": crowd.measure}
 
 
 def main() -> None:

@@ -108,7 +108,13 @@ class Observer:
 
     def spawn(self, peer: str, *words: object, stdin: IO[bytes] | None = None) -> "subprocess.Popen[str]":
         """Start one of the small programs in a peer."""
-        argv = [sys.executable, "-m", PROGRAMS, *map(str, words)]
+        return self.spawn_module(peer, PROGRAMS, *words, stdin=stdin)
+
+    def spawn_module(
+        self, peer: str, module: str, *words: object, stdin: IO[bytes] | None = None
+    ) -> "subprocess.Popen[str]":
+        """Start a Python module as a program in a peer."""
+        argv = [sys.executable, "-m", module, *map(str, words)]
         process = subprocess.Popen(
             in_namespace(self.lab.peer_namespace(peer), argv),
             stdout=subprocess.PIPE,
