@@ -33,8 +33,8 @@ class Peer:
         while True:
             try:
                 await self._session(standing)
-            except Exception:  # noqa: BLE001 - a peer of a load test just tries again
-                pass
+            except Exception as error:  # noqa: BLE001 - a peer of a load test says why and tries again
+                print(f"{self.name}: {error!r}", file=sys.stderr, flush=True)
             standing.discard(self.name)
             await asyncio.sleep(1.0)
 
