@@ -98,16 +98,23 @@ class Scene:
         return int(ask(self.lab, "status")["peers"][peer]["pids"][f"agent-{peer}"])
 
     def open(self) -> str:
-        """Open A's session with B through A's agent; return its id, empty when it is refused."""
+        """Open A's session with B through A's agent; return its id, empty when it is refused or the agent is away."""
+        try:
+            answer = self._ask_agent()
+        except (OSError, struct.error):  # the agent's machine is just being restarted
+            return ""
+        if answer.get("granted"):
+            self.granted.append(answer["session_id"])
+        return str(answer.get("session_id", ""))
+
+    def _ask_agent(self) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(10)
             sock.connect(str(self.lab.agent_socket(self.a)))
             sock.sendall(encode({"op": "open", "peer": self.b, "service": self.service}))
             (length,) = struct.unpack(">I", sock.recv(4, socket.MSG_WAITALL))
-            answer = json.loads(sock.recv(length, socket.MSG_WAITALL))
-        if answer.get("granted"):
-            self.granted.append(answer["session_id"])
-        return str(answer.get("session_id", ""))
+            answer: dict[str, Any] = json.loads(sock.recv(length, socket.MSG_WAITALL))
+        return answer
 
     def flow(self) -> "subprocess.Popen[str]":
         """Open a session and keep an established flow from A to B going."""
