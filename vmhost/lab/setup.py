@@ -11,19 +11,15 @@ from pathlib import Path
 from authn.portmap import PortEntry
 from vmhost.commands import in_namespace
 from vmhost.errors import HostError
+from vmhost.lab.code import ENVIRONMENT, MOUNT_ENVIRONMENT, copy_code
 from vmhost.lab.provisioning import make_administrator_key, make_directories
-from vmhost.lab.teardown import MONITOR_PID, start_time, tear_down
+from vmhost.lab.teardown import MONITOR_PID, OWNER_PID, record_process, tear_down
 from vmhost.names import Lab
 from vmhost.spec import LabSpec
 from vmhost.topology import build_topology
 
 READY_WITHIN_S = 60.0
 PROJECT = Path(__file__).resolve().parents[2]
-# The clone may lie where the services' uids can't read (below /root), and it may be edited while the lab
-# runs: the lab runs a copy of the code. The environment is too large to copy: the monitor's own mount
-# namespace shows it beside the code. That mount vanishes with the monitor and its children.
-# Read-only: nothing that runs in the lab may change the clone.
-_START = 'mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" && shift 2 && exec "$@"'
 
 
 def bring_up(spec: LabSpec, owner_fd: int | None = None) -> None:
@@ -35,43 +31,30 @@ def bring_up(spec: LabSpec, owner_fd: int | None = None) -> None:
         raise HostError("not-root", "the lab makes network namespaces: run this as root")
     tear_down(spec.lab)
     with ExitStack() as undo:
+        umask = os.umask(0o022)  # the services read what root writes here
+        undo.callback(os.umask, umask)
         undo.callback(tear_down, spec.lab)
         make_directories(spec)
+        if owner_fd is not None:
+            record_process(spec.lab.run_dir / OWNER_PID, os.getpid())
+        # the clone may lie where the services' uids can't read (below /root), and be edited while the lab runs
+        copy_code(PROJECT, spec.lab.run_dir / "code")
         make_administrator_key(spec.lab)
         (spec.lab.run_dir / "spec.json").write_text(json.dumps(_spec_json(spec)))
         build_topology(spec)
         process = _start_monitor(spec.lab, owner_fd)
         _wait_ready(spec.lab, process)
         undo.pop_all()
+        os.umask(umask)
 
 
 def _start_monitor(lab: Lab, owner_fd: int | None) -> "subprocess.Popen[bytes]":
     code = lab.run_dir / "code"
-    python = [
-        str(code / ".venv/bin/python"),
-        "-B",
-        "-m",
-        "vmhost.monitor.main",
-        "monitor",
-        "--lab",
-        lab.name,
-        "--root",
-        str(code),
-    ]
+    monitor = ["-m", "vmhost.monitor.main", "monitor", "--lab", lab.name, "--root", str(code)]
+    python = [str(code / ENVIRONMENT / "bin/python"), "-B", *monitor]
     owner = [] if owner_fd is None else ["--owner-fd", str(owner_fd)]
-    inner = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "--",
-        "sh",
-        "-c",
-        _START,
-        "sh",
-        str(PROJECT),
-        str(code),
-    ]
+    mount = ["sh", "-c", MOUNT_ENVIRONMENT, "sh", str(PROJECT / ENVIRONMENT), str(code / ENVIRONMENT)]
+    inner = ["unshare", "--mount", "--propagation", "private", "--", *mount]
     argv = in_namespace(lab.host_namespace, [*inner, *python, *owner])
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(code)}
     with (lab.run_dir / "log" / "monitor.log").open("ab") as log:
@@ -79,7 +62,7 @@ def _start_monitor(lab: Lab, owner_fd: int | None) -> "subprocess.Popen[bytes]":
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True,
             pass_fds=[] if owner_fd is None else [owner_fd],
         )  # fmt: skip
-    (lab.run_dir / MONITOR_PID).write_text(f"{process.pid} {start_time(process.pid)}")
+    record_process(lab.run_dir / MONITOR_PID, process.pid)
     return process
 
 

@@ -1,7 +1,6 @@
 """Take a lab down from any state, also after SIGKILL of anything: processes, namespaces, files."""
 
 import contextlib
-import os
 import re
 import shutil
 import time
@@ -9,27 +8,68 @@ from pathlib import Path
 
 from vmhost.commands import run
 from vmhost.errors import HostError
-from vmhost.names import Lab
+from vmhost.names import RUN_ROOT, Lab
 from vmhost.process import kill_pids
 from vmhost.topology import destroy_topology, namespaces_of
 
-MONITOR_PID = "monitor.pid"
+MONITOR_PID, OWNER_PID = "monitor.pid", "owner.pid"
+END_WITHIN_S = 5.0
+NAMESPACES = Path("/run/netns")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def start_time(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since boot (proc(5), stat field 22); None: gone."""
+    """Return when a process started, in clock ticks since boot (proc(5), stat field 22); None: it is over."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return None
 
 
+def record_process(path: Path, pid: int) -> None:
+    """Write down which process this is, so that a later one with the same pid is not taken for it."""
+    path.write_text(f"{pid} {start_time(pid)}")
+
+
+def recorded_process(path: Path) -> int | None:
+    """Return the pid on record; None when that process is gone or nothing is on record."""
+    try:
+        pid, started = path.read_text().split()
+        return int(pid) if start_time(int(pid)) == started else None
+    except (OSError, ValueError):
+        return None
+
+
 def tear_down(lab: Lab, keep_pid: int | None = None) -> bool:
-    """End the lab's processes and remove everything of it; return whether there was anything."""
+    """End the lab's processes and remove everything of it; return whether there was anything.
+
+    Labs whose owner was killed together with their monitor have nobody left to clear them: they go too.
+    `keep_pid` is for a monitor that takes its own lab down.
+    """
+    found = _remove(lab, keep_pid)
+    if keep_pid is None:
+        for orphan in orphans():
+            _remove(orphan, None)
+    return found
+
+
+def orphans() -> list[Lab]:
+    """List the labs that were to end with a process which is gone, and whose monitor is gone too."""
+    found = []
+    for record in sorted(RUN_ROOT.glob(f"*/{OWNER_PID}")):
+        directory = record.parent
+        if recorded_process(record) is None and recorded_process(directory / MONITOR_PID) is None:
+            with contextlib.suppress(HostError):  # no lab's directory
+                found.append(Lab(directory.name))
+    return found
+
+
+def _remove(lab: Lab, keep_pid: int | None) -> bool:
     found = lab.run_dir.exists() or lab.state_dir.exists()
     _end_monitor(lab, keep_pid)
-    for _ in range(5):
+    deadline = time.monotonic() + END_WITHIN_S
+    while time.monotonic() < deadline:
         pids = [pid for pid in _pids_inside(lab) if pid != keep_pid]
         if not pids:
             break
@@ -65,24 +105,29 @@ def remove_tree(directory: Path) -> None:
 
 
 def _pids_inside(lab: Lab) -> list[int]:
-    """List the processes in the lab's namespaces: all of them are the lab's."""
-    pids: list[int] = []
-    for namespace in namespaces_of(lab):
-        pids += [int(line) for line in run(["ip", "netns", "pids", namespace], check=False).split()]
-    return pids
+    """List the processes in the lab's namespaces: all of them are the lab's.
+
+    Read from /proc (namespaces(7)): a tool started for this by the monitor would itself be inside.
+    """
+    wanted = {_inode(NAMESPACES / name) for name in namespaces_of(lab)} - {None}
+    numbers = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [int(number) for number in numbers if _inode(Path("/proc", number, "ns/net")) in wanted]
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:  # it is over
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _end_monitor(lab: Lab, keep_pid: int | None) -> None:
     """End the monitor that `lab up` recorded, if that process is still the same."""
-    try:
-        text = (lab.run_dir / MONITOR_PID).read_text().split()
-        pid, started = int(text[0]), text[1]
-    except (OSError, ValueError, IndexError):
+    pid = recorded_process(lab.run_dir / MONITOR_PID)
+    if pid is None or pid == keep_pid:
         return
-    if pid != keep_pid and start_time(pid) == started:
-        kill_pids([pid])
-        deadline = time.monotonic() + 5
-        while start_time(pid) == started and time.monotonic() < deadline:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-            time.sleep(0.01)
+    kill_pids([pid])
+    deadline = time.monotonic() + END_WITHIN_S
+    while recorded_process(lab.run_dir / MONITOR_PID) is not None and time.monotonic() < deadline:
+        time.sleep(0.01)

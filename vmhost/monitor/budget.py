@@ -3,6 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from vmhost.errors import HostError
+
 
 @dataclass(slots=True)
 class Budget:
@@ -20,3 +22,11 @@ class Budget:
             return False
         self._uses.append(now)
         return True
+
+    def spend(self, now: float) -> None:
+        """Use one; raises HostError `budget-used-up`."""
+        if not self.take(now):
+            raise HostError(
+                "budget-used-up",
+                f"restarted {self.limit} times within {self.window_s:.0f} s; an operator must look at it",
+            )

@@ -1,23 +1,22 @@
-"""Ask a lab's monitor; synchronous, for commands and tests."""
+"""Ask a lab's monitor; synchronous, for commands and tests. `vmhost.monitor.protocol` says what may be asked."""
 
 import json
 import socket
-import struct
 from typing import Any
 
 from vmhost.errors import HostError
+from vmhost.monitor.protocol import LENGTH, encode
 from vmhost.names import Lab
 
 
 def ask(lab: Lab, op: str, timeout_s: float = 30.0, **params: object) -> dict[str, Any]:
     """Send one request and return the answer; raises HostError, `away` when no monitor listens."""
-    body = json.dumps({"op": op, **params}).encode()
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout_s)
             sock.connect(str(lab.monitor_socket))
-            sock.sendall(struct.pack(">I", len(body)) + body)
-            (length,) = struct.unpack(">I", _exactly(sock, 4))
+            sock.sendall(encode({"op": op, **params}))
+            (length,) = LENGTH.unpack(_exactly(sock, LENGTH.size))
             answer: dict[str, Any] = json.loads(_exactly(sock, length))
     except (OSError, ValueError) as error:
         raise HostError(

@@ -7,17 +7,21 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from vmhost.errors import HostError
 from vmhost.lab.teardown import tear_down
 from vmhost.monitor.client import ask
-from vmhost.monitor.monitor import Monitor, load_spec
+from vmhost.monitor.monitor import Failure, Monitor, load_spec
 from vmhost.monitor.server import MonitorServer
 from vmhost.names import Lab
 
 
 async def _run(lab: Lab, root: Path, owner: int | None) -> None:
-    """Run until told to stop, or until the owner's end of the pipe is closed."""
+    """Run until told to stop, or until the owner's end of the pipe is closed; end everything then.
+
+    Raises what ended the monitor when that was not a wish.
+    """
     monitor = Monitor(load_spec(lab.run_dir / "spec.json"), root)
     server = MonitorServer(monitor)
     loop = asyncio.get_running_loop()
@@ -30,19 +34,25 @@ async def _run(lab: Lab, root: Path, owner: int | None) -> None:
     supervising = asyncio.create_task(monitor.supervise(), name="supervise")
     stop = asyncio.create_task(server.shutdown.wait(), name="stop")
     try:
-        await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await _first_of(starting, serving, supervising, stop)
         if starting.done():
-            await starting
             (lab.run_dir / "ready").touch()
-        await asyncio.wait({supervising, serving, stop}, return_when=asyncio.FIRST_COMPLETED)
-    except HostError as error:
-        (lab.run_dir / "failed").write_text(error.message)
+            await _first_of(serving, supervising, stop)
+    except Failure as error:
+        (lab.run_dir / "failed").write_text(str(error))
     finally:
         if not starting.done():
             await asyncio.wait({starting})
         await monitor.stop()
-    if owner is not None:
-        tear_down(lab, keep_pid=os.getpid())
+        if owner is not None:
+            tear_down(lab, keep_pid=os.getpid())
+
+
+async def _first_of(*tasks: "asyncio.Task[Any]") -> None:
+    """Wait until one task is over; raises what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 def main() -> None:

@@ -3,209 +3,186 @@
 import asyncio
 import json
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
+from subprocess import SubprocessError
 
+from authn.errors import AuthnError
 from authn.portmap import PortEntry
 from vmhost.errors import HostError
 from vmhost.lab.provisioning import GATEWAY_PROFILE, PEER_PROFILE, LabPaths, provision
 from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
-from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, NETD_UID, TPMD_UID, Lab
-from vmhost.process import Program, Rights
+from vmhost.monitor.gateway_unit import End, GatewayUnit, Order, Probe, Restart
+from vmhost.monitor.programs import AGENT_ARGV, GATEWAY_ARGV, Launcher, ProgramsOf, lab_programs
+from vmhost.names import AGENT_UID, GATEWAY, TPMD_UID, Lab
 from vmhost.spec import LabSpec
 from vmhost.swtpm import VirtualTpm
 
-BACKOFF_S = 1.0
 CHECK_EVERY_S = 0.1
-HEALTH_EVERY_S = 1.0
-HEALTH_MISSES = 3
+ANSWER_WITHIN_S = 1.0
 GATEWAY_RESTARTS, RESTART_WINDOW_S = 3, 900.0
+Failure = (HostError, AuthnError, OSError, SubprocessError)
 
 
 class Monitor:
     """All machines of one lab. One lock per machine; blocking work runs in threads."""
 
-    def __init__(self, spec: LabSpec, root: Path) -> None:
-        self.spec, self.lab, self.root = spec, spec.lab, root
-        self.paths = LabPaths(spec.lab)
-        self.python = (str(root / ".venv/bin/python"), "-B")
-        self.environment = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
-        self.gateway = self._machine(
-            GATEWAY, self.lab.gateway_namespace, TPMD_UID, self._gateway_argv(), self.paths.gateway_log
-        )
+    def __init__(
+        self,
+        spec: LabSpec,
+        root: Path,
+        python: tuple[str, ...] = (),
+        programs: ProgramsOf = lab_programs,
+    ) -> None:
+        self.spec, self.lab, self._programs = spec, spec.lab, programs
+        self._launcher = Launcher(spec.lab, root, python or (str(root / ".venv/bin/python"), "-B"))
+        paths = LabPaths(spec.lab)
+        gateway = self.lab.gateway_namespace
+        self.gateway = self._machine(GATEWAY, gateway, TPMD_UID, GATEWAY_ARGV, paths.gateway_log)
         self.peers = {
             peer.peer: self._machine(
                 peer.peer,
                 self.lab.peer_namespace(peer.peer),
                 AGENT_UID,
-                self._agent_argv(),
-                self.paths.peer_log(peer.peer),
+                AGENT_ARGV,
+                paths.peer_log(peer.peer),
             )
             for peer in spec.peers
         }
-        self.locks = {name: asyncio.Lock() for name in (GATEWAY, *self.peers)}
-        self.gateway_budget = Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S)
-        self.supervising = False
+        self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S))
         self.gateway_starts = 0
         self.last_gateway_restart = ""
-        self._misses = 0
+        self._locks = {name: asyncio.Lock() for name in (GATEWAY, *self.peers)}
+        self._stopping = False
 
     def _machine(self, name: str, namespace: str, gid: int, argv: tuple[str, ...], log: Path) -> Machine:
-        tpm = VirtualTpm.of(self.lab, name, namespace, gid, self.python, self.environment)
-        return Machine(name, tpm, self.root, f"lab {self.lab.name}", argv, log)
-
-    @staticmethod
-    def _gateway_argv() -> tuple[str, ...]:
-        """What is measured as the gateway's command: the programs, without this lab's paths."""
-        return ("filters.netd.main", "gateway.tpmd.main", "gateway.daemon.main")
-
-    @staticmethod
-    def _agent_argv() -> tuple[str, ...]:
-        return ("gateway.agent.main", "run")
+        launcher = self._launcher
+        tpm = VirtualTpm.of(self.lab, name, namespace, gid, launcher.python, launcher.environment)
+        return Machine(name, tpm, launcher.root, f"lab {self.lab.name}", argv, log)
 
     async def start(self) -> None:
-        """Power all TPMs on, provision, boot the gateway, then the peers; raises HostError."""
+        """Power all TPMs on, provision, boot the gateway, then the peers; raises HostError or AuthnError."""
         machines = {GATEWAY: self.gateway, **self.peers}
         await asyncio.gather(*(asyncio.to_thread(one.tpm.start) for one in machines.values()))
         found = await asyncio.gather(*(asyncio.to_thread(one.identify) for one in machines.values()))
-        commands = {GATEWAY_PROFILE: self._gateway_argv(), PEER_PROFILE: self._agent_argv()}
-        provision(self.spec, self.root, dict(zip(machines, found, strict=True)), commands)
+        commands = {GATEWAY_PROFILE: GATEWAY_ARGV, PEER_PROFILE: AGENT_ARGV}
+        provision(self.spec, self._launcher.root, dict(zip(machines, found, strict=True)), commands)
         self._describe_programs()
-        await asyncio.to_thread(self.gateway.boot)
+        async with self._alone(GATEWAY):
+            await asyncio.to_thread(self.gateway.boot)
         self.gateway_starts += 1
-        await asyncio.gather(*(asyncio.to_thread(peer.boot) for peer in self.peers.values()))
-        self.supervising = True
+        await asyncio.gather(*(self._boot_peer(peer) for peer in self.peers.values()))
+        self.unit.started(time.monotonic())
 
     def _describe_programs(self) -> None:
-        netd, tpmd = self.paths.socket("netd", "netd.sock"), self.paths.socket("tpmd", "tpmd.sock")
-        setup = ("--setup", str(self.paths.gateway_setup))
-        netd_arguments = ("--socket", str(netd), "--client-uid", str(GATEWAY_UID), "--interface", "eth0")
-        namespace = self.lab.gateway_namespace
-        self.gateway.programs = (
-            (
-                self._program(
-                    "netd", "filters.netd.main", netd_arguments, namespace, NETD_UID, ("net_admin",)
-                ),
-                netd,
-            ),
-            (self._program("tpmd", "gateway.tpmd.main", setup, namespace, TPMD_UID), tpmd),
-            (
-                self._program("quotegated", "gateway.daemon.main", setup, namespace, GATEWAY_UID),
-                self.lab.api_socket,
-            ),
-        )
-        for name, machine in self.peers.items():
-            arguments = ("run", "--setup", str(self.paths.peer_setup(name)))
-            # the agent watches the kernel's announcements of closed connections: that takes CAP_NET_ADMIN
-            agent = self._program(
-                f"agent-{name}",
-                "gateway.agent.main",
-                arguments,
-                self.lab.peer_namespace(name),
-                AGENT_UID,
-                ("net_admin",),
-            )
-            machine.programs = ((agent, self.lab.agent_socket(name)),)
+        machines = {GATEWAY: self.gateway, **self.peers}
+        for name, programs in self._programs(self._launcher, self.spec).items():
+            machines[name].programs = programs
 
-    def _program(
-        self,
-        name: str,
-        module: str,
-        arguments: tuple[str, ...],
-        namespace: str,
-        uid: int,
-        capabilities: tuple[str, ...] = (),
-    ) -> Program:
-        argv = (*self.python, "-m", module, *arguments)
-        log = self.lab.run_dir / "log" / f"{name}.log"
-        return Program(name, argv, namespace, Rights(uid, uid, capabilities), log, self.environment)
+    async def _boot_peer(self, machine: Machine) -> None:
+        async with self._alone(machine.name):
+            await asyncio.to_thread(machine.boot)
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """Have a machine to oneself. Nothing is started any more once everything is being ended."""
+        async with self._locks[name]:
+            if self._stopping:
+                raise HostError("stopping", "the monitor is ending everything")
+            yield
 
     async def supervise(self) -> None:
-        """Bring the gateway back when one of its processes dies or hangs; agents too."""
-        next_health = time.monotonic() + HEALTH_EVERY_S
+        """Bring the gateway back when one of its processes dies or when it does not answer.
+
+        A guest whose agent died falls silent: the gateway notices and asks for its restart.
+        """
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
-            if not self.supervising:
-                continue
-            if not self.locks[GATEWAY].locked() and not self.gateway.alive:
-                await asyncio.sleep(BACKOFF_S)
-                await self._try(self.restart_gateway("a process of the gateway died", reset_tpm=False))
-            elif time.monotonic() > next_health:
-                next_health = time.monotonic() + HEALTH_EVERY_S
-                await self._check_health()
+            order = self.unit.tick(time.monotonic(), self.gateway.alive)
+            if isinstance(order, Probe):
+                order = self.unit.probed(await self._healthy())
+            await self._try(self._carry_out(order))
 
-    async def _check_health(self) -> None:
-        healthy = await self._healthy()
-        self._misses = 0 if healthy else self._misses + 1
-        if self._misses >= HEALTH_MISSES and self.supervising:
-            self._misses = 0
-            await self._try(self.restart_gateway("the gateway did not answer", reset_tpm=False))
-
-    async def _healthy(self) -> bool:
-        """Ask the control API whether it is well: plain HTTP over the unix socket."""
-        try:
-            async with asyncio.timeout(HEALTH_EVERY_S):
-                reader, writer = await asyncio.open_unix_connection(self.lab.api_socket)
-                writer.write(b"GET /v1/health HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
-                line = await reader.readline()
-                writer.close()
-        except (OSError, TimeoutError):
-            return False
-        return b" 200 " in line
+    async def _carry_out(self, order: Order) -> None:
+        match order:
+            case End():
+                async with self._alone(GATEWAY):
+                    if not self.gateway.alive:  # else somebody restarted it while we waited
+                        await asyncio.to_thread(self.gateway.stop_programs)
+            case Restart():
+                await self.restart_gateway(order.reason, reset_tpm=order.reset_tpm)
 
     @staticmethod
     async def _try(work: Coroutine[None, None, None]) -> None:
         try:
             await work
-        except HostError as error:
-            print(f"monitor: {error.message}", flush=True)  # noqa: T201 - its log
+        except Failure as error:
+            print(f"monitor: {error}", flush=True)  # noqa: T201 - its log
+
+    async def _healthy(self) -> bool:
+        """Ask the control API whether it is well: plain HTTP over the unix socket."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                reader, writer = await asyncio.open_unix_connection(self.lab.api_socket)
+                try:
+                    writer.write(b"GET /v1/health HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+                    return b" 200 " in await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, ValueError, TimeoutError):
+            return False
 
     async def restart_gateway(self, reason: str, *, reset_tpm: bool) -> None:
         """Restart all processes of the gateway; with `reset_tpm` the machine itself."""
-        async with self.locks[GATEWAY]:
+        self.unit.restarting()
+        async with self._alone(GATEWAY):
+            self.unit.restarting()  # a restart before ours may have ended while we waited
             self.last_gateway_restart = reason
-            await asyncio.to_thread(self.gateway.power_off if reset_tpm else self.gateway.stop_programs)
-            await asyncio.to_thread(self.gateway.boot if reset_tpm else self.gateway.start_programs)
-            self.gateway_starts += 1
+            try:
+                await asyncio.to_thread(self.gateway.power_off if reset_tpm else self.gateway.stop_programs)
+                await asyncio.to_thread(self.gateway.boot if reset_tpm else self.gateway.start_programs)
+                self.gateway_starts += 1
+            finally:
+                self.unit.started(time.monotonic())
 
-    async def gateway_refused(self, peer: str, reason: str) -> bool:
-        """A peer says the gateway can't be trusted: restart it within the budget. False: budget used up."""
-        if self.locks[GATEWAY].locked():
-            return True
-        if not self.gateway_budget.take(time.monotonic()):
-            return False
-        await self.restart_gateway(f"{peer} refused it: {reason}", reset_tpm=True)
-        return True
+    async def gateway_refused(self, peer: str, reason: str) -> None:
+        """A guest says the gateway can't be trusted: restart it; raises HostError when that was too often."""
+        self.machine(peer)
+        restart = self.unit.refused(peer, reason, time.monotonic())
+        await self._carry_out(restart)
 
     async def restart_peer(self, name: str) -> None:
         """Restart a guest for real: agent and TPM stop, PCRs are zero, the reset count has grown."""
-        machine = self.peer(name)
-        async with self.locks[name]:
+        machine = self.machine(name)
+        async with self._alone(name):
             await asyncio.to_thread(machine.power_off)
             await asyncio.to_thread(machine.boot)
 
     async def stop_peer(self, name: str) -> None:
         """Stop a guest and leave it stopped."""
-        machine = self.peer(name)
-        async with self.locks[name]:
+        machine = self.machine(name)
+        async with self._alone(name):
             await asyncio.to_thread(machine.power_off)
 
-    def peer(self, name: str) -> Machine:
+    def machine(self, name: str) -> Machine:
         """Find a guest; raises HostError."""
         if name not in self.peers:
-            raise HostError(
-                "unknown-peer", f"there is no machine {name!r}; known are {', '.join(self.peers)}"
-            )
+            known = ", ".join(self.peers)
+            raise HostError("unknown-peer", f"there is no machine {name!r}; known are {known}")
         return self.peers[name]
 
     async def stop(self) -> None:
-        """End every machine."""
-        self.supervising = False
-        await asyncio.gather(
-            *(asyncio.to_thread(one.power_off) for one in (*self.peers.values(), self.gateway))
-        )
+        """End every machine; what is being restarted is ended as soon as it is up."""
+        self._stopping = True
+        self.unit.stop()
+        await asyncio.gather(*(self._power_off(one) for one in (*self.peers.values(), self.gateway)))
+
+    async def _power_off(self, machine: Machine) -> None:
+        async with self._locks[machine.name]:
+            await asyncio.to_thread(machine.power_off)
 
     def status(self) -> dict[str, object]:
         """Describe the machines and the pids of their programs."""

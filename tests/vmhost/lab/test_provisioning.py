@@ -1,0 +1,117 @@
+"""What a lab is given: setup files that gateway and agents accept, documents that verify, keys kept in."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from authn.portmap import KIND as PORT_MAP
+from authn.portmap import PortMap
+from authn.reference import KIND as REFERENCES
+from authn.reference import ReferenceSet
+from authn.signing import DocumentError, key_id, verify_document
+from authn.tpm import Tpm, TpmIdentity
+from gateway.agent.setup import AgentSetup
+from gateway.setup import GatewaySetup
+from tests.tpms import running_swtpm
+from vmhost.lab.defaults import default_spec
+from vmhost.lab.provisioning import (
+    GATEWAY_PROFILE,
+    PEER_PROFILE,
+    LabPaths,
+    load_administrator_key,
+    make_administrator_key,
+    make_directories,
+    provision,
+)
+from vmhost.lab.setup import PROJECT
+from vmhost.lab.teardown import tear_down
+from vmhost.monitor.programs import AGENT_ARGV, GATEWAY_ARGV
+from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, NETD_UID, TPMD_UID, Lab
+from vmhost.spec import LabSpec
+
+pytestmark = [
+    pytest.mark.tpm,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a lab's directories belong to several uids"),
+]
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabSpec]:
+    spec = default_spec(Lab(f"tp{os.getpid()}"), 2)
+    try:
+        make_directories(spec)
+        make_administrator_key(spec.lab)
+        found: dict[str, TpmIdentity] = {}
+        for name in (GATEWAY, "web", "db"):
+            with running_swtpm(tmp_path_factory.mktemp(name)) as tcti, Tpm(tcti) as tpm:
+                found[name] = tpm.provision()
+        provision(spec, PROJECT, found, {GATEWAY_PROFILE: GATEWAY_ARGV, PEER_PROFILE: AGENT_ARGV})
+        yield spec
+    finally:
+        tear_down(spec.lab)
+
+
+def test_the_gateway_accepts_its_setup(spec: LabSpec) -> None:
+    setup = GatewaySetup.load(LabPaths(spec.lab).gateway_setup)
+    assert setup.gateway_id == f"{spec.lab.name}/gateway"
+    assert setup.sockets.monitor == spec.lab.monitor_socket
+    assert len(setup.preapproved_eks) == 2
+
+
+def test_an_agent_accepts_its_setup(spec: LabSpec) -> None:
+    setup = AgentSetup.load(LabPaths(spec.lab).peer_setup("web"))
+    assert setup.peer_id == f"{spec.lab.name}/web"
+    assert setup.monitor_socket == spec.lab.monitor_socket
+
+
+def test_documents_verify_with_the_keys_that_were_handed_out(spec: LabSpec) -> None:
+    setup = GatewaySetup.load(LabPaths(spec.lab).gateway_setup)
+    portmap = verify_document(setup.portmap.read_bytes(), PORT_MAP, setup.portmap_keys, time.time())
+    assert PortMap.from_document(portmap).entries == spec.peers
+    references = setup.references[0].read_bytes()
+    document = verify_document(references, REFERENCES, setup.reference_keys, time.time())
+    assert "code" in ReferenceSet.from_document(document).values
+    with pytest.raises(DocumentError):
+        verify_document(references.replace(b"code", b"c0de"), REFERENCES, setup.reference_keys, time.time())
+
+
+def test_the_administrators_key_is_roots_alone(spec: LabSpec) -> None:
+    status = spec.lab.administrator_key.stat()
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o600)
+    public = load_administrator_key(spec.lab).public_key().public_bytes_raw()
+    setup = GatewaySetup.load(LabPaths(spec.lab).gateway_setup)
+    assert setup.administrator_keys == {key_id(public): public}
+
+
+def test_no_private_key_lies_where_others_may_read(spec: LabSpec) -> None:
+    private = load_administrator_key(spec.lab).private_bytes_raw().hex()
+    for path in (*spec.lab.run_dir.rglob("*"), *spec.lab.state_dir.rglob("*")):
+        if path.is_file() and path != spec.lab.administrator_key:
+            text = path.read_bytes()
+            assert b"PRIVATE KEY" not in text
+            assert private.encode() not in text
+
+
+def test_each_directory_is_writable_by_its_owner_alone(spec: LabSpec) -> None:
+    paths = LabPaths(spec.lab)
+    owners = {
+        paths.gateway_dir / "netd": NETD_UID,
+        paths.gateway_dir / "tpmd": TPMD_UID,
+        paths.gateway_dir / "quotegated": GATEWAY_UID,
+        paths.gateway_state: GATEWAY_UID,
+        paths.peer_dir("web") / "agent": AGENT_UID,
+        paths.shared: 0,
+        paths.gateway_dir: 0,
+        spec.lab.run_dir: 0,
+        spec.lab.run_dir / "log": 0,
+        spec.lab.run_dir / "code": 0,
+    }
+    for directory, uid in owners.items():
+        status = directory.stat()
+        assert status.st_uid == uid, directory
+        assert not stat.S_IMODE(status.st_mode) & 0o022, directory
+    assert stat.S_IMODE(Path(paths.gateway_state).stat().st_mode) == 0o700

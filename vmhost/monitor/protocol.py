@@ -1,0 +1,121 @@
+"""What may be asked of the monitor, by whom, and the bytes it travels in.
+
+A message is a 4-byte big-endian length (at most MAX_MESSAGE) and one JSON object. A request is `{"op": NAME}`
+with exactly the fields of its class below; an answer is `{"ok": true, …}` or `{"ok": false, "code": …,
+"message": …}`. A connection carries any number of requests, answered in order. Callers are told apart by
+SO_PEERCRED (unix(7)). Gateway and agent speak this without importing this package.
+"""
+
+import json
+import struct
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from vmhost.errors import HostError
+from vmhost.names import AGENT_UID, GATEWAY_UID
+
+MAX_MESSAGE = 64 << 10
+MAX_TEXT = 1000
+LENGTH = struct.Struct(">I")
+ROOT = 0
+Payload = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPeer:
+    """Restart a guest for real; answered once its agent runs."""
+
+    op: ClassVar[str] = "restart_peer"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT, GATEWAY_UID})
+    peer: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StopPeer:
+    """Stop a guest and leave it stopped."""
+
+    op: ClassVar[str] = "stop_peer"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT, GATEWAY_UID})
+    peer: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportGatewayRefused:
+    """A guest's agent could not verify the gateway; within a budget the gateway is restarted."""
+
+    op: ClassVar[str] = "report_gateway_refused"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT, AGENT_UID})
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartGateway:
+    """Restart the gateway's processes; with `reset_tpm` the machine itself."""
+
+    op: ClassVar[str] = "restart_gateway"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    reset_tpm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Stop (`on`) or resume bringing the gateway back by itself."""
+
+    op: ClassVar[str] = "pause"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """End every machine and the monitor."""
+
+    op: ClassVar[str] = "shutdown"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Describe the machines; everybody may ask."""
+
+    op: ClassVar[str] = "status"
+    allowed: ClassVar[frozenset[int] | None] = None
+
+
+Request = RestartPeer | StopPeer | ReportGatewayRefused | RestartGateway | Pause | Shutdown | Status
+_REQUESTS: dict[str, type[Request]] = {
+    one.op: one
+    for one in (RestartPeer, StopPeer, ReportGatewayRefused, RestartGateway, Pause, Shutdown, Status)
+}
+
+
+def parse(untrusted: bytes, uid: int) -> Request:
+    """Read a request that this uid may make; raises HostError `malformed-request` or `not-permitted`."""
+    try:
+        values = json.loads(untrusted)
+    except (ValueError, RecursionError) as error:
+        raise HostError("malformed-request", f"a request is a JSON object: {error}") from error
+    kind = _REQUESTS.get(str(values.pop("op", ""))) if isinstance(values, dict) else None
+    if kind is None:
+        raise HostError("malformed-request", f"a request has an op of {', '.join(_REQUESTS)}")
+    if kind.allowed is not None and uid not in kind.allowed:
+        raise HostError("not-permitted", f"uid {uid} may not ask for {kind.op}")
+    wanted = {field.name: field.type for field in fields(kind)}
+    for name, value in values.items():
+        if wanted.get(name) is not type(value):
+            raise HostError("malformed-request", f"{kind.op}: {name} is no field of it, or of the wrong type")
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise HostError("malformed-request", f"{kind.op}: {name} is longer than {MAX_TEXT} characters")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise HostError("malformed-request", f"{kind.op} takes {', '.join(wanted) or 'nothing'}") from error
+
+
+def encode(payload: Payload) -> bytes:
+    """Frame one JSON object."""
+    body = json.dumps(payload).encode()
+    return LENGTH.pack(len(body)) + body
