@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from authn import labels, merkle
+from authn.appraisal import CheckReference, Measured, follow
 from authn.errors import AttestationError
-from authn.evidence import Counters
+from authn.evidence import Counters, Quote
 from authn.failure import AttestationFailure
 from authn.handshake_messages import BatchQuote
+from authn.ima import ImaEntry, MeasuredFiles, parse_ima_list
 from authn.messages import NONCE_SIZE, Beacon, BeaconAnswer
 from authn.pcr import PcrSelection
 from authn.profile import Profile
 from authn.public_area import AttestationKey
-from authn.quote import ExpectedQuote, verify_quote
+from authn.quote import ExpectedQuote, check_signature, verify_quote
 
 REMEMBERED = 4
 
@@ -43,6 +45,8 @@ class BeaconTracker:
     interval: float
     proof_every: int
     random: Callable[[int], bytes]
+    files: MeasuredFiles | None = None
+    check: CheckReference | None = None
     challenge: bytes = bytes(NONCE_SIZE)
     late: int = 0
     _number: int = 0
@@ -71,20 +75,31 @@ class BeaconTracker:
                 AttestationFailure.REPLAYED_NONCE, "an answer to a beacon that was never sent"
             )
         self.challenge = answer.challenge
+        self.note_files(answer.list_extension)
         if answer.number < self._number or self._nonce is None or now > self._sent_at + self.interval / 2:
             self.late += 1
             return None
         nonce, self._nonce = self._nonce, None
-        expected = ExpectedQuote(
-            self.key,
-            self.selection,
-            labels.beacon(nonce, self.epoch, self.exporter),
-            self.pcr_values,
-            self.counters,
-            same_boot=True,
-        )
-        self.counters = verify_quote(answer.quote, expected).counters
+        self.verify(answer.quote, labels.beacon(nonce, self.epoch, self.exporter))
         return Pass(self._sent_at + 2 * self.interval, self.counters)
+
+    def note_files(self, untrusted_more: bytes) -> None:
+        """Take the next piece of the IMA list, also when the quote that came with it does not count."""
+        if self.files is not None:
+            self.files.append(parse_ima_list(untrusted_more))
+
+    def verify(self, quote: Quote, qualifying_data: bytes) -> None:
+        """Verify a quote of this session and the files that were measured before it; raises AttestationError."""
+        check_signature(quote, self.key)
+        proved = tuple[ImaEntry, ...]()
+        if self.files is not None:
+            self.pcr_values, proved = follow(self.files, quote, self.selection, self.pcr_values)
+        expected = ExpectedQuote(
+            self.key, self.selection, qualifying_data, self.pcr_values, self.counters, same_boot=True
+        )
+        self.counters = verify_quote(quote, expected).counters
+        if proved and self.check is not None:
+            self.check(Measured((), proved, self.pcr_values))
 
 
 @dataclass(slots=True)

@@ -22,12 +22,15 @@ class AttestationFailure(StrEnum):
     RESET_COUNT_REGRESSION = "reset-count-regression"
     CLOCK_REGRESSION = "clock-regression"
     FIRMWARE_CHANGED = "firmware-changed"
-    # what the quote shows (authn.event_log, authn.reference)
+    # what the quote shows (authn.event_log, authn.ima, authn.reference)
     MALFORMED_EVENT_LOG = "malformed-event-log"
     REFERENCE_MISMATCH = "reference-mismatch"
     REFERENCE_EXPIRED = "reference-expired"
     ZERO_PCR = "zero-pcr"
     UNKNOWN_LAYER = "unknown-layer"
+    MALFORMED_IMA_LIST = "malformed-ima-list"
+    IMA_VIOLATION = "ima-violation"
+    UNKNOWN_FILE = "unknown-file"
     # identity (authn.enrollment, gateway registry)
     UNKNOWN_PEER = "unknown-peer"
     UNTRUSTED_EK = "untrusted-ek"
@@ -46,3 +49,7 @@ class AttestationFailure(StrEnum):
     LATE_ANSWER = "late-answer"
     NO_ANSWER = "no-answer"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
+
+
+# What an operator or the gateway itself has to mend: a restart of the peer would not help.
+NOT_THE_PEERS_FAULT = frozenset({AttestationFailure.REFERENCE_EXPIRED, AttestationFailure.UNKNOWN_LAYER})

@@ -4,21 +4,19 @@ SIGMA with TPM2_Quote as the signature, both ways (DESIGN, docs/protocol.md). Th
 events go in by method calls, commands come out as lists.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from authn.channel import Channel
 from authn.errors import AttestationError
-from authn.event_log import LogEvent
 from authn.evidence import VerifiedQuote
 from authn.failure import AttestationFailure
 from authn.fields import FrameType
 from authn.handshake_messages import SessionParameters
+from authn.ima import MeasuredFiles
 from authn.pcr import PcrSelection
-
-CheckReference = Callable[[tuple[LogEvent, ...], Mapping[int, bytes]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ Command = SendFrame | WantQuote | WantBatchQuote | WantPeer | Established
 
 @dataclass(frozen=True, slots=True)
 class EstablishedSession:
-    """A mutually attested session. `verified` and `pcr_values` are the other end's."""
+    """A mutually attested session. `verified`, `pcr_values` and `files` are the other end's."""
 
     session_id: str
     peer_id: str
@@ -76,6 +74,7 @@ class EstablishedSession:
     verified: VerifiedQuote
     pcr_values: Mapping[int, bytes]
     parameters: SessionParameters
+    files: MeasuredFiles | None = None
 
 
 def exchange(private: X25519PrivateKey, untrusted_share: bytes) -> bytes:

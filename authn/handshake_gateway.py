@@ -8,14 +8,13 @@ from enum import Enum
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from authn import labels
+from authn.appraisal import Appraisal, CheckReference, appraise
 from authn.channel import Channel
 from authn.errors import AttestationError
-from authn.event_log import parse_event_log, replay
-from authn.evidence import Counters, VerifiedQuote
+from authn.evidence import Counters
 from authn.failure import AttestationFailure
 from authn.fields import FrameType, malformed
 from authn.handshake import (
-    CheckReference,
     Command,
     Established,
     EstablishedSession,
@@ -27,9 +26,10 @@ from authn.handshake import (
 )
 from authn.handshake_messages import M1, M2, M3, M4, NONCE_SIZE, BatchQuote, M2Core, SessionParameters
 from authn.key_schedule import HandshakeKeys, SessionSecrets, digest, finished_mac
+from authn.layers import decode_layers, own_layer
 from authn.profile import Profile
 from authn.public_area import AttestationKey
-from authn.quote import ExpectedQuote, check_signature, verify_quote
+from authn.quote import ExpectedQuote, check_signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +125,22 @@ class GatewayHandshake:
         if facts is None:
             raise malformed("m3 came for nobody")
         m3 = M3.decode(Channel(self._keys.peer_secret).open(body))
-        th3 = digest(self._th2, m3.quote.attest, m3.quote.signature, m3.event_log)
+        th3 = digest(self._th2, m3.evidence)
         if not hmac.compare_digest(m3.mac, finished_mac(self._keys.peer_finished, "peer", th3)):
             raise AttestationError(
                 AttestationFailure.WRONG_MAC, "the peer's MAC does not fit the conversation"
             )
-        check_signature(m3.quote, facts.key)
+        layers = decode_layers(m3.evidence)
+        check_signature(own_layer(layers).quote, facts.key)
         self.signed_by_peer = True
-        # quote and MAC are good: only now is the log worth parsing
-        events = parse_event_log(m3.event_log, facts.profile.selection.bank)
-        values = replay(events, facts.profile.selection)
         expected = ExpectedQuote(
-            facts.key, facts.profile.selection, labels.peer_handshake(self._th2), values, facts.previous
+            facts.key, facts.profile.selection, labels.peer_handshake(self._th2), {}, facts.previous
         )
-        verified = verify_quote(m3.quote, expected)
-        facts.check(events, values)
-        return self._establish(digest(th3, m3.mac), facts, verified, values)
+        appraisal = appraise(layers, facts.profile, expected)
+        facts.check(appraisal.measured)
+        return self._establish(digest(th3, m3.mac), facts, appraisal)
 
-    def _establish(
-        self, th4: bytes, facts: PeerFacts, verified: VerifiedQuote, values: dict[int, bytes]
-    ) -> list[Command]:
+    def _establish(self, th4: bytes, facts: PeerFacts, appraisal: Appraisal) -> list[Command]:
         parameters = self.parameters()
         encoded = parameters.encode()
         mac = finished_mac(self._keys.gateway_finished, "gateway", th4, encoded)
@@ -157,9 +153,10 @@ class GatewayHandshake:
             exporter=secrets.exporter,
             send=Channel(secrets.gateway_traffic),
             receive=Channel(secrets.peer_traffic),
-            verified=verified,
-            pcr_values=values,
+            verified=appraisal.verified,
+            pcr_values=appraisal.measured.pcr_values,
             parameters=parameters,
+            files=appraisal.files,
         )
         sealed = Channel(self._keys.gateway_secret).seal(M4(mac, encoded).encode())
         return [SendFrame(FrameType.M4, sealed), Established(session)]

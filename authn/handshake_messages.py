@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 
+from authn.errors import AttestationError
 from authn.evidence import Quote
+from authn.failure import AttestationFailure
 from authn.fields import Cursor, Writer, malformed
+from authn.layers import MAX_LOG
 from authn.merkle import MAX_LEAVES
 
 VERSION = 1
 SUITE_X25519_CHACHA20_SHA256 = 1
 NONCE_SIZE = KEY_SHARE_SIZE = MAC_SIZE = 32
 EPOCH_SIZE = 16
-MAX_LOG = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,15 @@ class M1:
 
     @classmethod
     def decode(cls, untrusted: bytes) -> "M1":
-        """Read the message; raises AttestationError `malformed-message`."""
+        """Read the message; raises AttestationError `malformed-message` or `unsupported-version`."""
         cursor = Cursor(untrusted)
         version, suite = cursor.u8(), cursor.u16()
         if (version, suite) != (VERSION, SUITE_X25519_CHACHA20_SHA256):
-            raise malformed(
-                f"version {version} with suite {suite} is not spoken here; expected 1 with suite 1"
+            raise AttestationError(
+                AttestationFailure.UNSUPPORTED_VERSION,
+                f"version {version} with suite {suite} is not spoken here; expected 1 with suite 1",
+                expected="1/1",
+                got=f"{version}/{suite}",
             )
         message = cls(
             cursor.text(at_most=128),
@@ -135,29 +140,20 @@ class M2:
 
 @dataclass(frozen=True, slots=True)
 class M3:
-    """P→G, sealed: the peer's quote, its event log and MAC_P."""
+    """P→G, sealed: the peer's evidence (`authn.layers`, encoded) and MAC_P."""
 
-    quote: Quote
-    event_log: bytes
+    evidence: bytes
     mac: bytes
 
     def encode(self) -> bytes:
         """Write the message."""
-        return (
-            Writer()
-            .blob(self.quote.attest)
-            .blob(self.quote.signature)
-            .blob(self.event_log)
-            .blob(self.mac)
-            .finish()
-        )
+        return Writer().blob(self.evidence).blob(self.mac).finish()
 
     @classmethod
     def decode(cls, untrusted: bytes) -> "M3":
         """Read the message; raises AttestationError `malformed-message`."""
         cursor = Cursor(untrusted)
-        quote = Quote(cursor.blob(at_most=4096), cursor.blob(at_most=1024))
-        message = cls(quote, cursor.blob(at_most=MAX_LOG), cursor.blob(exactly=MAC_SIZE))
+        message = cls(cursor.blob(), cursor.blob(exactly=MAC_SIZE))
         cursor.finish()
         return message
 

@@ -8,6 +8,7 @@ from enum import Enum
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from authn import labels, merkle
+from authn.appraisal import CheckReference, Measured
 from authn.channel import Channel
 from authn.errors import AttestationError
 from authn.event_log import parse_event_log, replay
@@ -15,7 +16,6 @@ from authn.evidence import Counters, Quote, VerifiedQuote
 from authn.failure import AttestationFailure
 from authn.fields import FrameType, malformed
 from authn.handshake import (
-    CheckReference,
     Command,
     Established,
     EstablishedSession,
@@ -26,6 +26,7 @@ from authn.handshake import (
 )
 from authn.handshake_messages import M1, M2, M3, M4, NONCE_SIZE, M2Core, SessionParameters
 from authn.key_schedule import HandshakeKeys, SessionSecrets, digest, finished_mac
+from authn.layers import OWN_TPM, Layer, encode_layers
 from authn.pcr import HashAlg, PcrSelection
 from authn.profile import Profile
 from authn.public_area import AttestationKey
@@ -34,7 +35,10 @@ from authn.quote import ExpectedQuote, verify_quote
 
 @dataclass(frozen=True, slots=True)
 class PeerConfig:
-    """What provisioning gave the peer; `check_gateway` compares the gateway's PCRs with references."""
+    """What provisioning gave the peer; `check_gateway` compares the gateway's PCRs with references.
+
+    `ima_list` reads the kernel's list of measured files; empty where the profile asks for none.
+    """
 
     peer_id: str
     ak_name: bytes
@@ -45,6 +49,7 @@ class PeerConfig:
     check_gateway: CheckReference
     gateway_previous: Counters | None
     event_log: bytes
+    ima_list: Callable[[], bytes] = bytes
 
 
 class _State(Enum):
@@ -136,17 +141,20 @@ class PeerHandshake:
             self.config.gateway_previous,
         )
         self._gateway = verify_quote(m2.proof.quote, expected)
-        self.config.check_gateway(events, values)
+        self.config.check_gateway(Measured(events, (), values))
         self._gateway_pcrs = values
 
     def quote(self, quote: Quote) -> list[Command]:
         """Take the own TPM's quote and send m3."""
         if self._state is not _State.WAIT_QUOTE:
             raise malformed("a quote was given that was not wanted")
-        th3 = digest(self._th2, quote.attest, quote.signature, self.config.event_log)
+        # read after the quote was made: the list may run ahead of it, never behind
+        layer = Layer(OWN_TPM, quote, self.config.event_log, self.config.ima_list())
+        evidence = encode_layers((layer,))
+        th3 = digest(self._th2, evidence)
         mac = finished_mac(self._keys.peer_finished, "peer", th3)
         self._th4 = digest(th3, mac)
-        sealed = Channel(self._keys.peer_secret).seal(M3(quote, self.config.event_log, mac).encode())
+        sealed = Channel(self._keys.peer_secret).seal(M3(evidence, mac).encode())
         self._state = _State.WAIT_M4
         return [SendFrame(FrameType.M3, sealed)]
 

@@ -35,7 +35,7 @@ class BeaconAnswer:
     number: int
     quote: Quote
     challenge: bytes
-    log_extension: bytes
+    list_extension: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class SessionProof:
 
     request_id: int
     quote: Quote
+    list_extension: bytes
 
 
 @dataclass(frozen=True, slots=True)

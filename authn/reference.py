@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from authn.appraisal import Measured
 from authn.errors import AttestationError
 from authn.event_log import EV_NO_ACTION, LogEvent
 from authn.failure import AttestationFailure
+from authn.ima import IMA_PCR, ImaEntry
 from authn.pcr import HashAlg, extend
 from authn.profile import Profile
 from authn.signing import DocumentError, SignedDocument, sign_document
@@ -61,16 +63,10 @@ class ReferenceSet:
         return value
 
 
-def check_reference(
-    profile: Profile,
-    events: Sequence[LogEvent],
-    pcr_values: Mapping[int, bytes],
-    sets: Iterable[ReferenceSet],
-    now: float,
-) -> None:
-    """Accept the PCR values when one valid set has all of them; raises AttestationError.
+def check_reference(profile: Profile, measured: Measured, sets: Iterable[ReferenceSet], now: float) -> None:
+    """Accept what was measured when one valid set has all of it; raises AttestationError.
 
-    The quote must already have proved `pcr_values`. The error explains the newest set's first mismatch.
+    The error explains the newest set's first mismatch.
     """
     sets = sorted(sets, key=lambda one: -one.version)
     valid = [one for one in sets if now <= one.not_after]
@@ -79,11 +75,10 @@ def check_reference(
             AttestationFailure.REFERENCE_EXPIRED, "no reference set is valid now", sets=len(sets)
         )
     if profile.require_nonzero:
-        _check_nonzero(profile, pcr_values)
-    mismatches = [_first_mismatch(profile, pcr_values, one) for one in valid]
-    if None in mismatches:
-        return
-    raise _explain(profile, events, pcr_values, mismatches[0] or 0, valid[0])
+        _check_nonzero(profile, measured.pcr_values)
+    refusals = [_refusal(profile, measured, one) for one in valid]
+    if None not in refusals and refusals[0] is not None:
+        raise refusals[0]
 
 
 def _check_nonzero(profile: Profile, pcr_values: Mapping[int, bytes]) -> None:
@@ -94,22 +89,52 @@ def _check_nonzero(profile: Profile, pcr_values: Mapping[int, bytes]) -> None:
             )
 
 
-def _first_mismatch(profile: Profile, pcr_values: Mapping[int, bytes], reference: ReferenceSet) -> int | None:
+def _refusal(profile: Profile, measured: Measured, reference: ReferenceSet) -> AttestationError | None:
+    """Return what this set has against it; None: nothing."""
     for index in profile.selection.indices:
-        if reference.value(profile.references[index], profile.selection.bank) != pcr_values[index]:
-            return index
+        name = profile.references[index]
+        if profile.ima_reference is not None and index == IMA_PCR:
+            continue
+        if reference.value(name, profile.selection.bank) != measured.pcr_values[index]:
+            return _explain(measured.events, measured.pcr_values[index], index, name, reference)
+    if profile.ima_reference is not None:
+        return _file_refusal(measured.files, profile.ima_reference, reference)
     return None
 
 
+def _file_refusal(files: Sequence[ImaEntry], name: str, reference: ReferenceSet) -> AttestationError | None:
+    """Compare each measured file with the allowed ones."""
+    allowed = reference.values.get(name)
+    if allowed is None:
+        message = f"PCR {IMA_PCR}: the reference set has no value named {name}"
+        return AttestationError(AttestationFailure.REFERENCE_MISMATCH, message, pcr=IMA_PCR)
+    digests = {event.digest for event in allowed}
+    for entry in files:
+        if entry.violation:
+            message = f"PCR {IMA_PCR}: {entry.path} was changed while it was measured"
+            return AttestationError(AttestationFailure.IMA_VIOLATION, message, pcr=IMA_PCR)
+        if entry.digest not in digests:
+            return _unknown_file(entry, allowed)
+    return None
+
+
+def _unknown_file(entry: ImaEntry, allowed: Sequence[ReferenceEvent]) -> AttestationError:
+    expected = next(
+        (one.digest.hex() for one in allowed if one.description == entry.path), "not in the image"
+    )
+    return AttestationError(
+        AttestationFailure.UNKNOWN_FILE,
+        f"PCR {IMA_PCR}: {entry.path} is not what was built: expected {expected}, got {entry.digest.hex()}",
+        pcr=IMA_PCR,
+        expected=expected,
+        got=entry.digest.hex(),
+    )
+
+
 def _explain(
-    profile: Profile,
-    events: Sequence[LogEvent],
-    pcr_values: Mapping[int, bytes],
-    index: int,
-    reference: ReferenceSet,
+    events: Sequence[LogEvent], value: bytes, index: int, name: str, reference: ReferenceSet
 ) -> AttestationError:
     """Name the PCR, and the first event that differs."""
-    name = profile.references[index]
     wanted = reference.values.get(name)
     if wanted is None:
         message = f"PCR {index}: the reference set has no value named {name}"
@@ -129,5 +154,5 @@ def _explain(
         pcr=index,
         expected=expected_digest,
         got=got_digest,
-        value=pcr_values[index].hex(),
+        value=value.hex(),
     )

@@ -46,7 +46,7 @@ class Peer:
         profile = Profile.from_json(json.loads(self.setup["gateway_profile"]))
         config = PeerConfig(
             f"{self.setup['platform']}/{self.name}", self.tpm.identity.name, PROFILE.selection, self.setup["gateway_id"], key, profile,
-            lambda _events, _values: None, None, LOG,
+            lambda _measured: None, None, LOG,
         )  # fmt: skip
         machine, frames = PeerHandshake(config, os.urandom), FrameReader()
         session = self._carry_out(machine, machine.start(), writer)

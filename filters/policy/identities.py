@@ -23,6 +23,9 @@ def parse_profile(table: Table) -> ProfileSpec:
         raise table.error(
             "bad-value", "pcrs", f"{table.name}: `pcrs` selects nothing: nothing would be proved"
         )
+    layers = tuple(dict.fromkeys(table.parse_all("layers", parse_label, ["tpm"])))
+    if not layers:
+        raise table.error("bad-value", "layers", f"{table.name}: `layers` demands no evidence at all")
     age = table.parse("max_quote_age", parse_duration_ms, "3s")
     on_fail = (
         _on_fail(table.table("on_fail"))
@@ -31,7 +34,7 @@ def parse_profile(table: Table) -> ProfileSpec:
     )
     table.take("on_fail", dict, {})
     table.finish()
-    return ProfileSpec(table.name.removeprefix("profile."), pcrs, age, on_fail)
+    return ProfileSpec(table.name.removeprefix("profile."), pcrs, age, on_fail, layers)
 
 
 def _pcr(table: Table, index: str, name: object) -> tuple[int, str]:
@@ -41,9 +44,11 @@ def _pcr(table: Table, index: str, name: object) -> tuple[int, str]:
             index,
             f"{table.name}: {index[:32]!r} is no PCR for a profile; expected 0 to 22 (16 and 23 can be reset by the guest)",
         )
-    if not isinstance(name, str) or not name.startswith("ref:") or len(name) < 5:
+    kinds = ("ref:", "ima:") if index == "10" else ("ref:",)
+    if not isinstance(name, str) or not name.startswith(kinds) or len(name) < 5:
+        more = ', or "ima:files-web" for the files of an IMA list' if index == "10" else ""
         raise table.error(
-            "bad-reference", index, f'{table.name}: PCR {index} needs a reference such as "ref:uki-web"'
+            "bad-reference", index, f'{table.name}: PCR {index} needs a reference such as "ref:uki-web"{more}'
         )
     return int(index), name.removeprefix("ref:")
 

@@ -49,12 +49,13 @@ class OnFail:
 
 @dataclass(frozen=True, slots=True)
 class ProfileSpec:
-    """What a quote must prove: reference names by PCR of the SHA-256 bank."""
+    """What a quote must prove: reference names by PCR of the SHA-256 bank (`ima:NAME` for PCR 10: a list of files)."""
 
     name: str
     pcrs: Mapping[int, str]
     max_quote_age_ms: int
     on_fail: OnFail
+    layers: tuple[str, ...] = ("tpm",)
 
 
 @dataclass(frozen=True, slots=True)

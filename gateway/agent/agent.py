@@ -132,8 +132,10 @@ class Agent:
                 label = labels.session(
                     message.nonce, live.session.epoch, live.session.exporter, message.request_id
                 )
+                quote = await self._quote(label)
                 live.conversation.send_message(
-                    live.session, messages.SessionProof(message.request_id, await self._quote(label))
+                    live.session,
+                    messages.SessionProof(message.request_id, quote, live.conversation.ima_list.more()),
                 )
             case messages.SessionResult(request_id=number) | messages.DeliveryReport(query_id=number):
                 future = live.answers.pop(number, None)
@@ -159,7 +161,8 @@ class Agent:
         quote = await self._quote(labels.beacon(beacon.nonce, live.session.epoch, live.session.exporter))
         challenge = os.urandom(messages.NONCE_SIZE)
         live.conversation.send_message(
-            live.session, messages.BeaconAnswer(beacon.number, quote, challenge, b"")
+            live.session,
+            messages.BeaconAnswer(beacon.number, quote, challenge, live.conversation.ima_list.more()),
         )
         live.watch.answered(challenge)
 

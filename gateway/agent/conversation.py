@@ -17,6 +17,7 @@ from authn.handshake import Command, Established, EstablishedSession, SendFrame,
 from authn.handshake_peer import PeerConfig, PeerHandshake
 from authn.reference import check_reference
 from authn.tpm import Tpm, TpmIdentity, TpmWorker
+from gateway.agent.ima_list import ImaList
 from gateway.agent.setup import AgentSetup
 
 DEADLINE_S = 5.0
@@ -40,6 +41,11 @@ class Conversation:
     writer: asyncio.StreamWriter
     frames: FrameReader = field(default_factory=FrameReader)
     ready: list[Frame] = field(default_factory=list)
+    ima_list: ImaList = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin the list of measured files anew: every session sends it from its beginning."""
+        self.ima_list = ImaList(self.setup.ima_list)
 
     async def receive(self) -> Frame:
         """Return the next frame; raises Refused for an alert, ConnectionError at the end."""
@@ -81,11 +87,10 @@ class Conversation:
             setup.gateway_id,
             setup.gateway_key,
             setup.gateway_profile,
-            lambda events, values: check_reference(
-                setup.gateway_profile, events, values, setup.references, time.time()
-            ),
+            lambda measured: check_reference(setup.gateway_profile, measured, setup.references, time.time()),
             previous,
             setup.event_log.read_bytes(),
+            self.ima_list.whole,
         )
         machine = PeerHandshake(config, os.urandom)
         async with asyncio.timeout(DEADLINE_S):

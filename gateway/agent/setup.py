@@ -27,6 +27,7 @@ class AgentSetup:
     references: tuple[ReferenceSet, ...]
     tpm: str
     event_log: Path
+    ima_list: Path | None
     ek_certificate: Path
     state_dir: Path
     control_socket: Path
@@ -60,6 +61,7 @@ class AgentSetup:
             references=tuple(ReferenceSet.from_document(document) for document in documents),
             tpm=str(data["tpm"]),
             event_log=Path(data["event_log"]),
+            ima_list=Path(data["ima_list"]) if data.get("ima_list") else None,
             ek_certificate=Path(data["ek_certificate"]),
             state_dir=Path(data["state_dir"]),
             control_socket=Path(data["control_socket"]),

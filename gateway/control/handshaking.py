@@ -115,9 +115,7 @@ class HandshakeDriver:
             identity.key,
             profile,
             high_water.counters if high_water else None,
-            lambda events, values: check_reference(
-                profile, events, values, intro.references(), intro.clock.wall()
-            ),
+            lambda measured: check_reference(profile, measured, intro.references(), intro.clock.wall()),
         )
 
     def check_reboot(self, session: EstablishedSession) -> None:

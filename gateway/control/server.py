@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from authn import messages
 from authn.errors import AttestationError, AuthnError
-from authn.failure import AttestationFailure
+from authn.failure import NOT_THE_PEERS_FAULT, AttestationFailure
 from authn.fields import Frame, FrameType
 from filters.errors import FiltersError
 from gateway.audit.recorder import Recorder
@@ -117,7 +117,7 @@ class ControlServer:
         facts = driver.machine.peer
         if facts is None:
             return None
-        tracker = self._trust.tracker(facts.key, facts.profile, session)
+        tracker = self._trust.tracker(facts, session)
         link = PeerLink(session, stream.reader, stream.writer, stream.frames, tracker)
         pcrs = {str(index): value.hex() for index, value in session.pcr_values.items()}
         duration = (self._clock.now() - begun) * 1000
@@ -132,9 +132,10 @@ class ControlServer:
     ) -> None:
         """Hold a failure against the peer only when its own key signed wrong content from its own place."""
         stream.alert(error.code)
-        punished = driver.machine.signed_by_peer and record.state not in (
-            PeerState.FAILED,
-            PeerState.QUARANTINED,
+        punished = (
+            driver.machine.signed_by_peer
+            and error.failure not in NOT_THE_PEERS_FAULT
+            and record.state not in (PeerState.FAILED, PeerState.QUARANTINED)
         )
         if punished:
             await self._trust.fail(record, error)

@@ -82,7 +82,7 @@ class PolicyHolder:
         if known is None:
             raise PolicyError("unknown-peer", f"the policy has no peer {peer}")
         spec = self.policy.profiles[known.profile]
-        return Profile.of(spec.name, spec.pcrs)
+        return Profile.of(spec.name, spec.pcrs, layers=spec.layers)
 
     def on_fail(self, peer: str) -> OnFail:
         """Return what happens when a peer fails."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from authn import labels, messages
 from authn.errors import AttestationError
-from authn.quote import ExpectedQuote, verify_quote
 from filters.errors import NetdError
 from filters.flow import FlowKey, Service
 from filters.policy.evaluator import Decision, Facts, PeerFacts, Request, evaluate
@@ -151,12 +150,10 @@ class SessionBroker:
             return
         session, tracker = link.session, link.tracker
         wanted = labels.session(pending.nonce, session.epoch, session.exporter, proof.request_id)
-        expected = ExpectedQuote(
-            tracker.key, tracker.selection, wanted, tracker.pcr_values, tracker.counters, same_boot=True
-        )
         future = self._waiting.get((peer.name, proof.request_id))
         try:
-            tracker.counters = verify_quote(proof.quote, expected).counters
+            tracker.note_files(proof.list_extension)
+            tracker.verify(proof.quote, wanted)
         except AttestationError as error:
             if future is not None and not future.done():
                 future.set_result(False)

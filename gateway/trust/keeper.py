@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Callable
 from authn.beacon import BeaconTracker
 from authn.errors import AttestationError
 from authn.evidence import VerifiedQuote
-from authn.failure import AttestationFailure
+from authn.failure import NOT_THE_PEERS_FAULT, AttestationFailure
 from authn.handshake import EstablishedSession
+from authn.handshake_gateway import PeerFacts
 from authn.messages import BeaconAnswer
-from authn.profile import Profile
-from authn.public_area import AttestationKey
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
 from gateway.control.link import PeerLink
@@ -47,11 +46,11 @@ class TrustKeeper:
         self._cut, self._failed = cut, failed
         self._saved: dict[str, float] = {}
 
-    def tracker(self, key: AttestationKey, profile: Profile, session: EstablishedSession) -> BeaconTracker:
+    def tracker(self, facts: PeerFacts, session: EstablishedSession) -> BeaconTracker:
         """Make the beacon tracker of a session."""
         return BeaconTracker(
-            key,
-            profile.selection,
+            facts.key,
+            facts.profile.selection,
             session.pcr_values,
             session.verified.counters,
             session.epoch,
@@ -59,6 +58,8 @@ class TrustKeeper:
             self.interval,
             PROOF_EVERY,
             secrets.token_bytes,
+            session.files,
+            facts.check,
         )
 
     async def admit(self, peer: PeerRecord, link: PeerLink, proved_at: float) -> None:
@@ -92,10 +93,17 @@ class TrustKeeper:
             self._store.raise_high_water(peer.name, passed.counters)
 
     async def fail(self, peer: PeerRecord, error: AttestationError) -> None:
-        """Cut a peer that failed, attributably; recovery follows. Withdrawing waits for nothing."""
+        """Cut a peer that failed; recovery follows when it can be held against the peer. Withdrawing waits for nothing."""
         await self._kernel.distrust(peer.ip)
         await self._cut(peer, error.failure.value)
         self._hang_up(peer)
+        if error.failure in NOT_THE_PEERS_FAULT:
+            self._recorder.note(
+                AttestationFailed(peer.name, str(peer.ip), error.failure.value, error.message, False)
+            )
+            if peer.state in (PeerState.TRUSTED, PeerState.STALE):
+                self._registry.move(peer, Trigger.DISCONNECTED, error.failure.value, error.message)
+            return
         self._store.mark_failed(peer.name)
         self._recorder.note(
             AttestationFailed(peer.name, str(peer.ip), error.failure.value, error.message, True)

@@ -29,7 +29,7 @@ PROFILE = Profile.of("lab", {4: "code", 9: "argv", 14: "clean"})
 Alter = Callable[[SendFrame], SendFrame]
 
 
-def accept(_events: object, _values: object) -> None:
+def accept(_measured: object) -> None:
     """Take any reference: the dialogue is about the conversation."""
 
 

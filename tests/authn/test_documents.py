@@ -122,7 +122,7 @@ MESSAGES = st.one_of(
     st.builds(messages.BeaconAnswer, NUMBER, QUOTE, HASH, st.binary(max_size=50)),
     st.builds(messages.SessionRequest, NUMBER, TEXT, TEXT),
     st.builds(messages.SessionChallenge, NUMBER, HASH, TEXT, TEXT, TEXT),
-    st.builds(messages.SessionProof, NUMBER, QUOTE),
+    st.builds(messages.SessionProof, NUMBER, QUOTE, st.binary(max_size=50)),
     st.builds(messages.SessionResult, NUMBER, st.booleans(), TEXT, TEXT, TEXT, NUMBER, TEXT),
     st.builds(messages.SessionOffer, TEXT, TEXT, TEXT, TEXT),
     st.builds(messages.SessionClosed, TEXT, TEXT),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authn.appraisal import Measured
 from authn.errors import AttestationError
 from authn.event_log import EV_IPL, EV_NO_ACTION, LogEvent, build_event_log, parse_event_log, replay
 from authn.failure import AttestationFailure
@@ -80,40 +81,40 @@ def test_any_bytes_give_events_or_a_clear_refusal(data: bytes) -> None:
 
 
 def test_good_values_match_their_reference() -> None:
-    check_reference(PROFILE, EVENTS, replay(EVENTS, PROFILE.selection), [SET], now=1.0)
+    check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [SET], now=1.0)
 
 
 def test_a_mismatch_is_explained_by_its_event() -> None:
     bad = (EVENTS[0], event(4, "evil kernel"), EVENTS[2])
     with pytest.raises(AttestationError, match="PCR 4: kernel differs: expected") as caught:
-        check_reference(PROFILE, bad, replay(bad, PROFILE.selection), [SET], now=1.0)
+        check_reference(PROFILE, Measured(bad, (), replay(bad, PROFILE.selection)), [SET], now=1.0)
     assert caught.value.failure is AttestationFailure.REFERENCE_MISMATCH
     assert caught.value.params["got"] == bad[1].digest.hex()
 
 
 def test_rejects_expired_references() -> None:
     with pytest.raises(AttestationError) as caught:
-        check_reference(PROFILE, EVENTS, replay(EVENTS, PROFILE.selection), [SET], now=1001.0)
+        check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [SET], now=1001.0)
     assert caught.value.failure is AttestationFailure.REFERENCE_EXPIRED
 
 
 def test_several_sets_are_valid_during_a_roll_out() -> None:
     newer = ReferenceSet(4, 1000.0, {"boot": (), "secure-boot": ()})
-    check_reference(PROFILE, EVENTS, replay(EVENTS, PROFILE.selection), [newer, SET], now=1.0)
-    check_reference(PROFILE, (), replay((), PROFILE.selection), [newer, SET], now=1.0)
+    check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [newer, SET], now=1.0)
+    check_reference(PROFILE, Measured((), (), replay((), PROFILE.selection)), [newer, SET], now=1.0)
 
 
 def test_values_are_never_mixed_from_two_sets() -> None:
     half = (*EVENTS[:2],)
     sets = [SET, ReferenceSet(4, 1000.0, {"boot": (), "secure-boot": ()})]
     with pytest.raises(AttestationError):
-        check_reference(PROFILE, half, replay(half, PROFILE.selection), sets, now=1.0)
+        check_reference(PROFILE, Measured(half, (), replay(half, PROFILE.selection)), sets, now=1.0)
 
 
 def test_rejects_an_unmeasured_pcr_where_the_profile_demands_it() -> None:
     profile = Profile("vm", PROFILE.selection, PROFILE.references, require_nonzero=True)
     with pytest.raises(AttestationError) as caught:
-        check_reference(profile, (), replay((), PROFILE.selection), [SET], now=1.0)
+        check_reference(profile, Measured((), (), replay((), PROFILE.selection)), [SET], now=1.0)
     assert caught.value.failure is AttestationFailure.ZERO_PCR
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from authn.appraisal import Measured
 from authn.event_log import parse_event_log, replay
 from authn.pcr import PcrSelection
 from authn.portmap import PortEntry
@@ -75,7 +76,7 @@ def test_prediction_equals_measurement(tmp_path: Path) -> None:
         log = parse_event_log(measure(tpm, measurements(tmp_path, "lab test", argv)))
         values = tpm.read_pcrs(profile.selection)
     assert replay(log, profile.selection) == values
-    check_reference(profile, log, values, [references], now=0.0)
+    check_reference(profile, Measured(log, (), values), [references], now=0.0)
 
 
 @pytest.mark.parametrize("change", ["content", "name", "more"])

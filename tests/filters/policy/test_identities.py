@@ -16,6 +16,9 @@ from tests.filters.policy.texts import EXAMPLE
         ('10 = "ref:nothing-else-ran"', "9" * 5000 + ' = "ref:x"', "bad-pcr", "0 to 22"),
         ('10 = "ref:nothing-else-ran"', '10 = "nothing"', "bad-reference", "ref:uki-web"),
         ('10 = "ref:nothing-else-ran"', '10 = "ref:"', "bad-reference", "ref:uki-web"),
+        ('4 = "ref:', '4 = "ima:', "bad-reference", "ref:uki-web"),
+        ('max_quote_age = "3s"', "layers = []", "bad-value", "demands no evidence"),
+        ('max_quote_age = "3s"', 'layers = ["h ost"]', "bad-value", "letters, digits"),
         ("{ sha256 =", "{ sha1 =", "unknown-key", "did you mean sha256"),
         ('max_quote_age = "3s"', "max_quote_age = 3", "wrong-type", "must be a text"),
         ('peer = "restart"', 'peer = "explode"', "bad-value", "must be one of"),
@@ -50,6 +53,15 @@ def test_rejects_with_place_and_advice(old: str, new: str, code: str, says: str)
 def test_rejects_a_profile_that_proves_nothing() -> None:
     with pytest.raises(PolicyError, match="nothing would be proved"):
         parse_policy("schema = 1\n[profile.p]\npcrs = { sha256 = { } }\n")
+
+
+def test_reads_an_ima_reference_and_layers() -> None:
+    text = EXAMPLE.replace('10 = "ref:nothing-else-ran"', '10 = "ima:files-web"', 1)
+    profile = parse_policy(text.replace('max_quote_age = "3s"', 'layers = ["tpm", "host"]', 1)).profiles[
+        "lab-peer"
+    ]
+    assert profile.pcrs[10] == "ima:files-web"
+    assert profile.layers == ("tpm", "host")
 
 
 def test_reads_a_profile() -> None:
