@@ -1,13 +1,19 @@
 import datetime as dt
 import os
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from authn.ek_certificate import CertificateAuthority
+from authn.ek_certificate import EK_USAGE, CertificateAuthority
 from authn.enrollment import EnrollmentClient, EnrollmentVerifier
-from authn.errors import AttestationError
+from authn.errors import AttestationError, TpmError
 from authn.failure import AttestationFailure
 from authn.tpm import Tpm, TpmIdentity
+from tests.tpms import running_swtpm
 
 pytestmark = pytest.mark.tpm
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
@@ -63,16 +69,77 @@ def test_rejects_expired_certificate(authority: CertificateAuthority, identity: 
 
 
 def test_rejects_ek_of_another_machine(
-    authority: CertificateAuthority, identity: TpmIdentity, tmp_path_factory
+    authority: CertificateAuthority, identity: TpmIdentity, tmp_path: Path
 ) -> None:
-    from tests.tpms import running_swtpm
-
-    with running_swtpm(tmp_path_factory.mktemp("other")) as tcti, Tpm(tcti) as other:
+    with running_swtpm(tmp_path) as tcti, Tpm(tcti) as other:
         foreign = other.provision()
     certificate = authority.issue(foreign.ek_public, "web", UUID, NOW, 10)
     client = EnrollmentClient("lab/web", certificate, identity.ek_public, identity.ak_public)
     with _refused(AttestationFailure.WRONG_EK):
         _verifier(authority).receive_hello(client.hello())
+
+
+def _certificate(
+    authority: CertificateAuthority,
+    identity: TpmIdentity,
+    usage: x509.ObjectIdentifier,
+    issuer_is_ca: bool = True,
+) -> tuple[bytes, CertificateAuthority]:
+    """Issue a certificate that is wrong in one way."""
+    good = x509.load_der_x509_certificate(authority.issue(identity.ek_public, "web", UUID, NOW, 10))
+    root = authority.certificate
+    if not issuer_is_ca:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _copy(root, key.public_key(), {x509.BasicConstraints: x509.BasicConstraints(False, None)})
+        authority = CertificateAuthority(builder.sign(key, hashes.SHA256()), key)
+    changes = {x509.ExtendedKeyUsage: x509.ExtendedKeyUsage([usage])}
+    changed = _copy(good, good.public_key(), changes).sign(authority.key, hashes.SHA256())
+    return changed.public_bytes(serialization.Encoding.DER), authority
+
+
+def _copy(
+    one: x509.Certificate, key: object, changes: dict[type[x509.ExtensionType], x509.ExtensionType]
+) -> x509.CertificateBuilder:
+    builder = x509.CertificateBuilder().subject_name(one.subject).issuer_name(one.issuer).public_key(key)
+    builder = builder.serial_number(7).not_valid_before(one.not_valid_before_utc)
+    builder = builder.not_valid_after(one.not_valid_after_utc)
+    for extension in one.extensions:
+        builder = builder.add_extension(
+            changes.get(type(extension.value), extension.value), extension.critical
+        )
+    return builder
+
+
+def test_rejects_wrong_eku(authority: CertificateAuthority, identity: TpmIdentity) -> None:
+    certificate, _ = _certificate(authority, identity, ExtendedKeyUsageOID.SERVER_AUTH)
+    client = EnrollmentClient("lab/web", certificate, identity.ek_public, identity.ak_public)
+    with _refused(AttestationFailure.UNTRUSTED_EK):
+        _verifier(authority).receive_hello(client.hello())
+
+
+def test_rejects_a_certificate_not_valid_yet(authority: CertificateAuthority, identity: TpmIdentity) -> None:
+    with _refused(AttestationFailure.UNTRUSTED_EK):
+        _verifier(authority, NOW - dt.timedelta(days=1)).receive_hello(_client(authority, identity).hello())
+
+
+def test_rejects_an_issuer_that_is_no_ca(authority: CertificateAuthority, identity: TpmIdentity) -> None:
+    certificate, issuer = _certificate(authority, identity, EK_USAGE, issuer_is_ca=False)
+    client = EnrollmentClient("lab/web", certificate, identity.ek_public, identity.ak_public)
+    with _refused(AttestationFailure.UNTRUSTED_EK):
+        _verifier(issuer).receive_hello(client.hello())
+
+
+def test_rejects_an_ak_of_another_tpm(
+    authority: CertificateAuthority, tpm: Tpm, identity: TpmIdentity, tmp_path: Path
+) -> None:
+    """The EK is real and its own; the AK is another TPM's: this TPM can't open a credential for it."""
+    with running_swtpm(tmp_path) as tcti, Tpm(tcti) as other:
+        foreign = other.provision()
+    certificate = authority.issue(identity.ek_public, "web", UUID, NOW, 10)
+    client = EnrollmentClient("lab/web", certificate, identity.ek_public, foreign.ak_public)
+    e2 = _verifier(authority).receive_hello(client.hello())
+    with pytest.raises(TpmError):
+        client.proof(e2, tpm.activate_credential)
 
 
 def test_rejects_an_ek_offered_as_ak(authority: CertificateAuthority, identity: TpmIdentity) -> None:
