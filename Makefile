@@ -3,7 +3,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup lock fmt lint types layers test unit bench demo clean
+.PHONY: help setup lock fmt lint types layers test unit bench mutants demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -36,6 +36,9 @@ test: lint types ## everything: format, lint, types, layers and all tests
 
 bench: $(STAMP) ## measure, each figure beside its baseline
 	$(PY) -m bench
+
+mutants: $(STAMP) ## remove each check of the verifier in a copy: exactly its named test must fail
+	$(PY) -m tests.mutants
 
 demo: $(STAMP) ## run the main job in a lab of its own
 	$(VENV)/bin/quotegate lab demo

@@ -81,6 +81,7 @@ class BeaconTracker:
             return None
         nonce, self._nonce = self._nonce, None
         self.verify(answer.quote, labels.beacon(nonce, self.epoch, self.exporter))
+        self.late = 0
         return Pass(self._sent_at + 2 * self.interval, self.counters)
 
     def note_files(self, untrusted_more: bytes) -> None:

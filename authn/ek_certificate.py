@@ -114,7 +114,7 @@ def _verify(der: bytes, roots: Sequence[x509.Certificate], now: dt.datetime) -> 
         certificate = x509.load_der_x509_certificate(der)
         policy = verification.ExtensionPolicy.permit_all()
         usage = policy.require_present(x509.ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _check_usage)
-        ca = policy.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, _check_ca)
+        ca = policy.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
         builder = verification.PolicyBuilder().store(verification.Store(list(roots))).time(now)
         builder.extension_policies(ca_policy=ca, ee_policy=usage).build_client_verifier().verify(
             certificate, []
@@ -129,11 +129,6 @@ def _verify(der: bytes, roots: Sequence[x509.Certificate], now: dt.datetime) -> 
 def _check_usage(_policy: object, _certificate: object, usage: x509.ExtendedKeyUsage) -> None:
     if EK_USAGE not in usage:
         raise ValueError(f"its usage is not that of an endorsement key ({EK_USAGE.dotted_string})")
-
-
-def _check_ca(_policy: object, _certificate: object, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("its issuer is not a CA")
 
 
 def _common_name(certificate: x509.Certificate) -> str:

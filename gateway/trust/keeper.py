@@ -129,12 +129,9 @@ class TrustKeeper:
         now = self._clock.now()
         if peer.state is PeerState.TRUSTED and now > (peer.last_quote_at or 0.0) + 2 * self.interval:
             peer.silent_since = peer.last_quote_at
-            self._registry.move(
-                peer,
-                Trigger.WENT_SILENT,
-                AttestationFailure.NO_ANSWER.value,
-                "no beacon was answered in time",
-            )
+            late = peer.link is not None and peer.link.tracker.late
+            reason = AttestationFailure.LATE_ANSWER if late else AttestationFailure.NO_ANSWER
+            self._registry.move(peer, Trigger.WENT_SILENT, reason.value, "no beacon was answered in time")
             await self._kernel.distrust(peer.ip)
             await self._cut(peer, "lease-expired")
         silent = peer.silent_since is not None and now > peer.silent_since + self.silence_limit

@@ -5,6 +5,7 @@ import pytest
 
 from authn.public_area import AttestationKey
 from authn.tpm import Tpm, TpmIdentity
+from tests.authn.ima_lists import Machine
 from tests.tpms import running_swtpm
 
 
@@ -22,3 +23,10 @@ def identity(tpm: Tpm) -> TpmIdentity:
 @pytest.fixture(scope="session")
 def key(identity: TpmIdentity) -> AttestationKey:
     return AttestationKey.from_public(identity.ak_public, identity.ek_public)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with running_swtpm(tmp_path) as tcti, Tpm(tcti) as tpm:
+        identity = tpm.provision()
+        yield Machine(tpm, AttestationKey.from_public(identity.ak_public, identity.ek_public))

@@ -7,7 +7,6 @@ import struct
 import pytest
 
 from authn.appraisal import Measured, appraise
-from authn.errors import AttestationError
 from authn.event_log import EV_IPL, EV_NO_ACTION, EV_SEPARATOR, LogEvent, build_event_log
 from authn.failure import AttestationFailure as F
 from authn.layers import Layer
@@ -17,6 +16,7 @@ from authn.public_area import AttestationKey
 from authn.quote import ExpectedQuote
 from authn.reference import ReferenceEvent, ReferenceSet, check_reference
 from authn.tpm import Tpm
+from tests.authn.refusals import refused
 
 pytestmark = pytest.mark.tpm
 PROFILE = Profile.of("p", {11: "boot"})
@@ -42,10 +42,6 @@ def booted(tpm: Tpm, key: AttestationKey) -> Booted:
     for event in events:
         tpm.extend(event.pcr, event.digest)
     return Booted(key, tpm, events)
-
-
-def refused(failure: F) -> "pytest.RaisesExc[AttestationError]":
-    return pytest.raises(AttestationError, check=lambda error: error.failure is failure)
 
 
 def test_takes_the_log_of_what_was_measured(booted: Booted) -> None:

@@ -1,10 +1,11 @@
 import os
+from collections.abc import Callable
 
 import pytest
 
 from authn import labels, merkle
 from authn.beacon import BeaconTracker, GatewayWatch
-from authn.errors import AttestationError
+from authn.evidence import Quote
 from authn.failure import AttestationFailure
 from authn.handshake_messages import BatchQuote
 from authn.messages import Beacon, BeaconAnswer
@@ -12,6 +13,7 @@ from authn.pcr import PcrSelection
 from authn.profile import Profile
 from authn.public_area import AttestationKey
 from authn.tpm import Tpm
+from tests.authn.refusals import refused
 
 pytestmark = pytest.mark.tpm
 SELECTION = PcrSelection.of([4, 14])
@@ -37,10 +39,6 @@ def tracker(tpm: Tpm, key: AttestationKey) -> BeaconTracker:
 def answer(tpm: Tpm, beacon: Beacon, exporter: bytes = EXPORTER) -> BeaconAnswer:
     quote = tpm.quote(SELECTION, labels.beacon(beacon.nonce, EPOCH, exporter))
     return BeaconAnswer(beacon.number, quote, b"c" * 32, b"")
-
-
-def refused(failure: F) -> "pytest.RaisesExc[AttestationError]":
-    return pytest.raises(AttestationError, check=lambda error: error.failure is failure)
 
 
 def test_a_pass_lasts_two_intervals_from_sending(tracker: BeaconTracker, tpm: Tpm) -> None:
@@ -72,23 +70,43 @@ def test_rejects_an_answer_from_the_future(tracker: BeaconTracker, tpm: Tpm) -> 
         tracker.judge(BeaconAnswer(good.number + 1, good.quote, good.challenge, b""), 10.1)
 
 
-def test_rejects_an_answer_of_another_session(tracker: BeaconTracker, tpm: Tpm) -> None:
-    with refused(F.REPLAYED_NONCE):
-        tracker.judge(answer(tpm, tracker.next_beacon(10.0, AUDIT, None), b"other" * 6 + b"xx"), 10.1)
+Alter = Callable[[Tpm, Beacon], Quote]
+BAD: dict[str, tuple[Alter, F]] = {
+    "another session": (
+        lambda tpm, beacon: tpm.quote(SELECTION, labels.beacon(beacon.nonce, EPOCH, b"x" * 32)),
+        F.REPLAYED_NONCE,
+    ),
+    "another epoch": (
+        lambda tpm, beacon: tpm.quote(SELECTION, labels.beacon(beacon.nonce, b"x" * 16, EXPORTER)),
+        F.REPLAYED_NONCE,
+    ),
+    "a stockpiled quote": (
+        lambda tpm, _: tpm.quote(SELECTION, labels.beacon(os.urandom(32), EPOCH, EXPORTER)),
+        F.REPLAYED_NONCE,
+    ),
+    "a session proof": (
+        lambda tpm, beacon: tpm.quote(SELECTION, labels.session(beacon.nonce, EPOCH, EXPORTER, 1)),
+        F.REPLAYED_NONCE,
+    ),
+    "other PCRs": (
+        lambda tpm, beacon: tpm.quote(PcrSelection.of([4]), labels.beacon(beacon.nonce, EPOCH, EXPORTER)),
+        F.RELABELLED_PCR,
+    ),
+    "a changed PCR": (
+        lambda tpm, beacon: (
+            tpm.extend(14, b"\1" * 32) or tpm.quote(SELECTION, labels.beacon(beacon.nonce, EPOCH, EXPORTER))
+        ),
+        F.PCR_MISMATCH,
+    ),
+}
 
 
-def test_rejects_a_session_proof_offered_as_beacon_answer(tracker: BeaconTracker, tpm: Tpm) -> None:
+@pytest.mark.parametrize("how", BAD)
+def test_a_beacon_is_verified_in_full(tracker: BeaconTracker, tpm: Tpm, how: str) -> None:
+    make, failure = BAD[how]
     beacon = tracker.next_beacon(10.0, AUDIT, None)
-    quote = tpm.quote(SELECTION, labels.session(beacon.nonce, EPOCH, EXPORTER, 1))
-    with refused(F.REPLAYED_NONCE):
-        tracker.judge(BeaconAnswer(beacon.number, quote, bytes(32), b""), 10.1)
-
-
-def test_rejects_a_changed_pcr(tracker: BeaconTracker, tpm: Tpm) -> None:
-    beacon = tracker.next_beacon(10.0, AUDIT, None)
-    tpm.extend(14, b"\1" * 32)
-    with refused(F.PCR_MISMATCH):
-        tracker.judge(answer(tpm, beacon), 10.1)
+    with refused(failure):
+        tracker.judge(BeaconAnswer(beacon.number, make(tpm, beacon), bytes(32), b""), 10.1)
 
 
 def _proof(tpm: Tpm, number: int, challenge: bytes) -> BatchQuote:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from authn.errors import AttestationError
 from authn.evidence import Counters, VerifiedQuote
 from authn.failure import AttestationFailure as F
 from authn.pcr import PcrSelection
 from authn.public_area import AttestationKey
 from authn.quote import ExpectedQuote, verify_quote
 from authn.tpm import Tpm
+from tests.authn.refusals import refused
 from tests.tpms import running_swtpm
 
 pytestmark = pytest.mark.tpm
@@ -43,10 +43,6 @@ def powered(directory: Path) -> Iterator[Tpm]:
     with running_swtpm(directory) as tcti, Tpm(tcti) as tpm:
         tpm.provision()
         yield tpm
-
-
-def refused(failure: F) -> "pytest.RaisesExc[AttestationError]":
-    return pytest.raises(AttestationError, check=lambda error: error.failure is failure)
 
 
 @pytest.fixture

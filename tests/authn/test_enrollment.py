@@ -10,9 +10,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from authn.ek_certificate import EK_USAGE, CertificateAuthority
 from authn.enrollment import EnrollmentClient, EnrollmentVerifier
-from authn.errors import AttestationError, TpmError
+from authn.errors import TpmError
 from authn.failure import AttestationFailure
 from authn.tpm import Tpm, TpmIdentity
+from tests.authn.refusals import refused
 from tests.tpms import running_swtpm
 
 pytestmark = pytest.mark.tpm
@@ -34,10 +35,6 @@ def _client(authority: CertificateAuthority, identity: TpmIdentity, days: int = 
     return EnrollmentClient("lab/web", certificate, identity.ek_public, identity.ak_public)
 
 
-def _refused(failure: AttestationFailure) -> "pytest.RaisesExc[AttestationError]":
-    return pytest.raises(AttestationError, check=lambda error: error.failure is failure)
-
-
 def test_enrolls_a_real_tpm(authority: CertificateAuthority, tpm: Tpm, identity: TpmIdentity) -> None:
     verifier, client = _verifier(authority), _client(authority, identity)
     e2 = verifier.receive_hello(client.hello())
@@ -50,21 +47,21 @@ def test_rejects_a_wrong_credential_and_gives_no_second_try(
 ) -> None:
     verifier, client = _verifier(authority), _client(authority, identity)
     e2 = verifier.receive_hello(client.hello())
-    with _refused(AttestationFailure.WRONG_CREDENTIAL):
+    with refused(AttestationFailure.WRONG_CREDENTIAL):
         verifier.receive_proof(client.proof(e2, lambda *_: bytes(32)))
-    with _refused(AttestationFailure.WRONG_CREDENTIAL):
+    with refused(AttestationFailure.WRONG_CREDENTIAL):
         verifier.receive_proof(client.proof(e2, tpm.activate_credential))
 
 
 def test_rejects_certificate_of_another_ca(authority: CertificateAuthority, identity: TpmIdentity) -> None:
     foreign = CertificateAuthority.create("test CA", NOW, 30)
-    with _refused(AttestationFailure.UNTRUSTED_EK):
+    with refused(AttestationFailure.UNTRUSTED_EK):
         _verifier(authority).receive_hello(_client(foreign, identity).hello())
 
 
 def test_rejects_expired_certificate(authority: CertificateAuthority, identity: TpmIdentity) -> None:
     later = NOW + dt.timedelta(days=11)
-    with _refused(AttestationFailure.UNTRUSTED_EK):
+    with refused(AttestationFailure.UNTRUSTED_EK):
         _verifier(authority, later).receive_hello(_client(authority, identity).hello())
 
 
@@ -75,7 +72,7 @@ def test_rejects_ek_of_another_machine(
         foreign = other.provision()
     certificate = authority.issue(foreign.ek_public, "web", UUID, NOW, 10)
     client = EnrollmentClient("lab/web", certificate, identity.ek_public, identity.ak_public)
-    with _refused(AttestationFailure.WRONG_EK):
+    with refused(AttestationFailure.WRONG_EK):
         _verifier(authority).receive_hello(client.hello())
 
 
@@ -113,19 +110,19 @@ def _copy(
 def test_rejects_wrong_eku(authority: CertificateAuthority, identity: TpmIdentity) -> None:
     certificate, _ = _certificate(authority, identity, ExtendedKeyUsageOID.SERVER_AUTH)
     client = EnrollmentClient("lab/web", certificate, identity.ek_public, identity.ak_public)
-    with _refused(AttestationFailure.UNTRUSTED_EK):
+    with refused(AttestationFailure.UNTRUSTED_EK):
         _verifier(authority).receive_hello(client.hello())
 
 
 def test_rejects_a_certificate_not_valid_yet(authority: CertificateAuthority, identity: TpmIdentity) -> None:
-    with _refused(AttestationFailure.UNTRUSTED_EK):
+    with refused(AttestationFailure.UNTRUSTED_EK):
         _verifier(authority, NOW - dt.timedelta(days=1)).receive_hello(_client(authority, identity).hello())
 
 
 def test_rejects_an_issuer_that_is_no_ca(authority: CertificateAuthority, identity: TpmIdentity) -> None:
     certificate, issuer = _certificate(authority, identity, EK_USAGE, issuer_is_ca=False)
     client = EnrollmentClient("lab/web", certificate, identity.ek_public, identity.ak_public)
-    with _refused(AttestationFailure.UNTRUSTED_EK):
+    with refused(AttestationFailure.UNTRUSTED_EK):
         _verifier(issuer).receive_hello(client.hello())
 
 
@@ -145,10 +142,10 @@ def test_rejects_an_ak_of_another_tpm(
 def test_rejects_an_ek_offered_as_ak(authority: CertificateAuthority, identity: TpmIdentity) -> None:
     certificate = authority.issue(identity.ek_public, "web", UUID, NOW, 10)
     client = EnrollmentClient("lab/web", certificate, identity.ek_public, identity.ek_public)
-    with _refused(AttestationFailure.WRONG_KEY_ATTRIBUTES):
+    with refused(AttestationFailure.WRONG_KEY_ATTRIBUTES):
         _verifier(authority).receive_hello(client.hello())
 
 
 def test_rejects_truncated_hello(authority: CertificateAuthority, identity: TpmIdentity) -> None:
-    with _refused(AttestationFailure.MALFORMED_MESSAGE):
+    with refused(AttestationFailure.MALFORMED_MESSAGE):
         _verifier(authority).receive_hello(_client(authority, identity).hello()[:-1])

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 import pytest
 
 from authn import messages
+from authn.channel import Channel
 from authn.errors import AttestationError
 from authn.evidence import Counters
 from authn.failure import AttestationFailure
 from authn.fields import FrameType
 from authn.handshake import SendFrame
 from authn.handshake_gateway import PeerFacts
-from authn.handshake_messages import M1, M2, BatchQuote
+from authn.handshake_messages import M1, M2, M3, M4, BatchQuote, SessionParameters
+from authn.profile import Profile
 from authn.tpm import Tpm
 from tests.authn.dialogue import PROFILE, Dialogue, End, accept, altering, batch
+from tests.authn.refusals import refused
 from tests.tpms import running_swtpm
 
 pytestmark = pytest.mark.tpm
@@ -31,10 +34,6 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[End, End]]:
         Tpm(two) as gateway,
     ):
         yield End.booted(peer, b"agent"), End.booted(gateway, b"gateway")
-
-
-def refused(failure: F) -> "pytest.RaisesExc[AttestationError]":
-    return pytest.raises(AttestationError, check=lambda error: error.failure is failure)
 
 
 def test_both_ends_agree(ends: tuple[End, End]) -> None:
@@ -149,6 +148,82 @@ def test_rejects_counters_gone_back(ends: tuple[End, End]) -> None:
     facts = PeerFacts("lab/web", ends[0].key, PROFILE, Counters(0, 1_000_000, 0, True), accept)
     with refused(F.RESET_COUNT_REGRESSION):
         Dialogue(*ends, facts=facts).run()
+
+
+def _deny(_measured: object) -> None:
+    raise AttestationError(F.REFERENCE_MISMATCH, "not what was built")
+
+
+def test_rejects_a_peer_whose_references_do_not_fit(ends: tuple[End, End]) -> None:
+    dialogue = Dialogue(*ends, facts=PeerFacts("lab/web", ends[0].key, PROFILE, None, _deny))
+    with refused(F.REFERENCE_MISMATCH):
+        dialogue.run()
+    assert dialogue.gateway.signed_by_peer
+
+
+def _with_config(dialogue: Dialogue, **changes: object) -> Dialogue:
+    dialogue.peer.config = dataclasses.replace(dialogue.peer.config, **changes)
+    return dialogue
+
+
+def test_rejects_a_gateway_whose_references_do_not_fit(ends: tuple[End, End]) -> None:
+    with refused(F.REFERENCE_MISMATCH):
+        _with_config(Dialogue(*ends), check_gateway=_deny).run()
+
+
+def test_rejects_a_gateway_whose_counters_went_back(ends: tuple[End, End]) -> None:
+    with refused(F.RESET_COUNT_REGRESSION):
+        _with_config(Dialogue(*ends), gateway_previous=Counters(0, 1_000_000, 0, True)).run()
+
+
+def test_rejects_another_gateways_name(ends: tuple[End, End]) -> None:
+    with refused(F.WRONG_GATEWAY):
+        _with_config(Dialogue(*ends), gateway_id="gateway-2").run()
+
+
+def test_rejects_a_downgraded_selection(ends: tuple[End, End]) -> None:
+    """A gateway that asks for fewer PCRs than the peer was set up for gets nothing."""
+    weaker = dataclasses.replace(
+        PeerFacts("lab/web", ends[0].key, PROFILE, None, accept), profile=Profile.of("lab", {4: "code"})
+    )
+    with refused(F.MALFORMED_MESSAGE):
+        Dialogue(*ends, facts=weaker).run()
+
+
+@pytest.mark.parametrize("prefix", [b"\0\0\1", b"\2\0\1", b"\1\0\0", b"\1\0\2"])
+def test_rejects_unsupported_version(ends: tuple[End, End], prefix: bytes) -> None:
+    with refused(F.UNSUPPORTED_VERSION):
+        Dialogue(*ends, alter=altering(FrameType.M1, lambda body: prefix + body[3:])).run()
+
+
+def test_rejects_wrong_mac_of_the_peer(ends: tuple[End, End]) -> None:
+    """Whoever knows the handshake's keys but not the peer's finished key."""
+    dialogue = Dialogue(*ends)
+
+    def forge(body: bytes) -> bytes:
+        secret = dialogue.peer._keys.peer_secret
+        m3 = M3.decode(Channel(secret).open(body))
+        return Channel(secret).seal(dataclasses.replace(m3, mac=bytes(32)).encode())
+
+    dialogue.alter = altering(FrameType.M3, forge)
+    with refused(F.WRONG_MAC):
+        dialogue.run()
+    assert not dialogue.gateway.signed_by_peer
+
+
+def test_rejects_wrong_mac_of_the_gateway(ends: tuple[End, End]) -> None:
+    """Also over other parameters than those that are sent."""
+    dialogue = Dialogue(*ends)
+
+    def forge(body: bytes) -> bytes:
+        secret = dialogue.peer._keys.gateway_secret
+        m4 = M4.decode(Channel(secret).open(body))
+        slower = dataclasses.replace(SessionParameters.decode(m4.parameters), beacon_interval_ms=60_000)
+        return Channel(secret).seal(dataclasses.replace(m4, parameters=slower.encode()).encode())
+
+    dialogue.alter = altering(FrameType.M4, forge)
+    with refused(F.WRONG_MAC):
+        dialogue.run()
 
 
 def test_one_quote_serves_a_batch(ends: tuple[End, End]) -> None:

@@ -25,6 +25,7 @@ from authn.pcr import HashAlg, PcrSelection, pcr_digest
 from authn.public_area import AttestationKey
 from authn.quote import ExpectedQuote, verify_quote
 from authn.tpm import Tpm, TpmIdentity
+from tests.authn.refusals import refused
 from tests.authn.rogue import UNRESTRICTED, RogueTpm, duplicate_selection, empty_selection
 
 pytestmark = pytest.mark.tpm
@@ -61,10 +62,6 @@ def bench(tpm: Tpm, key: AttestationKey) -> Bench:
 @pytest.fixture(scope="module")
 def rogue(tpm: Tpm, bench: Bench) -> RogueTpm:
     return RogueTpm(tpm)
-
-
-def refused(failure: F) -> "pytest.RaisesExc[AttestationError]":
-    return pytest.raises(AttestationError, check=lambda error: error.failure is failure)
 
 
 def test_accepts_the_real_quote_and_an_identical_one(bench: Bench) -> None:
@@ -172,6 +169,9 @@ def test_rejects_another_signature_algorithm(bench: Bench, rogue: RogueTpm, algo
         lambda s: s[:4],
         lambda s: b"",
         lambda s: s[:4] + b"\xff\xff" + s[6:],
+        lambda s: s[:4] + b"\0\0" + s[38:],
+        lambda s: s[:4] + b"\0\x21\0" + s[6:],
+        lambda s: s[:38] + b"\0\x21\0" + s[40:],
     ],
 )
 def test_rejects_malformed_signature(bench: Bench, change: Callable[[bytes], bytes]) -> None:
@@ -219,19 +219,15 @@ def test_rejects_wrong_qualified_signer(bench: Bench, rogue: RogueTpm, identity:
 
 
 def test_rejects_pcr_mismatch(bench: Bench) -> None:
+    """Another value in the log; a digest of another width under a good signature."""
     values = dict(bench.expected.pcr_values) | {10: b"\1" * 32}
     with refused(F.PCR_MISMATCH):
         verify_quote(bench.quote, dataclasses.replace(bench.expected, pcr_values=values))
-
-
-def test_rejects_a_digest_of_another_width(bench: Bench) -> None:
     digest = pcr_digest(SELECTION, bench.expected.pcr_values)
-
-    def shorten(attest: bytes) -> bytes:
-        return attest[: -len(digest) - 2] + b"\0\x10" + digest[:16]
-
     with refused(F.PCR_MISMATCH):
-        verify_quote(bench.altered(shorten), bench.soft())
+        verify_quote(
+            bench.altered(lambda attest: attest[: -len(digest) - 2] + b"\0\x10" + digest[:16]), bench.soft()
+        )
 
 
 def _previous(bench: Bench, **changes: int) -> Counters:

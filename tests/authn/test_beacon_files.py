@@ -1,0 +1,69 @@
+"""Beacons of machines whose measured files are followed."""
+
+import os
+
+import pytest
+
+from authn import labels
+from authn.appraisal import appraise
+from authn.beacon import BeaconTracker
+from authn.failure import AttestationFailure as F
+from authn.messages import BeaconAnswer
+from authn.quote import ExpectedQuote
+from authn.reference import check_reference
+from tests.authn.ima_lists import (
+    BOOT,
+    EVIL,
+    INIT,
+    NONCE,
+    PROFILE,
+    SET,
+    SHELL,
+    Machine,
+    measure,
+)
+from tests.authn.refusals import refused
+
+pytestmark = pytest.mark.tpm
+
+
+def _tracker(machine: Machine) -> BeaconTracker:
+    layer = machine.layer(BOOT, INIT)
+    appraisal = appraise((layer,), PROFILE, ExpectedQuote(machine.key, PROFILE.selection, NONCE, {}))
+    return BeaconTracker(
+        machine.key, PROFILE.selection, appraisal.measured.pcr_values, appraisal.verified.counters, bytes(16), b"e" * 32,
+        1.0, 5, os.urandom, appraisal.files, lambda measured: check_reference(PROFILE, measured, [SET], 0.0),
+    )  # fmt: skip
+
+
+def _answer(machine: Machine, tracker: BeaconTracker, more: bytes, now: float, late: float = 0.1) -> object:
+    beacon = tracker.next_beacon(now, (1, bytes(32)), None)
+    quote = machine.tpm.quote(PROFILE.selection, labels.beacon(beacon.nonce, bytes(16), b"e" * 32))
+    return tracker.judge(BeaconAnswer(beacon.number, quote, bytes(32), more), now + late)
+
+
+def test_a_beacon_goes_on_in_the_list(machine: Machine) -> None:
+    tracker = _tracker(machine)
+    assert _answer(machine, tracker, measure(machine.tpm, SHELL), 1.0) is not None
+    assert _answer(machine, tracker, b"", 2.0) is not None
+
+
+def test_a_piece_that_came_late_or_ahead_is_not_lost(machine: Machine) -> None:
+    tracker = _tracker(machine)
+    assert _answer(machine, tracker, measure(machine.tpm, SHELL), 1.0, late=0.9) is None
+    assert _answer(machine, tracker, INIT.encode(), 2.0) is not None
+    measure(machine.tpm, INIT)
+    assert _answer(machine, tracker, b"", 3.0) is not None
+
+
+def test_a_beacon_shows_an_unknown_file(machine: Machine) -> None:
+    tracker = _tracker(machine)
+    with refused(F.UNKNOWN_FILE):
+        _answer(machine, tracker, measure(machine.tpm, EVIL), 1.0)
+
+
+def test_rejects_a_beacon_that_keeps_a_file_back(machine: Machine) -> None:
+    tracker = _tracker(machine)
+    measure(machine.tpm, EVIL)
+    with refused(F.PCR_MISMATCH):
+        _answer(machine, tracker, b"", 1.0)

@@ -1,0 +1,70 @@
+"""Reference values: what is good, what is not, and why."""
+
+import hashlib
+
+import pytest
+
+from authn.appraisal import Measured
+from authn.errors import AttestationError
+from authn.event_log import EV_IPL, LogEvent, replay
+from authn.failure import AttestationFailure
+from authn.profile import Profile
+from authn.reference import ReferenceEvent, ReferenceSet, check_reference
+
+
+def event(pcr: int, text: str) -> LogEvent:
+    return LogEvent(pcr, EV_IPL, hashlib.sha256(text.encode()).digest(), text.encode())
+
+
+EVENTS = (event(4, "loader"), event(4, "kernel"), event(7, "policy"))
+PROFILE = Profile.of("p", {4: "boot", 7: "secure-boot"})
+SET = ReferenceSet(
+    3, 1000.0,
+    {"boot": tuple(ReferenceEvent(one.described, one.digest) for one in EVENTS[:2]), "secure-boot": (ReferenceEvent("policy", EVENTS[2].digest),)},
+)  # fmt: skip
+
+
+def test_good_values_match_their_reference() -> None:
+    check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [SET], now=1.0)
+
+
+MISMATCHES = {
+    "another event": ((EVENTS[0], event(4, "evil kernel"), EVENTS[2]), "PCR 4: kernel differs: expected"),
+    "an event more": (
+        (*EVENTS[:2], event(4, "evil"), EVENTS[2]),
+        "PCR 4: evil differs: expected no further event",
+    ),
+    "an event less": ((EVENTS[0], EVENTS[2]), "PCR 4: kernel differs: .* got no further event"),
+    "another order": ((EVENTS[1], EVENTS[0], EVENTS[2]), "PCR 4: loader differs"),
+    "another PCR": (EVENTS[:2], "PCR 7: policy differs"),
+    "values mixed from two sets": (EVENTS[:2], "PCR 7: policy differs"),
+}
+
+
+@pytest.mark.parametrize("how", MISMATCHES)
+def test_rejects_reference_mismatch(how: str) -> None:
+    """The refusal explains itself: which PCR, which event, expected, got."""
+    bad, says = MISMATCHES[how]
+    sets = [SET, ReferenceSet(2, 1000.0, {"boot": (), "secure-boot": ()})] if "mixed" in how else [SET]
+    with pytest.raises(AttestationError, match=says) as caught:
+        check_reference(PROFILE, Measured(bad, (), replay(bad, PROFILE.selection)), sets, now=1.0)
+    assert caught.value.failure is AttestationFailure.REFERENCE_MISMATCH
+
+
+def test_rejects_expired_references() -> None:
+    with pytest.raises(AttestationError) as caught:
+        check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [SET], now=1001.0)
+    assert caught.value.failure is AttestationFailure.REFERENCE_EXPIRED
+
+
+def test_several_sets_are_valid_during_a_roll_out() -> None:
+    newer = ReferenceSet(4, 1000.0, {"boot": (), "secure-boot": ()})
+    check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [newer, SET], now=1.0)
+    check_reference(PROFILE, Measured((), (), replay((), PROFILE.selection)), [newer, SET], now=1.0)
+
+
+def test_rejects_an_unmeasured_pcr_where_the_profile_demands_it() -> None:
+    profile = Profile("vm", PROFILE.selection, PROFILE.references, require_nonzero=True)
+    with pytest.raises(AttestationError) as caught:
+        check_reference(profile, Measured((), (), replay((), PROFILE.selection)), [SET], now=1.0)
+    assert caught.value.failure is AttestationFailure.ZERO_PCR
