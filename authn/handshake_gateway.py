@@ -26,7 +26,7 @@ from authn.handshake import (
 )
 from authn.handshake_messages import M1, M2, M3, M4, NONCE_SIZE, BatchQuote, M2Core, SessionParameters
 from authn.key_schedule import HandshakeKeys, SessionSecrets, digest, finished_mac
-from authn.layers import decode_layers, own_layer
+from authn.layers import Layer, decode_layers, own_layer
 from authn.profile import Profile
 from authn.public_area import AttestationKey
 from authn.quote import ExpectedQuote, check_signature
@@ -54,6 +54,14 @@ class PeerFacts:
     check: CheckReference
 
 
+@dataclass(frozen=True, slots=True)
+class SignedEvidence:
+    """Evidence whose signature was good: th2 and the layers."""
+
+    th2: bytes
+    layers: tuple[Layer, ...]
+
+
 class _State(Enum):
     WAIT_M1 = "m1"
     WAIT_PEER = "peer"
@@ -64,12 +72,15 @@ class _State(Enum):
 
 @dataclass(slots=True)
 class GatewayHandshake:
-    """One handshake. Any AttestationError is final; `signed_by_peer` tells whether it may be held against the peer."""
+    """One handshake. Any AttestationError is final; `signed_by_peer` tells whether it may be held against the peer.
+
+    `signed` is the evidence as the peer's own key signed it, with the transcript it was signed for.
+    """
 
     config: GatewayConfig
     parameters: Callable[[], SessionParameters]
     random: Callable[[int], bytes]
-    signed_by_peer: bool = False
+    signed: SignedEvidence | None = None
     peer: PeerFacts | None = None
     _state: _State = _State.WAIT_M1
     _m1: bytes = b""
@@ -78,6 +89,11 @@ class GatewayHandshake:
     _share: bytes = b""
     _private: X25519PrivateKey = field(init=False)
     _keys: HandshakeKeys = field(init=False)
+
+    @property
+    def signed_by_peer(self) -> bool:
+        """Tell whether the peer's enrolled key signed what came."""
+        return self.signed is not None
 
     def receive(self, kind: FrameType, body: bytes) -> list[Command]:
         """Take a frame; raises AttestationError."""
@@ -132,7 +148,7 @@ class GatewayHandshake:
             )
         layers = decode_layers(m3.evidence)
         check_signature(own_layer(layers).quote, facts.key)
-        self.signed_by_peer = True
+        self.signed = SignedEvidence(self._th2, layers)
         expected = ExpectedQuote(
             facts.key, facts.profile.selection, labels.peer_handshake(self._th2), {}, facts.previous
         )

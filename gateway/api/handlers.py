@@ -10,6 +10,7 @@ from gateway.api.routes import Call, Permission, route
 from gateway.audit.verify import KnownHead, verify_audit
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
+from gateway.evidence.keeper import Kept
 from gateway.registry.registry import PeerRecord
 from gateway.registry.states import PeerState
 
@@ -84,6 +85,15 @@ def peer_json(service: Service, peer: PeerRecord) -> dict[str, Any]:
 async def peers(call: Call) -> dict[str, Any]:
     """List all peers."""
     return {"peers": [peer_json(call.service, peer) for peer in call.service.registry]}
+
+
+@route("GET", "/v1/peers/{name}/evidence", READ)
+async def peer_evidence(call: Call) -> dict[str, Any]:
+    """Return the evidence of a peer's last handshake that was accepted, or refused."""
+    peer, which = _peer(call.service, call.params["name"]), call.params.get("which", Kept.ACCEPTED)
+    if which not in list(Kept):
+        raise GatewayError("malformed-request", f"`which` must be accepted or refused, got {which!r}")
+    return await asyncio.to_thread(call.service.evidence.load, peer.name, Kept(which))
 
 
 @route("GET", "/v1/sessions", READ)

@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--head", action="append", help="a head somebody remembers (JSON file; default: the lab's peers')"
     )
+    _add_evidence(group("evidence", "what a peer proved, for anybody to verify"), add)
     _add_lab(group("lab", "the platform on one machine, namespaces as guests"), add)
     return parser
 
@@ -121,6 +122,21 @@ def _add_peer(peer: "argparse._SubParsersAction[argparse.ArgumentParser]", add: 
         sub.set_defaults(action=action)
         if action == "enroll":
             sub.add_argument("--ek", required=True, help="sha256:… of the EK certificate (DER)")
+
+
+def _add_evidence(evidence: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    save = add(evidence, "save", _call("evidence", "save"), "write a peer's evidence to a file")
+    save.add_argument("peer")
+    save.add_argument("--refused", action="store_true", help="that of its last refused handshake")
+    save.add_argument("-o", "--output", type=Path, help="the file (default: PEER-evidence.json)")
+    show = add(evidence, "show", _call("evidence", "show"), "print what a file contains")
+    verify = add(evidence, "verify", _call("evidence", "verify"), "verify a file, without any gateway")
+    verify.add_argument(
+        "--anchors", type=Path, help="whom you trust (docs/evidence.md; default: the file itself)"
+    )
+    anchors = add(evidence, "anchors", _call("evidence", "anchors"), "print whom a file's gateway trusts")
+    for command in (show, verify, anchors):
+        command.add_argument("file", type=Path)
 
 
 def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:

@@ -16,6 +16,7 @@ from gateway.control.link import PeerLink
 from gateway.control.stream import FrameStream
 from gateway.errors import GatewayError
 from gateway.events.model import AttestationFailed, EnrollmentChanged, HandshakeCompleted
+from gateway.evidence.keeper import EvidenceKeeper
 from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState, Trigger
 from gateway.trust.keeper import TrustKeeper
@@ -33,12 +34,13 @@ class ControlServer:
         registry: Registry,
         trust: TrustKeeper,
         recorder: Recorder,
+        evidence: EvidenceKeeper,
         preapproved: frozenset[str],
         dispatch: Dispatch,
         beacons: Beacons,
     ) -> None:
         self._intro, self._registry, self._trust = introduction, registry, trust
-        self._recorder, self._preapproved = recorder, preapproved
+        self._recorder, self._evidence, self._preapproved = recorder, evidence, preapproved
         self._dispatch, self._beacons = dispatch, beacons
         self._limits = PlaceLimits()
         self._clock = introduction.clock
@@ -125,7 +127,14 @@ class ControlServer:
             HandshakeCompleted(record.name, str(record.ip), session.session_id, pcrs, round(duration, 2))
         )
         await self._trust.admit(record, link, driver.sent_at)
+        await self._keep_evidence(driver, None)
         return link
+
+    async def _keep_evidence(self, driver: HandshakeDriver, failure: AttestationFailure | None) -> None:
+        facts, signed = driver.machine.peer, driver.machine.signed
+        identity = self._intro.store.identity(driver.record.name)
+        if facts is not None and signed is not None and identity is not None:
+            await self._evidence.keep(identity, facts, signed, self._clock.wall(), failure)
 
     async def _failed(
         self, record: PeerRecord, stream: FrameStream, driver: HandshakeDriver, error: AttestationError
@@ -139,10 +148,11 @@ class ControlServer:
         )
         if punished:
             await self._trust.fail(record, error)
-            return
-        self._refuse(record, stream, error)
-        if record.state is PeerState.ATTESTING:
-            self._registry.move(record, Trigger.HANDSHAKE_ENDED, error.failure.value, error.message)
+        else:
+            self._refuse(record, stream, error)
+            if record.state is PeerState.ATTESTING:
+                self._registry.move(record, Trigger.HANDSHAKE_ENDED, error.failure.value, error.message)
+        await self._keep_evidence(driver, error.failure)
 
     def _refuse(self, record: PeerRecord, stream: FrameStream, error: AttestationError) -> None:
         with contextlib.suppress(OSError, RuntimeError):

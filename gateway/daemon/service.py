@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography import x509
 
 from authn import messages
+from authn.bundle import Anchors
 from authn.fields import malformed
 from authn.handshake_gateway import GatewayConfig
 from authn.handshake_messages import BatchQuote, SessionParameters
@@ -42,6 +43,7 @@ from gateway.events.model import (
     GatewayStarted,
     PeerStateChanged,
 )
+from gateway.evidence.keeper import EvidenceKeeper
 from gateway.recovery.recovery import Recovery
 from gateway.recovery.restarter import MonitorRestarter
 from gateway.registry.registry import PeerRecord, Registry
@@ -68,6 +70,7 @@ class Service:
         self.references = _load_references(setup)
         self.store = Store(setup.state_dir / "state.db")
         self.spool = AuditSpool(setup.state_dir / "audit.db")
+        self.evidence = _evidence_keeper(setup)
         self.policy = PolicyHolder(setup.interface, setup.ip, setup.control_port)
         self.recorder = Recorder(
             self.spool, self.clock, setup.gateway_id, lambda: self.policy.policy.revision
@@ -116,6 +119,7 @@ class Service:
             self.registry,
             self.trust,
             self.recorder,
+            self.evidence,
             self.setup.preapproved_eks,
             self._dispatch,
             self._beacons,
@@ -301,6 +305,12 @@ def _load_references(setup: GatewaySetup) -> tuple[ReferenceSet, ...]:
         for path in setup.references
     )
     return tuple(ReferenceSet.from_document(document) for document in documents)
+
+
+def _evidence_keeper(setup: GatewaySetup) -> EvidenceKeeper:
+    anchors = Anchors(tuple(path.read_text() for path in setup.ek_roots), setup.reference_keys)
+    references = tuple(path.read_bytes() for path in setup.references)
+    return EvidenceKeeper(setup.state_dir / "evidence", setup.gateway_id, anchors, references)
 
 
 def _load_root(path: Path) -> x509.Certificate:

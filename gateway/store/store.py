@@ -22,6 +22,8 @@ class StoredIdentity:
     key: AttestationKey
     place: PortEntry
     approved: bool
+    ek_public: bytes
+    ek_certificate: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,21 @@ class Store:
     def identity(self, peer: str) -> StoredIdentity | None:
         """Find who is enrolled under a name."""
         row = self._database.execute(
-            "SELECT peer, ek_fingerprint, ak_public, ek_public, port, mac, ip, uuid, status FROM identity WHERE peer = ?",
+            "SELECT peer, ek_fingerprint, ak_public, ek_public, port, mac, ip, uuid, status, ek_certificate FROM identity WHERE peer = ?",
             (peer,),
         ).fetchone()
         if row is None:
             return None
-        name, fingerprint, ak, ek, port, mac, ip, uuid, status = row
+        name, fingerprint, ak, ek, port, mac, ip, uuid, status, certificate = row
         place = PortEntry(name, port, mac, IPv4Address(ip), uuid)
         return StoredIdentity(
-            name, fingerprint, AttestationKey.from_public(ak, ek), place, status == "approved"
+            name,
+            fingerprint,
+            AttestationKey.from_public(ak, ek),
+            place,
+            status == "approved",
+            ek,
+            certificate,
         )
 
     def pending(self) -> list[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""The evidence of each peer's last handshakes, kept for outsiders."""
