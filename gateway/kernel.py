@@ -13,6 +13,9 @@ class Kernel(Protocol):
     async def load_policy(self, policy: CompiledPolicy) -> tuple[int, ...]:
         """Put a policy in force; return the ids of leases it no longer permits, which are gone."""
 
+    async def check_policy(self, compiled: CompiledPolicy) -> None:
+        """Ask whether the kernel would take a policy; raises NetdError."""
+
     async def trust(self, ip: IPv4Address, expires_at: float) -> None:
         """Let a peer communicate until then."""
 

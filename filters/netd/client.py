@@ -69,6 +69,10 @@ class NetdClient(asyncio.Protocol):
         answer = await self._ask(Verb.LOAD_POLICY, compiled=compiled.to_json())
         return tuple(answer["removed"])
 
+    async def check_policy(self, compiled: CompiledPolicy) -> None:
+        """Ask whether the kernel would take a policy; raises NetdError with its words. Changes nothing."""
+        await self._ask(Verb.CHECK_POLICY, compiled=compiled.to_json())
+
     async def trust(self, ip: IPv4Address, expires_at: float) -> None:
         """Trust a peer until `expires_at` (absolute CLOCK_BOOTTIME seconds); one in the past distrusts."""
         await self._ask(Verb.TRUST, ip=str(ip), expires_at=expires_at)

@@ -80,6 +80,10 @@ class KernelTable:
         await asyncio.to_thread(self._libnftables.run, text)
         self._committed()  # counted here: two threads must not count at once
 
+    async def check_beside(self, text: str) -> None:
+        """Ask, in another thread, whether the kernel would take this text; raises NetdError `kernel`."""
+        await asyncio.to_thread(self._libnftables.check, text)
+
     def insert_queue_rule(self) -> None:
         """Put the queue in front of the hold chain's drop, where the kernel has no `nft queue`."""
         raw, last = nft.queue_rule_batch(HOLD_QUEUE_NUMBER, self._netlink.sequence(3))

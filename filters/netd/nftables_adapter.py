@@ -46,18 +46,28 @@ class Libnftables:
     def run(self, text: str) -> str:
         """Run commands and return their output; raises NetdError `kernel`, and then nothing was changed."""
         with self._lock:
-            code, output, errors = self._context.cmd(text)
+            return self._run(text)
+
+    def check(self, text: str) -> None:
+        """Ask whether the kernel would take these commands; raises NetdError `kernel`. Changes nothing."""
+        with self._lock:
+            self._context.set_dry_run(True)
+            try:
+                self._run(text)
+            finally:
+                self._context.set_dry_run(False)
+
+    def accepts(self, text: str) -> bool:
+        """Tell whether the kernel would take these commands; changes nothing."""
+        try:
+            self.check(text)
+        except NetdError:
+            return False
+        return True
+
+    def _run(self, text: str) -> str:
+        code, output, errors = self._context.cmd(text)
         if code:
             message = errors.strip()[:_SHOWN] or f"libnftables failed with {code}"
             raise NetdError(NetdCode.KERNEL.value, message)
         return str(output)
-
-    def accepts(self, text: str) -> bool:
-        """Tell whether the kernel would take these commands; changes nothing."""
-        with self._lock:
-            self._context.set_dry_run(True)
-            try:
-                code, _, _ = self._context.cmd(text)
-            finally:
-                self._context.set_dry_run(False)
-        return bool(code == 0)

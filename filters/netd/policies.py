@@ -82,6 +82,11 @@ class Policies:
         neighbours.pin_neighbours(state.interface, policy.pins, set(old) - set(policy.pins))
         return removed
 
+    async def check(self, policy: CompiledPolicy) -> None:
+        """Ask the kernel whether it would take this policy; raises NetdError `kernel`. Changes nothing."""
+        text = compile_ruleset(policy, self._state.kernel.features)
+        await self._state.kernel.check_beside(text)
+
     async def _switch(self, policy: CompiledPolicy) -> tuple[int, ...]:
         state = self._state
         if state.policy is None:

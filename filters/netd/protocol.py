@@ -26,6 +26,7 @@ class Verb(StrEnum):
 
     PING = "ping"
     LOAD_POLICY = "load_policy"
+    CHECK_POLICY = "check_policy"
     TRUST = "trust"
     DISTRUST = "distrust"
     QUARANTINE = "quarantine"

@@ -79,6 +79,8 @@ class Service:
         args = Arguments(untrusted)
         if verb == Verb.LOAD_POLICY:
             return self._load(args)
+        if verb == Verb.CHECK_POLICY:
+            return self._check(args)
         if verb == Verb.SNAPSHOT:
             return self._snapshot()
         try:
@@ -97,6 +99,10 @@ class Service:
         policy = args.policy()
         self._read_counters()
         return {"removed": list(await self._policies.load(policy))}
+
+    async def _check(self, args: Arguments) -> Answer:
+        await self._policies.check(args.policy())
+        return {}
 
     async def _snapshot(self) -> Answer:
         self._state.loaded()

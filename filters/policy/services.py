@@ -57,3 +57,11 @@ def parse_label(text: str) -> str:
             f"got {text!r}"
         )
     return text
+
+
+def range_text(protocol: Protocol, first: int, last: int) -> str:
+    """Write a range as a policy does: what `parse_services` reads."""
+    if protocol is Protocol.ICMP:
+        return "icmp/echo"
+    ports = str(first) if first == last else f"{first}-{last}"
+    return f"{protocol.name.lower()}/{ports}"

@@ -3,9 +3,7 @@
 import asyncio
 from typing import Any
 
-from filters.policy import explain
-from filters.policy.evaluator import Request
-from filters.policy.services import parse_service
+from gateway.api.arguments import find_peer, text_of
 from gateway.api.routes import Call, Permission, route
 from gateway.audit.verify import KnownHead, verify_audit
 from gateway.daemon.service import Service
@@ -15,21 +13,6 @@ from gateway.registry.registry import PeerRecord
 from gateway.registry.states import PeerState
 
 READ, ADMINISTER = Permission.READ, Permission.ADMINISTER
-
-
-def _peer(service: Service, name: str) -> PeerRecord:
-    peer = service.registry.by_name(name)
-    if peer is None:
-        known = ", ".join(one.name for one in service.registry)
-        raise GatewayError("unknown-peer", f"there is no peer {name!r}; known are {known}")
-    return peer
-
-
-def _text(body: dict[str, Any], key: str) -> str:
-    value = body.get(key)
-    if not isinstance(value, str):
-        raise GatewayError("malformed-request", f"`{key}` must be a text")
-    return value
 
 
 @route("GET", "/v1/health", READ)
@@ -90,7 +73,7 @@ async def peers(call: Call) -> dict[str, Any]:
 @route("GET", "/v1/peers/{name}/evidence", READ)
 async def peer_evidence(call: Call) -> dict[str, Any]:
     """Return the evidence of a peer's last handshake that was accepted, or refused."""
-    peer, which = _peer(call.service, call.params["name"]), call.params.get("which", Kept.ACCEPTED)
+    peer, which = find_peer(call.service, call.params["name"]), call.params.get("which", Kept.ACCEPTED)
     if which not in list(Kept):
         raise GatewayError("malformed-request", f"`which` must be accepted or refused, got {which!r}")
     return await asyncio.to_thread(call.service.evidence.load, peer.name, Kept(which))
@@ -140,37 +123,10 @@ async def events(call: Call) -> dict[str, Any]:
     return {"events": await asyncio.to_thread(spool.read, after, limit)}
 
 
-@route("POST", "/v1/explain", READ)
-async def explain_flow(call: Call) -> dict[str, Any]:
-    """Explain what would happen to a flow, and why."""
-    try:
-        service = parse_service(_text(call.body, "service"))
-    except ValueError as error:
-        raise GatewayError("bad-service", str(error)) from error
-    source, destination = (_peer(call.service, _text(call.body, end)).name for end in ("from", "to"))
-    request = Request(source, destination, service)
-    open_now = any(
-        (one.source, one.destination, one.service) == (request.source, request.destination, service)
-        for one in call.service.broker.book
-    )
-    return explain.to_json(call.service.broker.decide(request, session_open=open_now))
-
-
-@route("POST", "/v1/policy/apply", ADMINISTER)
-async def apply_policy(call: Call) -> dict[str, Any]:
-    """Put another policy in force."""
-    service = call.service
-    cut, warnings = await service.policy.apply(
-        _text(call.body, "text"), _text(call.body, "file"), call.actor,
-        service.netd, service.store, service.recorder, service.clock, service.sessions_revoked,
-    )  # fmt: skip
-    return {"revision": service.policy.policy.revision, "sessions_cut": cut, "warnings": warnings}
-
-
 @route("POST", "/v1/peers/{name}/enroll", ADMINISTER)
 async def enroll(call: Call) -> dict[str, Any]:
     """Approve a TPM beforehand by its EK certificate's fingerprint."""
-    peer, fingerprint = _peer(call.service, call.params["name"]), _text(call.body, "ek")
+    peer, fingerprint = find_peer(call.service, call.params["name"]), text_of(call.body, "ek")
     if not fingerprint.startswith("sha256:") or len(fingerprint) != 71:
         raise GatewayError(
             "bad-fingerprint", "`ek` must be sha256: and 64 hex digits of the EK certificate's hash"
@@ -182,7 +138,7 @@ async def enroll(call: Call) -> dict[str, Any]:
 @route("POST", "/v1/peers/{name}/approve", ADMINISTER)
 async def approve(call: Call) -> dict[str, Any]:
     """Approve a TPM that has asked to be enrolled."""
-    peer = _peer(call.service, call.params["name"])
+    peer = find_peer(call.service, call.params["name"])
     await call.service.approve(peer, call.actor)
     return peer_json(call.service, peer)
 
@@ -190,7 +146,7 @@ async def approve(call: Call) -> dict[str, Any]:
 @route("POST", "/v1/peers/{name}/restart", ADMINISTER)
 async def restart(call: Call) -> dict[str, Any]:
     """Restart a peer's machine."""
-    peer = _peer(call.service, call.params["name"])
+    peer = find_peer(call.service, call.params["name"])
     await call.service.broker.close_peer(peer, "admin-cut")
     await call.service.recovery.restart(peer, f"restarted by {call.actor}")
     return peer_json(call.service, peer)
@@ -199,7 +155,7 @@ async def restart(call: Call) -> dict[str, Any]:
 @route("POST", "/v1/peers/{name}/quarantine", ADMINISTER)
 async def quarantine(call: Call) -> dict[str, Any]:
     """Keep a peer out until it is released."""
-    peer = _peer(call.service, call.params["name"])
+    peer = find_peer(call.service, call.params["name"])
     await call.service.recovery.quarantine(peer, f"quarantined by {call.actor}")
     await call.service.broker.close_peer(peer, "peer-quarantined")
     return peer_json(call.service, peer)
@@ -208,7 +164,7 @@ async def quarantine(call: Call) -> dict[str, Any]:
 @route("POST", "/v1/peers/{name}/release", ADMINISTER)
 async def release(call: Call) -> dict[str, Any]:
     """End a quarantine; the peer restarts and attests anew."""
-    peer = _peer(call.service, call.params["name"])
+    peer = find_peer(call.service, call.params["name"])
     if peer.state is not PeerState.QUARANTINED:
         raise GatewayError("not-quarantined", f"{peer.name} is {peer.state}, not quarantined")
     await call.service.recovery.release(peer)
@@ -229,7 +185,7 @@ async def authority(call: Call) -> dict[str, Any]:
 @route("POST", "/v1/authority/grant", ADMINISTER)
 async def grant_authority(call: Call) -> dict[str, Any]:
     """Take up an administrator-signed grant."""
-    await call.service.authority.grant(_text(call.body, "grant").encode(), call.actor)
+    await call.service.authority.grant(text_of(call.body, "grant").encode(), call.actor)
     return await authority(call)
 
 

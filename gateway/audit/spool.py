@@ -63,6 +63,20 @@ class AuditSpool:
         reader.close()
         return [json.loads(row[0]) for row in rows]
 
+    def read_since(self, time_ms: int, limit: int) -> list[dict[str, Any]]:
+        """Return the newest records that are not older than `time_ms` (ms since the epoch), at most `limit`."""
+        found: list[dict[str, Any]] = []
+        reader = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+        try:
+            for (body,) in reader.execute("SELECT body FROM record ORDER BY sequence DESC LIMIT ?", (limit,)):
+                record = json.loads(body)
+                if record["time"] < time_ms:
+                    break
+                found.append(record)
+        finally:
+            reader.close()
+        return found
+
     async def wait_beyond(self, sequence: int) -> None:
         """Wait until there is a record after `sequence`."""
         while self._head[0] <= sequence:

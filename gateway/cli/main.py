@@ -66,13 +66,13 @@ def build_parser() -> argparse.ArgumentParser:
     explain = add(
         commands, "explain", _call("operate", "explain_flow"), "explain what would happen to a flow"
     )
-    for name, text in (
-        ("source", "the peer that opens"),
-        ("destination", "the other peer"),
-        ("service", "such as tcp/5432"),
-    ):
-        explain.add_argument(name, help=text)
-    _add_policy(group("policy", "check and apply policies"), add)
+    explain.add_argument(
+        "flow",
+        nargs="*",
+        help="FROM TO SERVICE (web db tcp/5432), or ADDRESS[:PORT] ADDRESS:PORT tcp|udp|icmp",
+    )
+    explain.add_argument("--event", type=int, help="a recorded flow, by its event's number")
+    _add_policy(group("policy", "check, plan, apply and take back policies"), add)
     _add_peer(group("peer", "act on one peer"), add)
     authority = group("authority", "the administrator's authority")
     add(authority, "show", _call("authority", "show"), "show what is in force")
@@ -100,12 +100,23 @@ Add = Callable[
 
 
 def _add_policy(policy: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
-    add(policy, "check", _call("operate", "policy_check"), "check a policy file").add_argument(
-        "file", type=Path
+    check = add(policy, "check", _call("policy", "check"), "check a policy file")
+    plan = add(policy, "plan", _call("policy", "plan"), "say what a policy file would change")
+    plan.add_argument("--ruleset", action="store_true", help="print the elements of the ruleset that change")
+    apply = add(policy, "apply", _call("policy", "apply"), "put a policy file in force")
+    apply.add_argument(
+        "--confirm", metavar="TIME", help="return by itself unless confirmed in time, such as 60s"
     )
-    add(policy, "apply", _call("operate", "policy_apply"), "put a policy file in force").add_argument(
-        "file", type=Path
-    )
+    replay = add(policy, "replay", _call("policy", "replay"), "run recorded flows against a policy file")
+    replay.add_argument("--hours", type=float, default=24.0, help="how far back (default: 24)")
+    for command in (check, plan, apply, replay):
+        command.add_argument("file", type=Path)
+    add(policy, "confirm", _call("policy", "confirm"), "keep the policy that is on probation")
+    add(policy, "history", _call("policy", "history"), "list the policies that were in force")
+    rollback = add(policy, "rollback", _call("policy", "rollback"), "put an earlier policy back in force")
+    show = add(policy, "show", _call("policy", "show"), "print the policy in force, or an earlier one")
+    for command in (rollback, show):
+        command.add_argument("revision", nargs="?", help="a number or hash of: quotegate policy history")
 
 
 def _add_peer(peer: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:

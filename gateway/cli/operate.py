@@ -3,15 +3,13 @@
 import argparse
 import json
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from filters.errors import PolicyError
 from filters.flow import Service
 from filters.policy import explain
-from filters.policy.check import check_policy
 from filters.policy.evaluator import Request
-from filters.policy.parser import parse_policy
 from filters.policy.services import parse_service
 from gateway.cli.client import ApiClient, api_socket
 from gateway.cli.output import say, show_json, table
@@ -74,14 +72,45 @@ def _event_line(event: dict[str, Any]) -> str:
 
 def explain_flow(arguments: argparse.Namespace) -> int:
     """Explain a flow; exit 3 when it would be denied."""
-    service = _service(arguments.service)
-    body = {"from": arguments.source, "to": arguments.destination, "service": str(service)}
-    answer = client(arguments).post("/v1/explain", **body)
+    answer = client(arguments).post("/v1/explain", **_flow(arguments))
     if arguments.json:
         show_json(answer)
     else:
-        say(explain.to_text(Request(arguments.source, arguments.destination, service), answer))
+        request = Request(answer["from"], answer["to"], _service(answer["service"]))
+        say(explain.to_text(request, answer))
     return EXIT_OK if answer["verdict"] == "allow" else EXIT_DENIED
+
+
+def _flow(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Read what to explain: names, a tuple of addresses, or an event's number."""
+    words: list[str] = arguments.flow
+    if arguments.event is not None and not words:
+        return {"event": arguments.event}
+    if arguments.event is None and len(words) == 3:
+        source, destination, service = words
+        if not _is_address(source):
+            return {"from": source, "to": destination, "service": str(_service(service))}
+        destination, _, port = destination.partition(":")
+        protocol = service.partition("/")[0]
+        if protocol == "icmp" or port.isdecimal():
+            return {
+                "source_ip": source.partition(":")[0],
+                "destination_ip": destination,
+                "protocol": protocol,
+                "destination_port": int(port or 0),
+            }
+    raise GatewayError(
+        "bad-flow",
+        "expected FROM TO SERVICE such as: web db tcp/5432; or ADDRESS[:PORT] ADDRESS:PORT tcp; or --event NUMBER",
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        IPv4Address(text.partition(":")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _service(text: str) -> Service:
@@ -97,42 +126,6 @@ def read_text(path: Path) -> str:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise GatewayError("unreadable", f"{path}: {error}") from error
-
-
-def policy_check(arguments: argparse.Namespace) -> int:
-    """Check a policy file without a gateway; exit 4 when it must not be applied."""
-    findings: list[dict[str, str]] = []
-    try:
-        policy = parse_policy(read_text(arguments.file), str(arguments.file))
-        for found in check_policy(policy):
-            place = f"{arguments.file}:{found.line}:1"
-            findings.append({"severity": found.severity, "message": f"{place}: {found.message}"})
-        rules = len(policy.rules)
-    except PolicyError as error:
-        findings.append({"severity": "error", "code": error.code, "message": error.message})
-        rules = 0
-    errors = sum(one["severity"] == "error" for one in findings)
-    if arguments.json:
-        show_json({"ok": not errors, "rules": rules, "findings": findings})
-    else:
-        for one in findings:
-            say(f"{one['severity']}: {one['message']}")
-        say(f"{arguments.file}: {rules} rules, {errors} errors, {len(findings) - errors} warnings")
-    return EXIT_FOUND if errors else EXIT_OK
-
-
-def policy_apply(arguments: argparse.Namespace) -> int:
-    """Put a policy file in force."""
-    answer = client(arguments).post(
-        "/v1/policy/apply", text=read_text(arguments.file), file=str(arguments.file)
-    )
-    if arguments.json:
-        show_json(answer)
-    else:
-        for warning in answer["warnings"]:
-            say(f"warning: {warning}")
-        say(f"in force: {answer['revision'][:16]}, {answer['sessions_cut']} sessions cut")
-    return EXIT_OK
 
 
 def peer_action(arguments: argparse.Namespace) -> int:

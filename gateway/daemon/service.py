@@ -34,7 +34,6 @@ from gateway.control.server import ControlServer
 from gateway.daemon.authority_keeper import AuthorityKeeper
 from gateway.daemon.deliveries import Deliveries
 from gateway.daemon.drops import DropCollector, parse_packet
-from gateway.daemon.policy_holder import PolicyHolder
 from gateway.errors import GatewayError
 from gateway.events.model import (
     DriftRepaired,
@@ -44,6 +43,8 @@ from gateway.events.model import (
     PeerStateChanged,
 )
 from gateway.evidence.keeper import EvidenceKeeper
+from gateway.policy.changer import PolicyChanger
+from gateway.policy.holder import PolicyHolder
 from gateway.recovery.recovery import Recovery
 from gateway.recovery.restarter import MonitorRestarter
 from gateway.registry.registry import PeerRecord, Registry
@@ -91,6 +92,9 @@ class Service:
         )  # fmt: skip
         gate = AuthorityGate(setup.administrator_keys)
         self.authority = AuthorityKeeper(gate, self.store, netd, self.recorder, self.clock, self.broker)
+        self.changer = PolicyChanger(
+            self.policy, self.store.revisions, netd, self.recorder, self.clock, self._sessions_revoked
+        )
         self.deliveries = Deliveries(self.registry, self.recorder)
         self.drops = DropCollector()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,8 +114,7 @@ class Service:
     async def run(self) -> None:
         """Start in the safe order (policy, authority, then peers) and run until something fails."""
         await self.recorder.record(GatewayStarted(self.epoch.hex()))
-        text = self.store.policy_text() or self.setup.policy.read_text()
-        await self.policy.start(text, self.setup.policy.name, self.netd)
+        await self.changer.start(self.setup.policy.read_text(), self.setup.policy.name)
         await self.authority.start()
         await self._restore_peers()
         control = ControlServer(
@@ -253,6 +256,7 @@ class Service:
                 await self.trust.watch_silence(peer)
             await self.broker.expire()
             await self.authority.watch()
+            await self.changer.watch()
             if self.clock.now() >= next_drops:
                 next_drops = self.clock.now() + 1.0
                 for event in self.drops.take():
@@ -275,7 +279,7 @@ class Service:
         if peer.state is PeerState.UNKNOWN:
             self.registry.move(peer, Trigger.APPROVED)
 
-    async def sessions_revoked(self, lease_ids: tuple[int, ...]) -> int:
+    async def _sessions_revoked(self, lease_ids: tuple[int, ...]) -> int:
         """Close the sessions whose leases another policy took away."""
         sessions = [session for session in self.broker.book if session.lease_id in lease_ids]
         await self.broker.close(sessions, "policy-changed")

@@ -140,12 +140,13 @@ class AuthorityChanged:
 
 @dataclass(frozen=True, slots=True)
 class PolicyApplied:
-    """Another policy is in force."""
+    """Another policy is in force, or one on probation was confirmed: `outcome` says how it came about."""
 
     revision: str
     previous: str
     actor: str
     sessions_cut: int
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True)

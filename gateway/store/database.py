@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.errors import GatewayError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE identity (
     peer TEXT PRIMARY KEY, ek_fingerprint TEXT NOT NULL UNIQUE, ek_public BLOB NOT NULL, ak_public BLOB NOT NULL,
@@ -19,7 +19,11 @@ CREATE TABLE high_water (
 ) STRICT;
 CREATE TABLE restart (peer TEXT NOT NULL, at REAL NOT NULL) STRICT;
 CREATE TABLE quarantine (peer TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
-CREATE TABLE policy (number INTEGER PRIMARY KEY, revision TEXT NOT NULL, text TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE policy (
+    number INTEGER PRIMARY KEY, revision TEXT NOT NULL, text TEXT NOT NULL, at REAL NOT NULL, actor TEXT NOT NULL,
+    outcome TEXT NOT NULL
+) STRICT;
+CREATE TABLE policy_pending (one INTEGER PRIMARY KEY CHECK (one = 1), fallback INTEGER NOT NULL) STRICT;
 CREATE TABLE authority (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, not_after REAL) STRICT;
 """
 

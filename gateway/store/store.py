@@ -10,6 +10,7 @@ from authn.evidence import Counters
 from authn.portmap import PortEntry
 from authn.public_area import AttestationKey
 from gateway.errors import GatewayError
+from gateway.policy.revisions import Revisions
 from gateway.store.database import open_database
 
 
@@ -39,6 +40,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._database = open_database(path)
+        self.revisions = Revisions(self._database)
 
     def close(self) -> None:
         """Close the database."""
@@ -159,17 +161,6 @@ class Store:
         """End a quarantine and give the peer a fresh restart budget."""
         self._database.execute("DELETE FROM quarantine WHERE peer = ?", (peer,))
         self._database.execute("DELETE FROM restart WHERE peer = ?", (peer,))
-
-    def save_policy(self, revision: str, text: str, at: float) -> None:
-        """Keep a policy that is to be in force."""
-        self._database.execute(
-            "INSERT INTO policy (revision, text, at) VALUES (?, ?, ?)", (revision, text, at)
-        )
-
-    def policy_text(self) -> str | None:
-        """Return the text of the policy in force."""
-        row = self._database.execute("SELECT text FROM policy ORDER BY number DESC LIMIT 1").fetchone()
-        return None if row is None else str(row[0])
 
     def authority(self) -> tuple[int, float | None]:
         """Return the highest sequence accepted and until when (s since the epoch) its grant holds."""

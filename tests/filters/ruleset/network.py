@@ -4,7 +4,6 @@ Every object is a network namespace named `qg-t…`; removing those removes ever
 is loaded and its sets are changed by the `nft` command only: no code of ours stands between test and kernel.
 """
 
-import ctypes
 import json
 import os
 import re
@@ -21,8 +20,8 @@ from filters.ruleset.features import Features
 from filters.ruleset.names import COUNTERS
 from filters.ruleset.sysctls import GATEWAY_SYSCTLS, GATEWAY_SYSCTLS_IF_PRESENT
 from tests.filters.ruleset import policies
+from tests.inside import enter
 
-CLONE_NEWNET = 0x40000000
 A, B = 1, 2  # the guests' numbers in `policies`
 GATEWAY_MAC = "52:54:00:aa:00:fe"
 T = TypeVar("T")
@@ -41,15 +40,7 @@ class Namespace:
         self.name = name
         run("ip", "netns", "add", name)
         self.ip("link", "set", "lo", "up")
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=self._enter)
-
-    def _enter(self) -> None:
-        descriptor = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), f"setns {self.name}")
-        finally:
-            os.close(descriptor)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=enter, initargs=(name,))
 
     def call(self, function: Callable[..., T], *args: object) -> T:
         return self._thread.submit(function, *args).result(timeout=30)

@@ -1,0 +1,125 @@
+"""Change the policy in force: apply, confirm, return by itself, roll back. One change at a time.
+
+A text that does not parse, fails its own tests or is refused by the kernel changes nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from filters.errors import FiltersError
+from gateway.audit.recorder import Recorder
+from gateway.clock import Clock
+from gateway.events.model import PolicyApplied
+from gateway.kernel import Kernel
+from gateway.policy.confirmation import Confirmation
+from gateway.policy.holder import PolicyHolder, check_text
+from gateway.policy.revisions import Revisions
+
+Revoked = Callable[[tuple[int, ...]], Awaitable[int]]
+ITSELF = "quotegated"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change did. `number` is the history's; `warnings` name rules that never decide."""
+
+    number: int
+    revision: str
+    sessions_cut: int
+    warnings: tuple[str, ...]
+
+
+class PolicyChanger:
+    """The only way in which the policy in force changes. `revoked` closes sessions by their lease ids."""
+
+    def __init__(
+        self,
+        holder: PolicyHolder,
+        revisions: Revisions,
+        kernel: Kernel,
+        recorder: Recorder,
+        clock: Clock,
+        revoked: Revoked,
+    ) -> None:
+        self._holder, self.revisions, self._kernel = holder, revisions, kernel
+        self._recorder, self._clock, self._revoked = recorder, clock, revoked
+        self.confirmation = Confirmation()
+        self._lock = asyncio.Lock()
+
+    async def start(self, first_text: str, file: str) -> None:
+        """Put in force what was in force before, or the first text.
+
+        A policy that was on probation when the service ended is not taken up again: nobody confirmed it.
+        """
+        fallback, current = self.revisions.pending_fallback(), self.revisions.current()
+        if fallback is not None:
+            await self._switch(self.revisions.text(fallback), f"revision {fallback}", ITSELF, "returned")
+        elif current is None:
+            await self._switch(first_text, file, ITSELF, "set up")
+        else:
+            text = self.revisions.text(current.number)
+            policy, _ = await asyncio.to_thread(check_text, text, f"revision {current.number}")
+            await self._kernel.load_policy(await asyncio.to_thread(self._holder.compile, policy))
+            self._holder.policy = policy
+
+    async def apply(self, text: str, file: str, actor: str, confirm_within_s: float | None) -> Change:
+        """Put another policy in force, on probation where a time is given; raises GatewayError, FiltersError."""
+        async with self._lock:
+            self.confirmation.check_free(self._clock.now())
+            if confirm_within_s is None:
+                return await self._switch(text, file, actor, "applied")
+            self.confirmation.check_within(confirm_within_s)
+            current = self.revisions.current()
+            fallback = current.number if current else 0
+            change = await self._switch(text, file, actor, "to be confirmed", fallback)
+            self.confirmation.begin(fallback, self._clock.now() + confirm_within_s)
+            return change
+
+    async def confirm(self, actor: str) -> None:
+        """Keep the policy that is on probation; raises GatewayError `nothing-to-confirm`."""
+        async with self._lock:
+            self.confirmation.confirm(self._clock.now())
+            self.revisions.confirm()
+            revision = self._holder.policy.revision
+            await self._recorder.record(PolicyApplied(revision, revision, actor, 0, "confirmed"))
+
+    async def rollback(self, wanted: str | None, actor: str) -> Change:
+        """Go back: to the named revision, to what stood before the probation, or to the one before."""
+        async with self._lock:
+            pending = self.confirmation.pending
+            if wanted:
+                target = self.revisions.find(wanted).number
+            else:
+                target = pending.fallback if pending else self.revisions.before().number
+            text = self.revisions.text(target)
+            change = await self._switch(text, f"revision {target}", actor, "rolled back")
+            self.confirmation.give_up()
+            return change
+
+    async def watch(self) -> None:
+        """Let the former policy return when its successor was not confirmed in time."""
+        if self._lock.locked():
+            return
+        async with self._lock:
+            fallback = self.confirmation.take_due(self._clock.now())
+            if fallback is not None:
+                await self._switch(self.revisions.text(fallback), f"revision {fallback}", ITSELF, "returned")
+
+    async def _switch(
+        self, text: str, file: str, actor: str, outcome: str, fallback: int | None = None
+    ) -> Change:
+        # in threads: a large policy takes longer than a beacon may wait
+        policy, warnings = await asyncio.to_thread(check_text, text, file)
+        compiled = await asyncio.to_thread(self._holder.compile, policy)
+        before = self._holder.policy
+        await self._recorder.record(PolicyApplied(policy.revision, before.revision, actor, 0, outcome))
+        try:
+            gone = await self._kernel.load_policy(compiled)
+        except FiltersError:
+            refused = PolicyApplied(before.revision, policy.revision, actor, 0, "refused by the kernel")
+            await self._recorder.record(refused)
+            raise
+        self._holder.policy = policy
+        number = self.revisions.add(policy.revision, text, self._clock.wall(), actor, outcome, fallback)
+        return Change(number, policy.revision, await self._revoked(gone), tuple(warnings))

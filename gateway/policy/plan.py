@@ -1,0 +1,65 @@
+"""Say beforehand what another policy would do. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from filters.policy.compiled import CompiledPolicy
+from filters.policy.diff import PolicyDiff, Reach, compare_policies
+from filters.policy.model import Policy
+from filters.ruleset.sets import static_elements
+from gateway.sessions.book import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would change: reach, live sessions that would end, elements of the kernel's static sets."""
+
+    diff: PolicyDiff
+    cut: tuple[Session, ...]
+    ruleset: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Write the documented object."""
+        diff = self.diff
+        return {
+            "gained": [_reach_json(one) for one in diff.gained],
+            "lost": [_reach_json(one) for one in diff.lost],
+            "peers": {"added": diff.added, "removed": diff.removed, "moved": diff.moved},
+            "sessions_cut": [
+                {
+                    "session_id": one.session_id,
+                    "from": one.source,
+                    "to": one.destination,
+                    "service": str(one.service),
+                }
+                for one in self.cut
+            ],
+            "ruleset": list(self.ruleset),
+        }
+
+
+def _reach_json(reach: Reach) -> dict[str, str]:
+    return {"from": reach.source, "to": reach.destination, "service": reach.service, "rule": reach.rule}
+
+
+def make_plan(
+    before: Policy,
+    after: Policy,
+    compiled_before: CompiledPolicy,
+    compiled_after: CompiledPolicy,
+    live: Iterable[Session],
+) -> Plan:
+    """Compare the policy in force with a draft."""
+    cut = tuple(session for session in live if compiled_after.permits(session.key) is None)
+    return Plan(compare_policies(before, after), cut, _ruleset_diff(compiled_before, compiled_after))
+
+
+def _ruleset_diff(before: CompiledPolicy, after: CompiledPolicy) -> tuple[str, ...]:
+    """List the elements that go (-) and come (+), by set: the chains are the same for every policy."""
+    old, new = static_elements(before), static_elements(after)
+    lines = []
+    for name in old:
+        gone, come = set(old[name]), set(new[name])
+        lines += [f"- {name} {element}" for element in old[name] if element not in come]
+        lines += [f"+ {name} {element}" for element in new[name] if element not in gone]
+    return tuple(lines)

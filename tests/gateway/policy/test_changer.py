@@ -1,0 +1,250 @@
+"""Changes of policy as dialogues: a real database and audit record; the kernel is noted, not asked."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from filters.errors import NetdError, PolicyError
+from filters.policy.compiled import CompiledPolicy
+from gateway.audit.recorder import Recorder
+from gateway.audit.spool import AuditSpool
+from gateway.errors import GatewayError
+from gateway.policy.changer import PolicyChanger
+from gateway.policy.holder import PolicyHolder
+from gateway.store.store import Store
+from tests.filters.policy.texts import HEAD, rule
+
+ONE = HEAD + rule("one", "web", "db", "tcp/1", "allow")
+TWO = HEAD + rule("two", "web", "db", "tcp/2", "allow")
+THREE = HEAD + rule("three", "web", "db", "tcp/3", "allow")
+
+
+@dataclass
+class NotedKernel:
+    """The edge: notes what would be loaded, refuses when told to."""
+
+    loaded: list[str] = field(default_factory=list)
+    refuses: bool = False
+
+    async def load_policy(self, compiled: CompiledPolicy) -> tuple[int, ...]:
+        if self.refuses:
+            raise NetdError("kernel", "no memory")
+        self.loaded.append(compiled.allowed[0].rule)
+        return (len(self.loaded),)
+
+
+@dataclass
+class HandClock:
+    at: float = 100.0
+
+    def now(self) -> float:
+        return self.at
+
+    def wall(self) -> float:
+        return 1e9 + self.at
+
+
+@dataclass
+class Gateway:
+    """One life of a gateway on a directory."""
+
+    directory: Path
+    kernel: NotedKernel = field(default_factory=NotedKernel)
+    clock: HandClock = field(default_factory=HandClock)
+
+    def __post_init__(self) -> None:
+        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443)
+        self.store = Store(self.directory / "state.db")
+        self.spool = AuditSpool(self.directory / "audit.db")
+        recorder = Recorder(self.spool, self.clock, "lab/gw", lambda: self.holder.policy.revision)
+        self.changer = PolicyChanger(
+            self.holder,
+            self.store.revisions,
+            self.kernel,
+            recorder,
+            self.clock,
+            self._revoked,  # type: ignore[arg-type]
+        )
+
+    async def _revoked(self, lease_ids: tuple[int, ...]) -> int:
+        return len(lease_ids)
+
+    @property
+    def in_force(self) -> str:
+        return self.holder.policy.rules[0].id
+
+    def outcomes(self) -> list[str]:
+        events = [one["unmapped"] for one in self.spool.read(0)]
+        return [one["outcome"] for one in events]
+
+
+Dialogue = Callable[[Gateway], Awaitable[None]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[Dialogue], Gateway]:
+    """Run one life of the gateway; the next one finds the same disk."""
+
+    def live(dialogue: Dialogue) -> Gateway:
+        async def whole() -> Gateway:
+            gateway = Gateway(tmp_path)
+            await gateway.changer.start(ONE, "policy.toml")
+            await dialogue(gateway)
+            gateway.store.close()
+            gateway.spool.close()
+            return gateway
+
+        return asyncio.run(whole())
+
+    return live
+
+
+async def _nothing(_gateway: Gateway) -> None:
+    pass
+
+
+def test_what_was_in_force_is_in_force_after_a_restart(run: Callable[[Dialogue], Gateway]) -> None:
+    async def apply(gateway: Gateway) -> None:
+        change = await gateway.changer.apply(TWO, "two.toml", "uid 0", None)
+        assert (change.number, change.sessions_cut) == (2, 1)
+
+    run(apply)
+    again = run(_nothing)
+    assert again.in_force == "two"
+    assert again.outcomes() == ["set up", "applied"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "schema = 2\n",
+        "no toml",
+        HEAD + '\n[[test]]\nflow = { from = "web", to = "db", service = "tcp/1" }\nexpect = "allow"\n',
+    ],
+)
+def test_a_broken_file_disturbs_nothing(run: Callable[[Dialogue], Gateway], text: str) -> None:
+    async def apply(gateway: Gateway) -> None:
+        with pytest.raises(PolicyError):
+            await gateway.changer.apply(text, "bad.toml", "uid 0", None)
+
+    gateway = run(apply)
+    assert (gateway.in_force, gateway.kernel.loaded, gateway.outcomes()) == ("one", ["one"], ["set up"])
+
+
+def test_what_the_kernel_refuses_is_not_in_force_and_on_record(run: Callable[[Dialogue], Gateway]) -> None:
+    async def apply(gateway: Gateway) -> None:
+        gateway.kernel.refuses = True
+        with pytest.raises(NetdError):
+            await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+        assert gateway.changer.confirmation.pending is None
+
+    gateway = run(apply)
+    assert gateway.in_force == "one"
+    assert gateway.outcomes() == ["set up", "to be confirmed", "refused by the kernel"]
+    assert run(_nothing).in_force == "one"
+
+
+def test_an_unconfirmed_policy_returns_by_itself(run: Callable[[Dialogue], Gateway]) -> None:
+    async def wait(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+        gateway.clock.at += 59.9
+        await gateway.changer.watch()
+        assert gateway.in_force == "two"
+        gateway.clock.at += 0.1
+        await gateway.changer.watch()
+        assert gateway.in_force == "one"
+        await gateway.changer.watch()
+
+    assert run(wait).outcomes() == ["set up", "to be confirmed", "returned"]
+
+
+def test_a_confirmed_policy_stays_also_after_a_restart(run: Callable[[Dialogue], Gateway]) -> None:
+    async def confirm(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+        await gateway.changer.confirm("uid 0")
+        gateway.clock.at += 1000
+        await gateway.changer.watch()
+        assert gateway.in_force == "two"
+
+    run(confirm)
+    assert run(_nothing).in_force == "two"
+
+
+def test_a_gateway_that_ends_on_probation_comes_back_with_the_former_policy(
+    run: Callable[[Dialogue], Gateway],
+) -> None:
+    async def crash(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+
+    run(crash)
+    again = run(_nothing)
+    assert again.in_force == "one"
+    assert again.kernel.loaded == ["one"]
+    assert again.outcomes()[-1] == "returned"
+    assert run(_nothing).in_force == "one"
+
+
+def test_rejects_another_change_while_one_waits(run: Callable[[Dialogue], Gateway]) -> None:
+    async def two_at_once(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+        with pytest.raises(GatewayError, match="policy confirm"):
+            await gateway.changer.apply(THREE, "three.toml", "uid 0", None)
+        assert gateway.in_force == "two"
+
+    run(two_at_once)
+
+
+def test_a_rollback_ends_the_probation(run: Callable[[Dialogue], Gateway]) -> None:
+    async def rollback(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+        await gateway.changer.rollback(None, "uid 0")
+        assert gateway.in_force == "one"
+        await gateway.changer.apply(THREE, "three.toml", "uid 0", None)
+        gateway.clock.at += 1000
+        await gateway.changer.watch()
+        assert gateway.in_force == "three"
+
+    run(rollback)
+
+
+def test_a_rollback_goes_to_the_one_before_or_to_a_named_one(run: Callable[[Dialogue], Gateway]) -> None:
+    async def rollback(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", None)
+        await gateway.changer.apply(THREE, "three.toml", "uid 0", None)
+        await gateway.changer.rollback(None, "uid 0")
+        assert gateway.in_force == "two"
+        await gateway.changer.rollback("1", "uid 0")
+        assert gateway.in_force == "one"
+        wanted = gateway.changer.revisions.history()[2].revision[:12]
+        await gateway.changer.rollback(wanted, "uid 0")
+        assert gateway.in_force == "three"
+        with pytest.raises(GatewayError, match="policy history"):
+            await gateway.changer.rollback("99", "uid 0")
+
+    gateway = run(rollback)
+    assert gateway.outcomes().count("rolled back") == 3
+
+
+def test_rejects_a_rollback_to_nothing(run: Callable[[Dialogue], Gateway]) -> None:
+    async def rollback(gateway: Gateway) -> None:
+        with pytest.raises(GatewayError, match="no earlier policy"):
+            await gateway.changer.rollback(None, "uid 0")
+
+    assert run(rollback).in_force == "one"
+
+
+def test_changes_wait_for_each_other(run: Callable[[Dialogue], Gateway]) -> None:
+    async def many(gateway: Gateway) -> None:
+        texts = [HEAD + rule(f"r{at}", "web", "db", f"tcp/{at}", "allow") for at in range(1, 9)]
+        await asyncio.gather(*(gateway.changer.apply(text, "x", "uid 0", None) for text in texts))
+
+    gateway = run(many)
+    history = gateway.spool.read(0)
+    chain = [(one["unmapped"]["previous"], one["unmapped"]["revision"]) for one in history]
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(chain)), json.dumps(chain)

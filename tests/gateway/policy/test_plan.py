@@ -1,0 +1,50 @@
+"""What a change would do, said beforehand."""
+
+from ipaddress import IPv4Address
+
+from filters.flow import FlowKey, Protocol, Service
+from filters.policy.model import Policy
+from filters.policy.parser import parse_policy
+from gateway.policy.plan import Plan, make_plan
+from gateway.sessions.book import Session
+from tests.filters.policy.texts import HEAD, compiled, rule
+
+BEFORE = parse_policy(
+    HEAD + rule("a", "web", "db", "tcp/5432", "allow") + rule("b", "web", "ops", "tcp/22", "allow")
+)
+
+
+def _session(policy: Policy, source: str, destination: str, port: int) -> Session:
+    service = Service(Protocol.TCP, port)
+    key = FlowKey(policy.peers[source].ip, policy.peers[destination].ip, service)
+    return Session(f"s{port}", port, source, destination, service, key, "r", 0.0, 1.0)
+
+
+def _plan(after: Policy) -> Plan:
+    live = [_session(BEFORE, "web", "db", 5432), _session(BEFORE, "web", "ops", 22)]
+    return make_plan(BEFORE, after, compiled(BEFORE), compiled(after), live)
+
+
+def test_names_what_is_gained_lost_and_cut() -> None:
+    plan = _plan(parse_policy(HEAD + rule("a", "web", "db", "tcp/5432-5433", "allow"))).to_json()
+    assert plan["gained"] == [{"from": "web", "to": "db", "service": "tcp/5433", "rule": "a"}]
+    assert plan["lost"] == [{"from": "web", "to": "ops", "service": "tcp/22", "rule": "b"}]
+    assert [one["session_id"] for one in plan["sessions_cut"]] == ["s22"]
+
+
+def test_a_peer_that_moves_cuts_its_sessions() -> None:
+    """The same names and rules at another address: live flows have the old one."""
+    text = HEAD + rule("a", "web", "db", "tcp/5432", "allow") + rule("b", "web", "ops", "tcp/22", "allow")
+    moved = parse_policy(text.replace(str(BEFORE.peers["ops"].ip), "10.77.0.99"))
+    plan = _plan(moved)
+    assert [one.session_id for one in plan.cut] == ["s22"]
+    assert plan.diff.moved == ("ops",)
+    assert not plan.diff.changes_reach
+
+
+def test_shows_the_ruleset_element_by_element() -> None:
+    web, ops = BEFORE.peers["web"].ip, BEFORE.peers["ops"].ip
+    plan = _plan(parse_policy(HEAD + rule("a", "web", "db", "tcp/5432", "allow")))
+    assert f"- allowed {web} . {ops} . tcp . 22" in plan.ruleset
+    assert _plan(BEFORE).ruleset == ()
+    assert isinstance(web, IPv4Address)
