@@ -3,7 +3,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup lock fmt lint types layers test unit bench mutants demo clean
+.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -36,6 +36,9 @@ test: lint types ## everything: format, lint, types, layers and all tests
 
 bench: $(STAMP) ## measure, each figure beside its baseline
 	$(PY) -m bench
+
+oracle: $(STAMP) ## 10,000 random policies: the evaluator and the real kernel agree on every packet
+	QG_ORACLE_POLICIES=10000 $(PY) -m pytest -q -s tests/filters/oracle
 
 mutants: $(STAMP) ## remove each check of the verifier in a copy: exactly its named test must fail
 	$(PY) -m tests.mutants
