@@ -106,8 +106,11 @@ class GatewayHandshake:
     def _receive_m1(self, body: bytes) -> list[Command]:
         m1 = M1.decode(body)
         if m1.gateway_profile != self.config.gateway_profile:
-            raise malformed(
-                f"gateway profile {m1.gateway_profile!r} is not offered; there is {self.config.gateway_profile!r}"
+            raise AttestationError(
+                AttestationFailure.UNSUPPORTED_VERSION,
+                f"gateway profile {m1.gateway_profile!r} is not offered; there is {self.config.gateway_profile!r}",
+                expected=self.config.gateway_profile,
+                got=m1.gateway_profile,
             )
         self._m1, self._share, self._state = body, m1.key_share, _State.WAIT_PEER
         return [WantPeer(m1.peer_id, m1.ak_name, m1.gateway_profile)]

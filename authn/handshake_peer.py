@@ -114,7 +114,12 @@ class PeerHandshake:
                 got=core.gateway_id,
             )
         if core.selection != self.config.selection.encode():
-            raise malformed("the gateway wants PCRs that this peer was not set up for")
+            raise AttestationError(
+                AttestationFailure.RELABELLED_PCR,
+                "the gateway wants PCRs that this peer was not set up for",
+                expected=self.config.selection.encode().hex(),
+                got=core.selection.hex(),
+            )
         self._verify_gateway(core, m2)
         self._th2 = digest(self._m1, m2.core, m2.proof.encode())
         self._keys = HandshakeKeys.derive(exchange(self._private, core.key_share), self._th2)

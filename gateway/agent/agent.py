@@ -89,7 +89,7 @@ class Agent:
             if refusal.code == AttestationFailure.UNKNOWN_PEER:
                 await self._enroll(identity)
         except AttestationError as error:
-            self._set("gateway-refused", error.message)
+            self._set("gateway-refused", f"{error.failure}: {error.message}")
             if error.failure in _DAMNING:
                 await self._report(error)
         except (OSError, TimeoutError) as error:
@@ -252,5 +252,7 @@ class Agent:
             )
             rpc.close()
         except GatewayError as refusal:
-            self._set("gateway-refused", f"{error.message}; the monitor says: {refusal.message}")
+            self._set(
+                "gateway-refused", f"{error.failure}: {error.message}; the monitor says: {refusal.message}"
+            )
         await asyncio.sleep(1.0)

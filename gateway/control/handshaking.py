@@ -105,17 +105,27 @@ class HandshakeDriver:
                 AttestationFailure.WRONG_PLACE, f"{record.name} was enrolled at another place"
             )
         if untrusted_ak_name != identity.key.name:
-            raise AttestationError(
-                AttestationFailure.WRONG_AK, f"{record.name} shows another attestation key"
-            )
+            raise self._other_key(untrusted_ak_name)
         high_water = intro.store.high_water(record.name)
         profile = intro.profile(record.name)
         return PeerFacts(
             untrusted_peer_id,
             identity.key,
             profile,
-            high_water.counters if high_water else None,
+            # what was verified last is newer than what is saved
+            record.counters or (high_water.counters if high_water else None),
             lambda measured: check_reference(profile, measured, intro.references(), intro.clock.wall()),
+        )
+
+    def _other_key(self, untrusted_ak_name: bytes) -> AttestationError:
+        """Build the refusal of a key that is not this place's own."""
+        holder = self.introduction.store.holder(untrusted_ak_name)
+        if holder is None:
+            return AttestationError(
+                AttestationFailure.WRONG_AK, f"{self.record.name} shows another attestation key"
+            )
+        return AttestationError(
+            AttestationFailure.TPM_CLONE, f"{self.record.name} shows the attestation key that {holder} has"
         )
 
     def check_reboot(self, session: EstablishedSession) -> None:
@@ -131,6 +141,17 @@ class HandshakeDriver:
                 expected=f"> {failed_at}",
                 got=session.verified.counters.reset_count,
             )
+
+
+def name_copy(error: AttestationError, record: PeerRecord) -> AttestationError:
+    """Call it a copy when counters lie behind those of a session that lives: one TPM can't show both."""
+    behind = error.failure in (AttestationFailure.RESET_COUNT_REGRESSION, AttestationFailure.CLOCK_REGRESSION)
+    if not (behind and record.trusted):
+        return error
+    message = (
+        f"the session of {record.name} that lives is ahead of this TPM, so there are two: {error.message}"
+    )
+    return AttestationError(AttestationFailure.TPM_CLONE, message, **error.params)
 
 
 async def run_enrollment(

@@ -10,7 +10,14 @@ from authn.failure import NOT_THE_PEERS_FAULT, AttestationFailure
 from authn.fields import Frame, FrameType
 from filters.errors import FiltersError
 from gateway.audit.recorder import Recorder
-from gateway.control.handshaking import DEADLINE_S, HandshakeDriver, Introduction, place_of, run_enrollment
+from gateway.control.handshaking import (
+    DEADLINE_S,
+    HandshakeDriver,
+    Introduction,
+    name_copy,
+    place_of,
+    run_enrollment,
+)
 from gateway.control.limits import PlaceLimits
 from gateway.control.link import PeerLink
 from gateway.control.stream import FrameStream
@@ -140,6 +147,7 @@ class ControlServer:
         self, record: PeerRecord, stream: FrameStream, driver: HandshakeDriver, error: AttestationError
     ) -> None:
         """Hold a failure against the peer only when its own key signed wrong content from its own place."""
+        error = name_copy(error, record) if driver.machine.signed_by_peer else error
         stream.alert(error.code)
         punished = (
             driver.machine.signed_by_peer

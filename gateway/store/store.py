@@ -8,7 +8,7 @@ from pathlib import Path
 from authn.enrollment import EnrolledIdentity
 from authn.evidence import Counters
 from authn.portmap import PortEntry
-from authn.public_area import AttestationKey
+from authn.public_area import AttestationKey, key_name
 from gateway.errors import GatewayError
 from gateway.policy.revisions import Revisions
 from gateway.store.database import open_database
@@ -65,6 +65,11 @@ class Store:
             ek,
             certificate,
         )
+
+    def holder(self, ak_name: bytes) -> str | None:
+        """Find the peer that an attestation key is enrolled for, by the key's name."""
+        rows = self._database.execute("SELECT peer, ak_public FROM identity")
+        return next((str(peer) for peer, ak_public in rows if key_name(ak_public) == ak_name), None)
 
     def pending(self) -> list[tuple[str, str]]:
         """List (peer, EK fingerprint) that wait for approval."""

@@ -103,7 +103,7 @@ def test_rejects_unwanted_gateway_profile(ends: tuple[End, End]) -> None:
     def downgrade(body: bytes) -> bytes:
         return dataclasses.replace(M1.decode(body), gateway_profile="weaker").encode()
 
-    with refused(F.MALFORMED_MESSAGE):
+    with refused(F.UNSUPPORTED_VERSION):
         Dialogue(*ends, alter=altering(FrameType.M1, downgrade)).run()
 
 
@@ -186,7 +186,7 @@ def test_rejects_a_downgraded_selection(ends: tuple[End, End]) -> None:
     weaker = dataclasses.replace(
         PeerFacts("lab/web", ends[0].key, PROFILE, None, accept), profile=Profile.of("lab", {4: "code"})
     )
-    with refused(F.MALFORMED_MESSAGE):
+    with refused(F.RELABELLED_PCR):
         Dialogue(*ends, facts=weaker).run()
 
 

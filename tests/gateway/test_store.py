@@ -53,6 +53,15 @@ def test_rejects_a_silent_rebinding(store: Store, identity: EnrolledIdentity) ->
     assert kept is not None and kept.place == PLACE and kept.approved
 
 
+@pytest.mark.tpm
+def test_a_key_is_found_where_it_is_enrolled(store: Store, identity: EnrolledIdentity) -> None:
+    store.enroll(identity, PLACE, approved=True)
+    kept = store.identity("web")
+    assert kept is not None
+    assert store.holder(kept.key.name) == "web"
+    assert store.holder(kept.key.name[:-1] + b"\0\0") is None
+
+
 def test_a_failed_peer_is_blocked_until_its_counters_are_raised(store: Store) -> None:
     store.raise_high_water("web", Counters(10, 3, 0, True))
     store.mark_failed("web")
