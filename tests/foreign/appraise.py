@@ -3,6 +3,7 @@
 import json
 import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,8 @@ def demand(good: bool, code: str) -> None:
         raise Foul(code)
 
 
-def replay(log: bytes, indices: list[int]) -> dict[int, bytes]:
-    """The PCR values a TCG crypto-agile log with SHA-256 digests leads to."""
-    values = {index: bytes(32) for index in indices}
+def events(log: bytes) -> Iterator[tuple[int, bytes]]:
+    """(PCR, SHA-256 digest) of what a TCG crypto-agile log says was extended."""
     (header,) = struct.unpack_from("<I", log, 28)
     at = 32 + header
     while at < len(log):
@@ -118,7 +118,15 @@ def replay(log: bytes, indices: list[int]) -> dict[int, bytes]:
             at += 2 + size
         (size,) = struct.unpack_from("<I", log, at)
         at += 4 + size
-        if kind != EV_NO_ACTION and pcr in values:
+        if kind != EV_NO_ACTION:
+            yield pcr, digest
+
+
+def replay(log: bytes, indices: list[int]) -> dict[int, bytes]:
+    """The PCR values that a log leads to, from zero."""
+    values = {index: bytes(32) for index in indices}
+    for pcr, digest in events(log):
+        if pcr in values:
             values[pcr] = H(values[pcr] + digest)
     return values
 

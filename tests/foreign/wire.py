@@ -173,7 +173,7 @@ class Wire:
     """Frames on a TCP connection."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock, self.buffer = sock, b""
+        self.sock, self.buffer, self.heard = sock, b"", False
 
     @classmethod
     def connect(cls, ip: str, port: int, timeout: float = 6.0) -> "Wire":
@@ -193,7 +193,7 @@ class Wire:
                 raise HungUp from error
             if not data:
                 raise HungUp
-            self.buffer += data
+            self.buffer, self.heard = self.buffer + data, True
         end, kind = 5 + int.from_bytes(self.buffer[:4], "big"), self.buffer[4]
         body, self.buffer = self.buffer[5:end], self.buffer[end:]
         if kind == ALERT:

@@ -78,7 +78,7 @@ class RunningLab:
         argv = [sys.executable, "-m", module, *map(str, words)]
         return subprocess.Popen(
             in_namespace(self.lab.peer_namespace(peer), argv),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT,
         )  # fmt: skip
 
     def run(self, peer: str, module: str, *words: object, within_s: float = 30.0) -> list[dict[str, Any]]:
