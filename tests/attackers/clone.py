@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.attackers.attempt import attempt, listen, next_beacon, say
-from tests.foreign.appraise import events, name
+from tests.foreign.appraisal import events, name
 from tests.foreign.handshake import Handshake, enroll
 from tests.foreign.setup import Setup
 from tests.foreign.tpm import AK, Tpm, powered_on

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tests.attackers.attempt import attempt, say
-from tests.foreign.appraise import selection_of
+from tests.foreign.appraisal import selection_of
 from tests.foreign.handshake import Handshake
 from tests.foreign.setup import Setup
 from tests.foreign.tpm import Tpm

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.attackers.attempt import say
-from tests.foreign.appraise import selection_of
+from tests.foreign.appraisal import selection_of
 from tests.foreign.setup import Setup
 from tests.foreign.tpm import Tpm
 from tests.foreign.wire import M1, M2, D, HungUp, Reader, Refused, Wire, blob, encode_batch, label, u32

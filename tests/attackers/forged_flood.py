@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 from tests.attackers.attempt import say
-from tests.foreign.appraise import name
+from tests.foreign.appraisal import name
 from tests.foreign.handshake import Handshake
 from tests.foreign.setup import Setup
 from tests.foreign.tpm import AK, Tpm

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from tests.attackers.attempt import attempt, say
-from tests.foreign.appraise import qualified_name
+from tests.foreign.appraisal import qualified_name
 from tests.foreign.handshake import Handshake
 from tests.foreign.setup import Setup
 from tests.foreign.tpm import Tpm

@@ -8,7 +8,7 @@ The victim's TPM is asked directly: it stands for a victim that colludes, the st
 import sys
 
 from tests.attackers.attempt import attempt, genuine, listen, next_beacon, say
-from tests.foreign.appraise import name
+from tests.foreign.appraisal import name
 from tests.foreign.handshake import Handshake
 from tests.foreign.session import Session
 from tests.foreign.setup import Setup

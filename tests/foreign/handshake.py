@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from tests.foreign import wire
-from tests.foreign.appraise import Verified, check_reference, demand, name, replay
+from tests.foreign.appraisal import Verified, check_reference, demand, name, replay
 from tests.foreign.session import Session
 from tests.foreign.setup import Setup
 from tests.foreign.tpm import AK, EK, Tpm

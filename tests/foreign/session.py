@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from tests.foreign import wire
-from tests.foreign.appraise import Verified, demand, replay
+from tests.foreign.appraisal import Verified, demand, replay
 from tests.foreign.setup import Setup
 from tests.foreign.tpm import Tpm
 from tests.foreign.wire import Batch, Foul, Quote, Reader, Records, Wire, X, blob, label, u64

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.foreign.appraise import GatewayKey, load_references, selection_of
+from tests.foreign.appraisal import GatewayKey, load_references, selection_of
 
 
 class Setup:

@@ -21,7 +21,7 @@ import pytest
 
 from gateway.cli.demo.observe import Capture
 from gateway.rpc import encode
-from tests.foreign.appraise import name
+from tests.foreign.appraisal import name
 from tests.foreign.tpm import AK, Tpm
 from tests.lab.conftest import RunningLab, running
 from vmhost.lab.defaults import default_spec
