@@ -3,7 +3,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants demo clean
+.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -42,6 +42,9 @@ oracle: $(STAMP) ## 10,000 random policies: the evaluator and the real kernel ag
 
 mutants: $(STAMP) ## remove each check of the verifier in a copy: exactly its named test must fail
 	$(PY) -m tests.mutants
+
+model: $(STAMP) ## check the models of handshake, beacons and leases; show what each missing rule allows
+	$(PY) -m tests.model
 
 demo: $(STAMP) ## run the main job in a lab of its own
 	$(VENV)/bin/quotegate lab demo

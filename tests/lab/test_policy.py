@@ -50,9 +50,8 @@ def test_check_says_loudly_what_it_could_not_do(tmp_path: Path, draft: Path) -> 
     """A user who may neither ask the gateway nor the kernel."""
     code = (
         "import os, sys; sys.argv = ['quotegate', 'policy', 'check', '--lab', 'none', sys.argv[1]]; "
-        "from gateway.cli.main import build_parser; os.setuid(65534); "
-        "a = build_parser().parse_args(); import gateway.cli.policy as p; p.read_text = lambda _: sys.stdin.read(); "
-        "sys.exit(a.run(a))"
+        "from gateway.cli.main import build_parser; import gateway.cli.policy as p; "
+        "a = build_parser().parse_args(); p.read_text = lambda _: sys.stdin.read(); os.setuid(65534); sys.exit(a.run(a))"
     )
     done = subprocess.run(
         [".venv/bin/python", "-c", code, str(draft)], input=draft.read_text(), capture_output=True, text=True, check=False,
