@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmhost.errors import HostError
-from vmhost.names import TPM_UID, Lab
+from vmhost.names import Lab
 from vmhost.process import Program, Rights, Running, start, wait_for_socket
 
 
@@ -16,6 +16,7 @@ class VirtualTpm:
     lab: Lab
     machine: str
     namespace: str
+    uid: int
     owner_gid: int
     python: tuple[str, ...]
     environment: dict[str, str]
@@ -27,12 +28,13 @@ class VirtualTpm:
         lab: Lab,
         machine: str,
         namespace: str,
+        uid: int,
         owner_gid: int,
         python: tuple[str, ...],
         environment: dict[str, str],
     ) -> "VirtualTpm":
         """Describe a TPM; nothing runs yet."""
-        return cls(lab, machine, namespace, owner_gid, python, environment, [])
+        return cls(lab, machine, namespace, uid, owner_gid, python, environment, [])
 
     @property
     def tcti(self) -> str:
@@ -45,11 +47,11 @@ class VirtualTpm:
         raw = sockets / "swtpm.sock"
         for directory, mode in ((state, 0o700), (sockets, 0o750)):
             directory.mkdir(parents=True, exist_ok=True)
-            os.chown(directory, TPM_UID, self.owner_gid)
+            os.chown(directory, self.uid, self.owner_gid)
             directory.chmod(mode)
         for name in ("swtpm.sock", "swtpm.ctrl", "tpm.sock", "tpm.sock.ctrl"):
             (sockets / name).unlink(missing_ok=True)
-        rights = Rights(TPM_UID, self.owner_gid)
+        rights = Rights(self.uid, self.owner_gid)
         self._launch(
             Program(
                 f"swtpm-{self.machine}",

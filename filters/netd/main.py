@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from filters.errors import FiltersError
+from filters.memory import forbid_inspection
 from filters.netd.server import Server
 from filters.netd.service import Service
 from filters.netd.sysctl import apply_sysctls
@@ -52,6 +53,7 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="netd: %(levelname)s %(message)s")
     status = 0
+    forbid_inspection()
     try:
         asyncio.run(run(options.socket, options.client_uid, options.interface))
     except* FiltersError as group:

@@ -44,12 +44,14 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _run(setup_file: Path) -> None:
     from authn.tpm import TpmWorker
+    from filters.memory import forbid_inspection
     from gateway.agent.agent import Agent
     from gateway.agent.local import serve_local
     from gateway.agent.setup import AgentSetup
     from gateway.agent.tcp_diag import TcpDiag
     from gateway.agent.witness import Witness
 
+    forbid_inspection()
     setup = AgentSetup.load(setup_file)
     worker = TpmWorker(setup.tpm)
     agent = Agent(setup, worker, Witness(TcpDiag()))

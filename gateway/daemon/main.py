@@ -8,6 +8,7 @@ from pathlib import Path
 
 from authn.errors import AuthnError
 from filters.errors import FiltersError
+from filters.memory import forbid_inspection
 from gateway.api.server import start_api
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
@@ -49,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="quotegated", description="The gateway service.")
     parser.add_argument("--setup", type=Path, required=True, help="the gateway's setup file")
     arguments = parser.parse_args()
+    forbid_inspection()
     try:
         asyncio.run(run(GatewaySetup.load(arguments.setup)))
     except (GatewayError, FiltersError, AuthnError) as error:

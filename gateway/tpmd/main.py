@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 from authn.tpm import TpmWorker
+from filters.memory import forbid_inspection
 from gateway import rpc
 from gateway.setup import GatewaySetup
 from gateway.tpmd.server import TpmService
@@ -35,6 +36,7 @@ def main() -> None:
     )
     parser.add_argument("--setup", type=Path, required=True, help="the gateway's setup file")
     arguments = parser.parse_args()
+    forbid_inspection()
     asyncio.run(run(GatewaySetup.load(arguments.setup)))
 
 

@@ -10,7 +10,6 @@ import pytest
 from authn.fields import FrameType, Writer, encode_frame
 from authn.handshake_messages import M1
 from tests.lab.conftest import RunningLab
-from vmhost.names import AGENT_UID, GATEWAY_UID, NETD_UID, TPM_UID, TPMD_UID
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
 
@@ -94,30 +93,6 @@ def _as(uid: int, namespace: str, *argv: str) -> "subprocess.CompletedProcess[by
     )
 
 
-@pytest.mark.parametrize("uid", [TPMD_UID, GATEWAY_UID, AGENT_UID, TPM_UID])
-def test_no_other_uid_reaches_the_firewall_or_the_wire(lab: RunningLab, uid: int) -> None:
-    namespace = lab.lab.gateway_namespace
-    assert _as(uid, namespace, "nft", "list", "ruleset").stdout == b""
-    assert _as(uid, namespace, "nft", "flush", "ruleset").returncode != 0
-    raw = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
-    assert b"PermissionError" in _as(uid, namespace, "/usr/bin/python3", "-c", raw).stderr
-    assert lab.all_trusted()
-
-
-@pytest.mark.parametrize("uid", [NETD_UID, TPMD_UID, AGENT_UID, TPM_UID])
-def test_no_other_uid_reads_the_records_or_the_keys(lab: RunningLab, uid: int) -> None:
-    state = lab.lab.state_dir
-    for path in (state / "gateway" / "audit.db", state / "gateway" / "state.db", lab.lab.administrator_key):
-        assert path.exists()
-        assert _as(uid, lab.lab.gateway_namespace, "cat", str(path)).returncode != 0
-
-
-@pytest.mark.parametrize("uid", [NETD_UID, GATEWAY_UID, AGENT_UID])
-def test_no_other_uid_reaches_the_gateways_tpm(lab: RunningLab, uid: int) -> None:
-    tcti = f"swtpm:path={lab.lab.tpm_socket('gateway')}"
-    assert _as(uid, lab.lab.gateway_namespace, "tpm2_pcrread", "-T", tcti, "sha256:10").returncode != 0
-
-
 def test_a_stranger_on_the_unix_sockets_only_reads(lab: RunningLab) -> None:
     namespace = lab.lab.gateway_namespace
     call = f"""
@@ -137,22 +112,6 @@ peer.sendall(struct.pack(">I", len(body)) + body)
 print(peer.recv(4096)[4:])
 """
     assert b"not-permitted" in _as(65534, namespace, "/usr/bin/python3", "-c", monitor).stdout
-
-
-def test_processes_hold_exactly_their_rights(lab: RunningLab) -> None:
-    from vmhost.monitor.client import ask
-
-    wanted = {"netd": (NETD_UID, 1 << 12), "tpmd": (TPMD_UID, 0), "quotegated": (GATEWAY_UID, 0)}
-    for name, pid in ask(lab.lab, "status")["gateway"]["pids"].items():
-        status = dict(
-            line.split(":\t", 1)
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-            if ":\t" in line
-        )
-        uid, capabilities = wanted[name]
-        assert status["Uid"].split() == [str(uid)] * 4
-        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == capabilities
-        assert status["NoNewPrivs"] == "1"
 
 
 def test_no_secret_stands_in_arguments_or_logs(lab: RunningLab) -> None:

@@ -17,7 +17,7 @@ from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import End, GatewayUnit, Order, Probe, Restart
 from vmhost.monitor.programs import AGENT_ARGV, GATEWAY_ARGV, Launcher, ProgramsOf, lab_programs
-from vmhost.names import AGENT_UID, GATEWAY, TPMD_UID, Lab
+from vmhost.names import AGENT_UID, GATEWAY, TPM_UID, TPMD_UID, Lab
 from vmhost.spec import LabSpec
 from vmhost.swtpm import VirtualTpm
 
@@ -41,16 +41,17 @@ class Monitor:
         self._launcher = Launcher(spec.lab, root, python or (str(root / ".venv/bin/python"), "-B"))
         paths = LabPaths(spec.lab)
         gateway = self.lab.gateway_namespace
-        self.gateway = self._machine(GATEWAY, gateway, TPMD_UID, GATEWAY_ARGV, paths.gateway_log)
+        self.gateway = self._machine(GATEWAY, gateway, TPM_UID, TPMD_UID, GATEWAY_ARGV, paths.gateway_log)
         self.peers = {
             peer.peer: self._machine(
                 peer.peer,
                 self.lab.peer_namespace(peer.peer),
+                TPM_UID + number,
                 AGENT_UID,
                 AGENT_ARGV,
                 paths.peer_log(peer.peer),
             )
-            for peer in spec.peers
+            for number, peer in enumerate(spec.peers, 1)
         }
         self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S))
         self.gateway_starts = 0
@@ -58,9 +59,11 @@ class Monitor:
         self._locks = {name: asyncio.Lock() for name in (GATEWAY, *self.peers)}
         self._stopping = False
 
-    def _machine(self, name: str, namespace: str, gid: int, argv: tuple[str, ...], log: Path) -> Machine:
+    def _machine(
+        self, name: str, namespace: str, uid: int, gid: int, argv: tuple[str, ...], log: Path
+    ) -> Machine:
         launcher = self._launcher
-        tpm = VirtualTpm.of(self.lab, name, namespace, gid, launcher.python, launcher.environment)
+        tpm = VirtualTpm.of(self.lab, name, namespace, uid, gid, launcher.python, launcher.environment)
         return Machine(name, tpm, launcher.root, f"lab {self.lab.name}", argv, log)
 
     async def start(self) -> None:
