@@ -7,6 +7,7 @@ from filters.errors import NetdError
 from filters.netd import elements, neighbours, peers
 from filters.netd.conntrack import flush_connections
 from filters.netd.element_text import add_text, remove_text
+from filters.netd.fingerprint import Fingerprint, differences
 from filters.netd.leases import Leases
 from filters.netd.nfnetlink import Flush
 from filters.netd.nftables_adapter import CLOSED_RULESET
@@ -26,11 +27,17 @@ class Policies:
     def __init__(self, state: State, leases: Leases) -> None:
         self._state, self._leases = state, leases
         self._lock = asyncio.Lock()
+        self._disturbance: list[str] | None = None
 
     @property
     def busy(self) -> bool:
         """Tell whether a transaction of ours is under way in another thread."""
         return self._lock.locked()
+
+    def take_disturbance(self) -> list[str] | None:
+        """Return, once, what a stranger had changed during a transaction of ours; it is undone. None: nothing."""
+        words, self._disturbance = self._disturbance, None
+        return words
 
     def close_all(self) -> None:
         """Replace the table by one that lets nothing pass, and forget all connections."""
@@ -114,10 +121,13 @@ class Policies:
     def _settle(self) -> None:
         """Note how the table looks now; whatever a stranger did meanwhile is undone first."""
         kernel = self._state.kernel
+        disturbed: Fingerprint | None = None
         for _ in range(_SETTLE_TRIES):
-            self._state.baseline = kernel.fingerprint()
+            self._state.baseline = found = kernel.fingerprint()
             if kernel.generation() == kernel.expected:
+                self._disturbance = None if disturbed is None else differences(found, disturbed)
                 return
+            disturbed = found if disturbed is None else disturbed
             kernel.expected = kernel.generation()
             self.restore()
         raise NetdError(NetdCode.KERNEL.value, "somebody else keeps changing the ruleset")

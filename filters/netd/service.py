@@ -1,11 +1,13 @@
 """Answer requests: one method per verb, over the parts that do the work."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from filters.errors import NetdError
 from filters.netd import peers
+from filters.netd.announcements import Announcements
 from filters.netd.arguments import Arguments
 from filters.netd.hold_desk import HoldDesk
 from filters.netd.kernel import KernelTable
@@ -35,11 +37,14 @@ class Service:
         self._policies = Policies(self._state, self._leases)
         self._policies.close_all()
         self._watch = Watch(self._state, self._policies, emit)
+        self._announcements = Announcements()
         self._holds = HoldDesk(self._state.may_wait, emit)
         self._log = DropLog(LOG_GROUP)
         self._lost_samples = 0
         self._tally = Tally()
-        asyncio.get_running_loop().add_reader(self._log.fileno(), self._samples)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._log.fileno(), self._samples)
+        loop.add_reader(self._announcements.fileno(), self._announced)
         self._handlers: Mapping[Verb, _Handler] = {
             Verb.PING: lambda _: None,
             Verb.TRUST: lambda args: peers.trust(self._state, args.ip(), args.time("expires_at")),
@@ -56,11 +61,13 @@ class Service:
 
     def close(self) -> None:
         """Stop; nothing passes afterwards."""
-        asyncio.get_running_loop().remove_reader(self._log.fileno())
+        for source in (self._log, self._announcements):
+            asyncio.get_running_loop().remove_reader(source.fileno())
         self.forget_client()
         self._leases.close()
         self._holds.close()
         self._log.close()
+        self._announcements.close()
         self._state.kernel.close()
 
     def forget_client(self) -> None:
@@ -69,7 +76,7 @@ class Service:
         self._holds.drop_all()
 
     async def watch(self) -> None:
-        """Look for changes by others, for ever."""
+        """Look for changes by others, for ever: should an announcement be lost, this is the latest."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             self._watch.check()
@@ -98,7 +105,9 @@ class Service:
     async def _load(self, args: Arguments) -> Answer:
         policy = args.policy()
         self._read_counters()
-        return {"removed": list(await self._policies.load(policy))}
+        removed = await self._policies.load(policy)
+        self._watch.check()  # what somebody changed meanwhile is to be told
+        return {"removed": list(removed)}
 
     async def _check(self, args: Arguments) -> Answer:
         await self._policies.check(args.policy())
@@ -121,6 +130,11 @@ class Service:
     def _read_counters(self) -> None:
         if self._state.policy is not None:
             self._tally.update(self._state.kernel.counters())
+
+    def _announced(self) -> None:
+        self._announcements.drain()
+        with contextlib.suppress(NetdError):  # the next regular look tries again
+            self._watch.check()
 
     def _samples(self) -> None:
         for sample in self._log.receive():

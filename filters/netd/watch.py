@@ -23,6 +23,7 @@ class Watch:
     def check(self) -> bool:
         """Look once; returns True when something was repaired. Does nothing while a policy is loading."""
         kernel = self._state.kernel
+        self._report_disturbance()
         if self._policies.busy or (generation := kernel.generation()) == kernel.expected:
             return False
         words = self._differences()
@@ -33,6 +34,13 @@ class Watch:
         if not foreign:
             self._emit(Drift("something was changed and is as before, or not ours", repaired=True))
         return False
+
+    def _report_disturbance(self) -> None:
+        words = self._policies.take_disturbance()
+        if words is not None:
+            self._report_foreign_tables()
+            what = shorten(words) or "something was changed"
+            self._emit(Drift(f"while a policy was being loaded: {what}", repaired=True))
 
     def _repair(self, detail: str, generation: int) -> bool:
         expected, self._state.kernel.expected = self._state.kernel.expected, generation

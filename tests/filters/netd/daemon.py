@@ -95,8 +95,8 @@ class Client:
     """NetdClient for tests without a loop of their own: every call waits for its answer."""
 
     def __init__(self, path: Path) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
         try:
             self.netd = self.call(NetdClient.connect(path))
@@ -105,7 +105,7 @@ class Client:
             raise
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=30)
 
     def timed(self, work: Coroutine[Any, Any, T]) -> float:
         start = time.monotonic()
@@ -141,14 +141,14 @@ class Client:
         return found
 
     def close(self) -> None:
-        if self._loop.is_running():
+        if self.loop.is_running():
             self.call(self.netd.close())
             self._stop()
 
     def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
-        self._loop.close()
+        self.loop.close()
 
     # ---- the usual state ----
 

@@ -1,5 +1,12 @@
 """Changes behind netd's back: noticed, reported, undone; its own changes never count as such."""
 
+import asyncio
+import signal
+import socket
+import struct
+import threading
+import time
+
 import pytest
 
 from filters.flow import FlowKey, Protocol, Service
@@ -8,14 +15,15 @@ from filters.netd.state import boottime
 from tests.filters.netd.daemon import Client, Daemon, eventually
 from tests.filters.ruleset import policies
 from tests.filters.ruleset.network import A, B
-from tests.filters.ruleset.traffic import echoes, tcp_connect, tcp_echo
+from tests.filters.ruleset.traffic import echoes, tcp_connect, tcp_echo, udp_socket
 
 pytestmark = pytest.mark.netns
 
 IP_A, IP_B = policies.address(A), policies.address(B)
 KEY = FlowKey(IP_A, IP_B, Service(Protocol.TCP, 5432))
 DB = (str(IP_B), 5432)
-LATEST = 0.6  # one look every 250 ms
+LATEST = 0.2  # less than one regular look every 250 ms: announcements come at once
+UNFILTERED_S = 0.1
 
 
 def test_own_changes_are_no_drift(ready: Client) -> None:
@@ -86,10 +94,12 @@ def test_foreign_table_is_reported_and_left_alone(ready: Client, daemon: Daemon)
 
 
 def test_change_that_was_taken_back_is_noticed(ready: Client, daemon: Daemon) -> None:
-    daemon.network.nft("add chain inet quotegate x\ndelete chain inet quotegate x\n")
+    daemon.process.send_signal(signal.SIGSTOP)  # else netd would be quicker than who takes it back
     daemon.network.nft("add chain inet quotegate x\n")
     daemon.network.nft("delete chain inet quotegate x\n")
-    assert ready.event(Drift, timeout=LATEST).repaired
+    daemon.process.send_signal(signal.SIGCONT)
+    drift = ready.event(Drift, timeout=LATEST)
+    assert drift == Drift("something was changed and is as before, or not ours", repaired=True)
 
 
 def test_request_that_meets_a_deleted_table_repairs_it_first(ready: Client, daemon: Daemon) -> None:
@@ -113,3 +123,66 @@ def test_counters_grow_across_a_repair(ready: Client, daemon: Daemon) -> None:
     daemon.network.nft("delete table inet quotegate\n")
     ready.event(Drift, timeout=LATEST)
     assert eventually(lambda: sum(ready.call(ready.netd.counters()).values()) >= before)
+
+
+def test_deleted_table_lets_packets_through_for_a_moment_only(ready: Client, daemon: Daemon) -> None:
+    guests = daemon.network.guests
+    ended = threading.Event()
+    sender, receiver = udp_socket(guests[A]), udp_socket(guests[B], 7777)
+
+    def send() -> None:
+        while not ended.wait(0.0002):
+            sender.sendto(struct.pack("d", time.monotonic()), (str(IP_B), 7777))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    worst = 0.0
+    try:
+        for _ in range(10):
+            daemon.network.nft("delete table inet quotegate\n")
+            assert ready.event(Drift, timeout=LATEST).repaired
+            worst = max(worst, _span(receiver))
+    finally:
+        ended.set()
+        thread.join()
+        sender.close()
+        receiver.close()
+    print(f"unfiltered for {worst * 1000:.1f} ms at most")
+    assert worst <= UNFILTERED_S
+
+
+def _span(receiver: socket.socket) -> float:
+    """Return how long the time was in which those packets were sent that came; at least one did."""
+    receiver.settimeout(0.1)
+    times: list[float] = []
+    while True:
+        try:
+            times += struct.unpack("d", receiver.recv(64))
+        except TimeoutError:
+            assert times
+            return times[-1] - times[0]
+
+
+def test_no_foreign_change_amid_a_policys_loading_is_lost(ready: Client, daemon: Daemon) -> None:
+    amid = 0
+    for delay_ms in range(0, 40, 2):
+        loading = asyncio.run_coroutine_threadsafe(ready.netd.load_policy(policies.twenty()), ready.loop)
+        time.sleep(delay_ms / 1000)
+        daemon.network.nft("insert rule inet quotegate forward accept\n")
+        loading.result(5)
+        drift = ready.event(Drift, timeout=LATEST)
+        assert drift.repaired
+        amid += drift.detail == "while a policy was being loaded: rules of chain forward changed"
+        listed = daemon.network.gateway.run("nft", "list", "chain", "inet", "quotegate", "forward")
+        assert listed.count("accept") == 1
+    assert amid
+
+
+def test_foreign_table_amid_a_policys_loading_is_reported(ready: Client, daemon: Daemon) -> None:
+    try:
+        loading = asyncio.run_coroutine_threadsafe(ready.netd.load_policy(policies.twenty()), ready.loop)
+        daemon.network.nft("add table ip somebody\n")
+        loading.result(5)
+        assert "foreign table somebody" in ready.event(Drift, timeout=LATEST).detail
+    finally:
+        daemon.network.nft("delete table ip somebody\n")
