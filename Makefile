@@ -3,7 +3,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model demo clean
+.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -33,6 +33,9 @@ unit: $(STAMP) ## the tests that start no lab
 
 test: lint types ## everything: format, lint, types, layers and all tests
 	$(PY) -m pytest -q
+
+chaos: $(STAMP) ## kill, stop and restart the gateway's processes at 50 random instants
+	QUOTEGATE_CHAOS=50 $(PY) -m pytest -q -s tests/lab/test_chaos.py
 
 bench: $(STAMP) ## measure, each figure beside its baseline
 	$(PY) -m bench

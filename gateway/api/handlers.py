@@ -17,8 +17,8 @@ READ, ADMINISTER = Permission.READ, Permission.ADMINISTER
 
 @route("GET", "/v1/health", READ)
 async def health(call: Call) -> dict[str, Any]:
-    """Tell that the service answers, and that netd and the audit record do."""
-    await call.service.netd.ping()
+    """Tell that the service answers, and that netd and tpmd do."""
+    await asyncio.gather(call.service.netd.ping(), call.service.tpm.ping())
     return {"healthy": True}
 
 

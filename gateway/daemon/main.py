@@ -40,8 +40,8 @@ async def run(setup: GatewaySetup) -> None:
     except asyncio.CancelledError:
         pass
     finally:
+        await service.netd.close()  # first: it withdraws every permission
         await runner.cleanup()
-        await service.netd.close()
         service.spool.close()
 
 

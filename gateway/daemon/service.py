@@ -252,6 +252,7 @@ class Service:
         next_drops = self.clock.now()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
+            self.trust.attend()
             for peer in self.registry:
                 await self.trust.watch_silence(peer)
             await self.broker.expire()

@@ -12,13 +12,21 @@ from gateway.rpc import Payload, RpcClient
 class TpmClient:
     """The TPM as quotegated sees it: typed verbs, no raw commands."""
 
-    def __init__(self, rpc: RpcClient) -> None:
-        self._rpc = rpc
+    def __init__(self, rpc: RpcClient, path: Path) -> None:
+        self._rpc, self._path = rpc, path
 
     @classmethod
     async def connect(cls, path: Path) -> "TpmClient":
         """Connect to tpmd; raises RpcError when it is away."""
-        return cls(await RpcClient.connect(path))
+        return cls(await RpcClient.connect(path), path)
+
+    async def ping(self) -> None:
+        """Ask for a sign of life, beside the queue of requests; raises RpcError when tpmd is away."""
+        rpc = await RpcClient.connect(self._path)
+        try:
+            await rpc.call("ping")
+        finally:
+            rpc.close()
 
     async def quote_handshake(self, leaf: bytes) -> BatchQuote:
         """Return the gateway's handshake quote that covers `leaf`."""

@@ -14,7 +14,7 @@ LEAF_SIZE = 32
 
 
 class TpmService:
-    """The verbs of tpmd: quote_handshake, quote_beacon, sign_audit_head, read_counter, identity."""
+    """The verbs of tpmd: ping, quote_handshake, quote_beacon, sign_audit_head, read_counter, identity."""
 
     def __init__(self, worker: TpmWorker, selection: PcrSelection, client_uid: int) -> None:
         self._worker, self._selection, self._client_uid = worker, selection, client_uid
@@ -33,6 +33,9 @@ class TpmService:
         except AuthnError as error:
             raise GatewayError(error.code, error.message) from error
         return answer
+
+    async def _verb_ping(self, _: Payload) -> Payload:
+        return {}
 
     async def _verb_quote_handshake(self, request: Payload) -> Payload:
         return _batch_answer(await self._handshakes.quote(_digest(request, "leaf")))

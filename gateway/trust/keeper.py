@@ -45,6 +45,7 @@ class TrustKeeper:
         self.silence_limit = 25 * interval
         self._cut, self._failed = cut, failed
         self._saved: dict[str, float] = {}
+        self._attended = self._attentive_since = clock.now()
 
     def tracker(self, facts: PeerFacts, session: EstablishedSession) -> BeaconTracker:
         """Make the beacon tracker of a session."""
@@ -124,6 +125,13 @@ class TrustKeeper:
             peer.silent_since = peer.silent_since or self._clock.now()
             self._registry.move(peer, Trigger.DISCONNECTED, "disconnected", "the agent's connection ended")
 
+    def attend(self) -> None:
+        """Note that we are awake; while we were stopped ourselves nobody's silence was his own fault."""
+        now = self._clock.now()
+        if now > self._attended + 2 * self.interval:
+            self._attentive_since = now
+        self._attended = now
+
     async def watch_silence(self, peer: PeerRecord) -> None:
         """Notice a peer whose permission has run out in the kernel, and one that is silent past the limit."""
         now = self._clock.now()
@@ -134,7 +142,8 @@ class TrustKeeper:
             self._registry.move(peer, Trigger.WENT_SILENT, reason.value, "no beacon was answered in time")
             await self._kernel.distrust(peer.ip)
             await self._cut(peer, "lease-expired")
-        silent = peer.silent_since is not None and now > peer.silent_since + self.silence_limit
+        since = peer.silent_since
+        silent = since is not None and now > max(since, self._attentive_since) + self.silence_limit
         if silent and peer.state in (PeerState.STALE, PeerState.UNREACHABLE):
             limit = f"nothing was heard for more than {self.silence_limit:.1f} s"
             await self.fail(peer, AttestationError(AttestationFailure.NO_ANSWER, limit))
