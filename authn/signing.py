@@ -6,6 +6,7 @@ signature covers the canonical form (sorted keys, no spaces) of `document`.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from authn.errors import AuthnError
 
 MAX_DOCUMENT = 4 << 20
+MAX_VERSION = (1 << 63) - 1
 CONTEXT = b"quotegate/1 document\0"
 
 
@@ -83,11 +85,13 @@ def _parse(untrusted: bytes) -> tuple[dict[str, Any], str, bytes]:
             isinstance(name, str)
             and isinstance(document["kind"], str)
             and type(document["version"]) is int
+            and 0 <= document["version"] <= MAX_VERSION
             and type(document["not_after"]) in (int, float)
+            and math.isfinite(document["not_after"])
             and isinstance(document["payload"], dict)
             and set(document) == {"kind", "version", "not_after", "payload"}
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DocumentError("malformed", f"not a signed document: {error}") from error
     if not well_formed:
         raise DocumentError(

@@ -26,7 +26,8 @@ def grant(arguments: argparse.Namespace) -> int:
         seconds = parse_duration_ms(arguments.duration) / 1000
     except ValueError as error:
         raise GatewayError("bad-duration", f"--for: {error}") from error
-    signed = create_grant(sequence, time.time() + seconds, _key(arguments))
+    now = time.time()
+    signed = create_grant(sequence, now + seconds, _key(arguments), not_before=now)
     return _print(arguments, api.post("/v1/authority/grant", grant=signed.decode()))
 
 

@@ -1,19 +1,25 @@
 """Keep the administrator's authority: grant, revoke, expiry; the kernel enforces it by itself."""
 
-from authn.signing import DocumentError
+import asyncio
+import math
+
+from authn.signing import DocumentError, SignedDocument
 from filters.policy.evaluator import AuthorityState
 from gateway.audit.recorder import Recorder
-from gateway.authority.gate import AuthorityGate
+from gateway.authority.gate import AuthorityGate, Moment
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.events.model import AuthorityChanged
 from gateway.kernel import Kernel
 from gateway.sessions.broker import SessionBroker
-from gateway.store.store import Store
+from gateway.store.store import Store, StoredAuthority
+
+SEEN_EVERY_S = 10.0
+LONG_AGO = 0.0
 
 
 class AuthorityKeeper:
-    """The gate, its durable sequence, and what hangs on it."""
+    """The gate, its durable form, and what hangs on it. `boot_id` names this boot of the machine."""
 
     def __init__(
         self,
@@ -23,53 +29,92 @@ class AuthorityKeeper:
         recorder: Recorder,
         clock: Clock,
         broker: SessionBroker,
+        boot_id: str,
     ) -> None:
         self.gate = gate
         self._store, self._kernel, self._recorder = store, kernel, recorder
-        self._clock, self._broker = clock, broker
+        self._clock, self._broker, self._boot_id = clock, broker, boot_id
         self._was = AuthorityState.ABSENT
+        self._seen, self._saved_at = 0.0, 0.0
+        self._granting = asyncio.Lock()
+        self._revocations = 0
 
     def state(self) -> AuthorityState:
         """Tell what holds now."""
-        return self.gate.state(self._clock.wall())
+        return self.gate.state(self._moment())
 
     async def start(self) -> None:
-        """Put stored authority in force again after a restart."""
-        self.gate.sequence, self.gate.not_after = self._store.authority()
-        self._was = self.state()
-        if self.gate.not_after is not None:
-            await self._kernel.authority(self._boottime(self.gate.not_after))
+        """Put stored authority in force again after a restart; a clock that was set meanwhile prolongs nothing."""
+        stored, now = self._store.authority(), self._moment()
+        self.gate.sequence, self._seen = stored.sequence, stored.seen
+        if stored.not_after is None:
+            return
+        same_boot, ended = stored.boot_id == self._boot_id, stored.deadline < LONG_AGO
+        self.gate.hold(stored.not_after, now, stored.deadline if same_boot else math.inf)
+        # before this boot it was later than now: how long the machine was off nobody knows
+        if ended or (not same_boot and now.wall < stored.seen):
+            self.gate.expire()
+        self._was = AuthorityState.EXPIRED if ended else AuthorityState.VALID
+        await self._enforce()
+        await self.watch()
 
     async def grant(self, untrusted_grant: bytes, actor: str) -> None:
         """Take up an administrator's grant; raises GatewayError with the failed check."""
+        async with self._granting:
+            grant, revocations = self._check(untrusted_grant), self._revocations
+            await self._recorder.record(AuthorityChanged("granted", grant.version, grant.not_after, actor))
+            if revocations != self._revocations:  # while it was being recorded; the later word holds
+                self.gate.sequence = grant.version
+                self._save()
+                await self._recorder.record(AuthorityChanged("overtaken", grant.version, 0.0, actor))
+                raise GatewayError("overtaken", "authority was revoked at the same time; grant it anew")
+            self._seen = self._clock.wall()
+            self.gate.accept(grant, self._moment())
+            self._save()
+            self._was = AuthorityState.VALID
+            await self._enforce()
+
+    def _check(self, untrusted_grant: bytes) -> SignedDocument:
         try:
-            grant = self.gate.check(untrusted_grant, self._clock.wall())
+            return self.gate.check(untrusted_grant, self._clock.wall())
         except DocumentError as error:
             raise GatewayError(error.code, f"the grant is refused: {error.message}") from error
-        await self._recorder.record(AuthorityChanged("granted", grant.version, grant.not_after, actor))
-        self._store.save_authority(grant.version, grant.not_after)
-        self.gate.accept(grant)
-        self._was = AuthorityState.VALID
-        await self._kernel.authority(self._boottime(grant.not_after))
 
     async def revoke(self, actor: str) -> None:
         """Withdraw authority: the kernel first."""
+        self._revocations += 1
         await self._kernel.authority(None)
         self.gate.revoke()
         self._was = AuthorityState.ABSENT
-        self._store.save_authority(self.gate.sequence, None)
+        self._save()
         await self._broker.close(list(self._broker.book), "communication-disabled")
         await self._recorder.record(AuthorityChanged("revoked", self.gate.sequence, 0.0, actor))
 
     async def watch(self) -> None:
-        """Notice that a grant has run out (the kernel has already closed the gate)."""
+        """Notice that a grant has run out by either clock (by the steady one the kernel has closed the gate)."""
         state = self.state()
         if state is AuthorityState.EXPIRED and self._was is AuthorityState.VALID:
             self._was = state
+            self.gate.expire()
+            await self._enforce()
+            self._save()
             await self._broker.close(list(self._broker.book), "authority-expired")
             await self._recorder.record(
                 AuthorityChanged("expired", self.gate.sequence, self.gate.not_after or 0.0, "")
             )
+        elif state is AuthorityState.VALID and self._clock.now() > self._saved_at + SEEN_EVERY_S:
+            self._save()
 
-    def _boottime(self, wall: float) -> float:
-        return self._clock.now() + wall - self._clock.wall()
+    async def _enforce(self) -> None:
+        """Tell the kernel until when the grant holds."""
+        await self._kernel.authority(max(self.gate.deadline, LONG_AGO))
+
+    def _save(self) -> None:
+        self._seen, self._saved_at = max(self._seen, self._clock.wall()), self._clock.now()
+        gate = self.gate
+        self._store.save_authority(
+            StoredAuthority(gate.sequence, gate.not_after, gate.deadline, self._boot_id, self._seen)
+        )
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.wall(), self._clock.now())

@@ -91,7 +91,9 @@ class Service:
             self.broker.close_peer, self.recovery.begin,
         )  # fmt: skip
         gate = AuthorityGate(setup.administrator_keys)
-        self.authority = AuthorityKeeper(gate, self.store, netd, self.recorder, self.clock, self.broker)
+        self.authority = AuthorityKeeper(
+            gate, self.store, netd, self.recorder, self.clock, self.broker, _boot_id()
+        )
         self.changer = PolicyChanger(
             self.policy, self.store.revisions, netd, self.recorder, self.clock, self._sessions_revoked
         )
@@ -297,6 +299,10 @@ class Service:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"{task.get_name()} failed", "exception": task.exception(), "task": task}
             )
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _load_portmap(setup: GatewaySetup) -> PortMap:

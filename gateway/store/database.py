@@ -24,7 +24,8 @@ CREATE TABLE policy (
     outcome TEXT NOT NULL
 ) STRICT;
 CREATE TABLE policy_pending (one INTEGER PRIMARY KEY CHECK (one = 1), fallback INTEGER NOT NULL) STRICT;
-CREATE TABLE authority (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, not_after REAL) STRICT;
+CREATE TABLE authority (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, not_after REAL,
+    deadline REAL NOT NULL, boot_id TEXT NOT NULL, seen REAL NOT NULL) STRICT;
 """
 
 

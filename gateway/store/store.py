@@ -1,5 +1,6 @@
 """Remember what must survive a restart of the gateway. Trust is not among it: everybody attests anew."""
 
+import dataclasses
 import sqlite3
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -33,6 +34,21 @@ class HighWater:
 
     counters: Counters
     failed_at_reset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAuthority:
+    """The highest sequence accepted and until when its grant holds, by both clocks.
+
+    not_after: seconds since the epoch, None when there is no grant in force. deadline: the same moment in
+    CLOCK_BOOTTIME seconds of the boot `boot_id`. seen: the latest time since the epoch that was ever read.
+    """
+
+    sequence: int = 0
+    not_after: float | None = None
+    deadline: float = 0.0
+    boot_id: str = ""
+    seen: float = 0.0
 
 
 class Store:
@@ -167,11 +183,17 @@ class Store:
         self._database.execute("DELETE FROM quarantine WHERE peer = ?", (peer,))
         self._database.execute("DELETE FROM restart WHERE peer = ?", (peer,))
 
-    def authority(self) -> tuple[int, float | None]:
-        """Return the highest sequence accepted and until when (s since the epoch) its grant holds."""
-        row = self._database.execute("SELECT sequence, not_after FROM authority").fetchone()
-        return (0, None) if row is None else (int(row[0]), row[1])
+    def authority(self) -> StoredAuthority:
+        """Return the authority as it was kept last."""
+        row = self._database.execute(
+            "SELECT sequence, not_after, deadline, boot_id, seen FROM authority"
+        ).fetchone()
+        return StoredAuthority() if row is None else StoredAuthority(*row)
 
-    def save_authority(self, sequence: int, not_after: float | None) -> None:
-        """Keep the authority in force; None: revoked."""
-        self._database.execute("INSERT OR REPLACE INTO authority VALUES (1, ?, ?)", (sequence, not_after))
+    def save_authority(self, authority: StoredAuthority) -> None:
+        """Keep the authority in force, or that there is none."""
+        values = dataclasses.astuple(authority)
+        self._database.execute(
+            "INSERT OR REPLACE INTO authority (one, sequence, not_after, deadline, boot_id, seen) VALUES (1, ?, ?, ?, ?, ?)",
+            values,
+        )

@@ -1,18 +1,14 @@
-"""The pure decisions of the gateway: states, limits, budgets, authority, books, drops, events."""
+"""The pure decisions of the gateway: states, limits, budgets, books, drops, events."""
 
 import json
 import struct
 from ipaddress import IPv4Address
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from authn.signing import DocumentError, key_id, sign_document
 from filters.flow import FlowKey, Protocol, Service
-from filters.policy.evaluator import AuthorityState
 from filters.policy.model import OnFail
 from filters.reason import DropReason
-from gateway.authority.gate import AuthorityGate, create_grant
 from gateway.control.limits import PlaceLimits
 from gateway.daemon.drops import DropCollector, parse_packet
 from gateway.errors import GatewayError
@@ -93,47 +89,6 @@ def test_the_restart_budget(restarts: list[float], remedy: Remedy, left: int) ->
 def test_a_profile_can_ask_for_no_remedy_or_quarantine_at_once() -> None:
     assert prescribe(OnFail("none", 3, 900.0, "none"), [], 0.0).remedy is Remedy.NONE
     assert prescribe(OnFail("quarantine", 3, 900.0, "none"), [], 0.0).remedy is Remedy.QUARANTINE
-
-
-KEY = Ed25519PrivateKey.generate()
-PUBLIC = KEY.public_key().public_bytes_raw()
-
-
-def gate() -> AuthorityGate:
-    return AuthorityGate({key_id(PUBLIC): PUBLIC})
-
-
-def test_authority_is_valid_until_it_expires() -> None:
-    one = gate()
-    one.accept(one.check(create_grant(1, 100.0, KEY), 50.0))
-    assert [one.state(now) for now in (50.0, 100.0, 100.1)] == [
-        AuthorityState.VALID,
-        AuthorityState.VALID,
-        AuthorityState.EXPIRED,
-    ]
-    one.revoke()
-    assert one.state(50.0) is AuthorityState.ABSENT
-
-
-@pytest.mark.parametrize(
-    ("grant", "code"),
-    [
-        (create_grant(1, 100.0, Ed25519PrivateKey.generate()), "wrong-key"),
-        (create_grant(1, 10.0, KEY), "expired"),
-        (create_grant(5, 100.0, KEY), "replayed"),
-        (create_grant(6, 100.0, KEY, scope="everything"), "out-of-scope"),
-        (create_grant(6, 100.0, KEY, role="user"), "wrong-role"),
-        (sign_document("policy", 6, 100.0, {}, KEY), "wrong-kind"),
-        (b"nonsense", "malformed"),
-    ],
-)
-def test_rejects_a_grant(grant: bytes, code: str) -> None:
-    one = gate()
-    one.sequence = 5
-    with pytest.raises(DocumentError) as caught:
-        one.check(grant, 50.0)
-    assert caught.value.code == code
-    assert (one.sequence, one.not_after) == (5, None)
 
 
 def session(number: int, source: str = "a", destination: str = "b") -> Session:

@@ -77,7 +77,8 @@ class Scene:
     def grant_authority(self, seconds: float = 3600) -> None:
         """Sign a grant as the administrator and hand it in."""
         sequence = self.api.get("/v1/authority")["sequence"] + 1
-        grant = create_grant(sequence, time.time() + seconds, load_administrator_key(self.lab))
+        now, key = time.time(), load_administrator_key(self.lab)
+        grant = create_grant(sequence, now + seconds, key, not_before=now)
         self.api.post("/v1/authority/grant", grant=grant.decode())
 
     def events(self, code: str) -> list[dict[str, Any]]:
