@@ -1,9 +1,6 @@
 """Authority through restarts, reboots and clocks that were set: nothing prolongs a grant."""
 
 import asyncio
-import dataclasses
-import math
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from gateway.audit.spool import AuditSpool
 from gateway.authority.gate import AuthorityGate, create_grant
 from gateway.daemon.authority_keeper import AuthorityKeeper
 from gateway.errors import GatewayError
-from gateway.store.store import Store, StoredAuthority
+from gateway.store.store import Store
 
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key().public_bytes_raw()
