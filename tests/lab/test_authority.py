@@ -181,6 +181,10 @@ class Bed:
 
     def cut_by(self, cause: Callable[[], object], wait_s: float) -> tuple[list[float], list[float]]:
         """Return when packets came, and when the kernel's set `authority` lost its element (s since the epoch)."""
+        # before anybody listens: the command ends, the session stays
+        self.lab.until(
+            lambda: self.lab.exec("web", "quotegate-agent", "connect", "db", f"tcp/{PORT}").returncode != 3
+        )
         sink = self.see.spawn("db", "sink", PORT)
         time.sleep(0.4)
         chatter = self._chatter()
@@ -205,9 +209,6 @@ class Bed:
         return times, [float(line) for line in kernel.stdout]
 
     def _chatter(self) -> "subprocess.Popen[str]":
-        self.lab.until(
-            lambda: self.lab.exec("web", "quotegate-agent", "connect", "db", f"tcp/{PORT}").returncode != 3
-        )
         chatter = self.see.spawn("web", "chatter", self.lab.spec.machine("db").ip, PORT, 1)
         assert chatter.stdout is not None
         assert chatter.stdout.readline().startswith("connected")
