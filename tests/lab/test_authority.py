@@ -183,7 +183,10 @@ class Bed:
         """Return when packets came, and when the kernel's set `authority` lost its element (s since the epoch)."""
         # before anybody listens: the command ends, the session stays
         self.lab.until(
-            lambda: self.lab.exec("web", "quotegate-agent", "connect", "db", f"tcp/{PORT}").returncode != 3
+            lambda: (
+                self.lab.exec("web", "quotegate-agent", "connect", "db", f"tcp/{PORT}")
+                and self.lab.json("sessions")
+            )
         )
         sink = self.see.spawn("db", "sink", PORT)
         time.sleep(0.4)
