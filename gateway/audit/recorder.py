@@ -6,6 +6,7 @@ from collections.abc import Callable
 from gateway.audit.chain import Record
 from gateway.audit.spool import AuditSpool
 from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.events.model import Event
 from gateway.events.ocsf import Envelope, to_ocsf
 
@@ -20,20 +21,25 @@ class Recorder:
         self._failed: asyncio.Future[None] | None = None
 
     async def record(self, event: Event) -> Record:
-        """Return once the event is on disk; raises GatewayError `audit-failed`."""
+        """Return once the event is on disk; raises GatewayError `audit-failed`, which also ends the service."""
         time_ms, revision = int(self._clock.wall() * 1000), self._revision()
-        return await self.spool.append(
-            lambda sequence: to_ocsf(event, Envelope(sequence, time_ms, self._gateway_id, revision))
-        )
+        try:
+            return await self.spool.append(
+                lambda sequence: to_ocsf(event, Envelope(sequence, time_ms, self._gateway_id, revision))
+            )
+        except GatewayError as error:
+            if self._failed is not None and not self._failed.done():
+                self._failed.set_exception(error)
+            raise
 
     def note(self, event: Event) -> None:
-        """Record without waiting; a failure ends the service through `wait_failed`."""
+        """Record without waiting for it."""
         task = asyncio.get_running_loop().create_task(self.record(event), name="note")
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     async def wait_failed(self) -> None:
-        """Wait until a note could not be written, then raise why."""
+        """Wait until something could not be recorded, then raise why."""
         self._failed = asyncio.get_running_loop().create_future()
         await self._failed
 
@@ -43,8 +49,5 @@ class Recorder:
 
     def _done(self, task: "asyncio.Task[Record]") -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None or self._failed is None or self._failed.done():
-            return
-        error = task.exception()
-        assert error is not None  # noqa: S101 - checked above
-        self._failed.set_exception(error)
+        if not task.cancelled():
+            task.exception()  # told through wait_failed

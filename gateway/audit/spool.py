@@ -31,6 +31,7 @@ class AuditSpool:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._database = open_spool(path)
+        self._inode = path.stat().st_ino
         last = self._database.execute(
             "SELECT sequence, hash FROM record ORDER BY sequence DESC LIMIT 1"
         ).fetchone()
@@ -85,10 +86,22 @@ class AuditSpool:
 
     def save_head(self, head: SignedHead) -> None:
         """Keep a signed head beside the chain."""
-        with sqlite3.connect(self.path, timeout=5) as writer:
+        self._check_place()
+        with sqlite3.connect(f"file:{self.path}?mode=rw", uri=True, timeout=5) as writer:
             writer.execute("PRAGMA synchronous=FULL")
             writer.execute("INSERT OR REPLACE INTO head VALUES (?, ?)", (head.counter, head.to_json()))
         writer.close()
+
+    def _check_place(self) -> None:
+        """SQLite writes on to a file that was deleted or replaced meanwhile; nobody would ever read it."""
+        try:
+            replaced = self.path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            replaced = True
+        if replaced:
+            raise GatewayError(
+                "audit-failed", f"{self.path} was deleted or replaced; run `quotegate audit verify`"
+            )
 
     def close(self) -> None:
         """Write what is waiting and close."""
@@ -121,11 +134,14 @@ class AuditSpool:
             records.append(Record(sequence, body, previous))
         error: GatewayError | None = None
         try:
+            self._check_place()
             with self._database:
                 rows = [(record.sequence, record.body, record.hash) for record in records]
                 self._database.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
             self._head = (sequence, previous)
-        except sqlite3.Error as failure:
+        except GatewayError as failure:
+            error = failure
+        except (sqlite3.Error, OSError) as failure:
             error = GatewayError(
                 "audit-failed", f"the audit record can't be written: {failure}; free or replace the disk"
             )

@@ -26,6 +26,7 @@ from filters.policy.evaluator import Facts
 from filters.policy.services import parse_service
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
+from gateway.audit.verify import counter_lost, newest_counter
 from gateway.authority.gate import AuthorityGate
 from gateway.clock import SystemClock
 from gateway.control.handshaking import Introduction
@@ -36,6 +37,7 @@ from gateway.daemon.deliveries import Deliveries
 from gateway.daemon.drops import DropCollector, parse_packet
 from gateway.errors import GatewayError
 from gateway.events.model import (
+    AuditRecordLost,
     DriftRepaired,
     EnrollmentChanged,
     EventsLost,
@@ -115,6 +117,7 @@ class Service:
 
     async def run(self) -> None:
         """Start in the safe order (policy, authority, then peers) and run until something fails."""
+        await self._compare_record()
         await self.recorder.record(GatewayStarted(self.epoch.hex()))
         await self.changer.start(self.setup.policy.read_text(), self.setup.policy.name)
         await self.authority.start()
@@ -135,6 +138,13 @@ class Service:
             group.create_task(self._housekeeping(), name="housekeeping")
             group.create_task(self._sign_heads(), name="audit heads")
             group.create_task(self.recorder.wait_failed(), name="recorder")
+
+    async def _compare_record(self) -> None:
+        """Record for good that the audit record is not the one this gateway left."""
+        signed, newest = await self.tpm.read_counter(), newest_counter(self.spool.path)
+        first_start = self.store.revisions.current() is None
+        if not first_start and (self.spool.head[0] == 0 or counter_lost(signed, newest)):
+            await self.recorder.record(AuditRecordLost(signed, newest))
 
     def _introduction(self) -> Introduction:
         event_log = self.setup.event_log.read_bytes()

@@ -150,6 +150,14 @@ class PolicyApplied:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditRecordLost:
+    """At its start the service found fewer signed heads than its TPM had signed: the record is not the one it left."""
+
+    signed: int
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
 class DriftRepaired:
     """Packet filtering was changed behind our back. `repaired`: our own table is as it should be."""
 
@@ -177,6 +185,7 @@ Event = (
     | Delivered
     | FlowDropped
     | PeerRemedied
+    | AuditRecordLost
     | AuthorityChanged
     | PolicyApplied
     | DriftRepaired

@@ -59,7 +59,7 @@ def _kind(event: model.Event) -> _Kind:  # noqa: C901 - one line per event is th
             return _outcome(3002, 1 if outcome == "granted" else 2, good=True)
         case model.EnrollmentChanged(outcome=outcome):
             return _outcome(3004, 1, good=outcome != "refused")
-        case model.DriftRepaired() | model.EventsLost():
+        case model.DriftRepaired() | model.EventsLost() | model.AuditRecordLost():
             return _outcome(2004, 1, good=False, severity=HIGH)
         case model.PeerRemedied(remedy=remedy):
             return _outcome(7004 if remedy == "restart" else 7001, 1, good=True)

@@ -184,6 +184,7 @@ EVENTS: list[model.Event] = [
     model.FlowDropped("10.0.0.2", "10.0.0.3", 6, 1, 2, "no-rule", 3),
     model.PeerRemedied("a", "restart", "r", 2),
     model.AuthorityChanged("granted", 1, 2.0, "uid 0"),
+    model.AuditRecordLost(7, 3),
     model.PolicyApplied("r", "p", "uid 0", 0, "applied"),
     model.DriftRepaired("d", True),
     model.EventsLost("w", 1),
