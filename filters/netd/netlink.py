@@ -126,6 +126,13 @@ def attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def attribute_map(data: bytes, offset: int = 0) -> dict[int, bytes]:
+class Attributes(dict[int, bytes]):
+    """Attributes by their type; asking for one that is missing raises NetdError `kernel`."""
+
+    def __missing__(self, kind: int) -> bytes:
+        raise NetdError(NetdCode.KERNEL.value, f"netlink attribute {kind} is missing")
+
+
+def attribute_map(data: bytes, offset: int = 0) -> Attributes:
     """Read attributes that occur once each."""
-    return dict(attributes(data, offset))
+    return Attributes(attributes(data, offset))

@@ -182,7 +182,7 @@ def read_counter(payload: bytes) -> tuple[str, int]:
     """Read one counter as (name, packets)."""
     found = nl.attribute_map(payload, nl.NFGEN_LENGTH)
     packets = nl.attribute_map(found[_OBJ_DATA])[_COUNTER_PACKETS]
-    return found[_OBJ_NAME].rstrip(b"\0").decode(), int.from_bytes(packets, "big")
+    return found[_OBJ_NAME].rstrip(b"\0").decode(errors="replace"), int.from_bytes(packets, "big")
 
 
 def _batch_edge(kind: int, sequence: int) -> bytes:

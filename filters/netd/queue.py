@@ -53,7 +53,7 @@ def verdict_message(number: int, packet_id: int, verdict: Verdict) -> bytes:
 def read_packet(payload: bytes) -> QueuedPacket:
     """Read a queued packet."""
     found = nl.attribute_map(payload, nl.NFGEN_LENGTH)
-    (packet_id,) = struct.unpack_from("!I", found[_PACKET_HDR])
+    packet_id = int.from_bytes(found[_PACKET_HDR][:4], "big")
     return QueuedPacket(packet_id, found.get(_PAYLOAD, b""))
 
 
