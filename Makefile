@@ -3,7 +3,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos demo clean
+.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos fuzz demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,10 @@ oracle: $(STAMP) ## 10,000 random policies: the evaluator and the real kernel ag
 
 mutants: $(STAMP) ## remove each check of the verifier in a copy: exactly its named test must fail
 	$(PY) -m tests.mutants
+
+fuzz: $(STAMP) ## fuzz every parser of untrusted bytes, then the live control port with 100,000 messages
+	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
+	QUOTEGATE_FUZZ_MESSAGES=100000 $(PY) -m pytest -q -s tests/lab/test_fuzz_control_port.py
 
 model: $(STAMP) ## check the models of handshake, beacons and leases; show what each missing rule allows
 	$(PY) -m tests.model

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 from authn import messages
 from authn.beacon import BeaconTracker
@@ -9,6 +10,7 @@ from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.fields import Frame, FrameReader, FrameType, encode_frame
 from authn.handshake import EstablishedSession
+from gateway.control.limits import MESSAGES_AT_ONCE, MESSAGES_PER_S, Bucket
 
 MAX_UNSENT = 1 << 20
 
@@ -29,6 +31,7 @@ class PeerLink:
         self.closed = False
         self._reader, self._writer, self._frames = reader, writer, frames
         self._ready: list[Frame] = []
+        self._budget = Bucket.full(MESSAGES_AT_ONCE, MESSAGES_PER_S, time.monotonic())
 
     def send(self, message: messages.Message) -> None:
         """Seal and send a message; a peer that does not read is cut off."""
@@ -50,6 +53,8 @@ class PeerLink:
             raise AttestationError(
                 AttestationFailure.MALFORMED_MESSAGE, f"a {frame.type.name} frame after the handshake"
             )
+        if wait := self._budget.take(time.monotonic()):
+            await asyncio.sleep(wait)  # its own answers wait behind its flood; nobody else does
         return messages.decode(self.session.receive.open(frame.body))
 
     async def _read(self) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from filters.flow import FlowKey, Protocol, Service
 from filters.policy.model import OnFail
 from filters.reason import DropReason
-from gateway.control.limits import PlaceLimits
+from gateway.control.limits import Bucket, PlaceLimits
 from gateway.daemon.drops import DropCollector, parse_packet
 from gateway.errors import GatewayError
 from gateway.events import model
@@ -21,6 +21,14 @@ from gateway.sessions.book import Session, SessionBook
 from gateway.sessions.proofs import ProofBook
 
 IP = IPv4Address("10.0.0.2")
+
+
+def test_who_sends_too_much_waits_for_its_own_tokens() -> None:
+    bucket = Bucket.full(3.0, 10.0, now=0.0)
+    assert [bucket.take(0.0) for _ in range(5)] == [0, 0, 0, 0.1, 0.2]
+    assert bucket.take(0.2) == pytest.approx(0.1)
+    assert bucket.take(100.0) == 0
+    assert [bucket.take(100.0) for _ in range(3)] == [0, 0, pytest.approx(0.1)]
 
 
 def test_only_a_verified_quote_makes_trusted() -> None:
