@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
@@ -84,6 +85,18 @@ def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
     )
 
 
+# what the library raises for bytes that are no certificate, or none of ours; not all of it is a ValueError
+_REFUSED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    verification.VerificationError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class EkIdentity:
     """A verified EK certificate: whose TPM this is."""
@@ -119,7 +132,7 @@ def _verify(der: bytes, roots: Sequence[x509.Certificate], now: dt.datetime) -> 
         builder.extension_policies(ca_policy=ca, ee_policy=usage).build_client_verifier().verify(
             certificate, []
         )
-    except (ValueError, verification.VerificationError) as error:
+    except _REFUSED as error:
         raise AttestationError(
             AttestationFailure.UNTRUSTED_EK, f"the EK certificate is refused: {error}"
         ) from error

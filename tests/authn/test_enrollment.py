@@ -53,6 +53,18 @@ def test_rejects_a_wrong_credential_and_gives_no_second_try(
         verifier.receive_proof(client.proof(e2, tpm.activate_credential))
 
 
+def test_rejects_a_certificate_of_an_unknown_version(
+    authority: CertificateAuthority, identity: TpmIdentity
+) -> None:
+    """Found by fuzzing: the library's error for it is no ValueError."""
+    client = _client(authority, identity)
+    hello = client.hello()
+    version_3 = bytes.fromhex("a003020102")
+    assert version_3 in hello
+    with refused(AttestationFailure.UNTRUSTED_EK):
+        _verifier(authority).receive_hello(hello.replace(version_3, bytes.fromhex("a003020108")))
+
+
 def test_rejects_certificate_of_another_ca(authority: CertificateAuthority, identity: TpmIdentity) -> None:
     foreign = CertificateAuthority.create("test CA", NOW, 30)
     with refused(AttestationFailure.UNTRUSTED_EK):
