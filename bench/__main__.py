@@ -7,9 +7,15 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import crowd, kernel, lab, verify
+from bench import crowd, kernel, lab, policy, verify
 
-SUITES = {"verify": verify.measure, "kernel": kernel.measure, "lab": lab.measure, "crowd": crowd.measure}
+SUITES = {
+    "verify": verify.measure,
+    "kernel": kernel.measure,
+    "lab": lab.measure,
+    "policy": policy.measure,
+    "crowd": crowd.measure,
+}
 
 
 def main() -> None:

@@ -49,8 +49,8 @@ def measure(_rounds: int) -> list[Figure]:
     tear_down(lab)
     monitor, swarm = None, None
     try:
-        _connect(spec)
-        monitor = _start_gateway(spec)
+        connect(spec)
+        monitor = start_gateway(spec)
         swarm = _start_swarm(spec, monitor)
         standing = _wait(swarm)
         pids = [one.process.pid for one in monitor.gateway.running]
@@ -79,7 +79,7 @@ def measure(_rounds: int) -> list[Figure]:
     ]
 
 
-def _connect(spec: LabSpec) -> None:
+def connect(spec: LabSpec) -> None:
     """Join the gateway's namespace and the crowd's by one link; each address gets its own MAC."""
     lab, crowd = spec.lab, spec.lab.peer_namespace("crowd")
     names = (lab.host_namespace, lab.gateway_namespace, crowd)
@@ -131,7 +131,7 @@ def _connect(spec: LabSpec) -> None:
     run(in_namespace(crowd, ["nft", "-f", "-"]), text=rules)
 
 
-def _start_gateway(spec: LabSpec) -> Monitor:
+def start_gateway(spec: LabSpec) -> Monitor:
     """Provision by hand (the TPMs of the crowd are simulated) and boot the gateway."""
     paths = LabPaths(spec.lab)
     make_directories(LabSpec(spec.lab, spec.network, (), spec.gateway, ""))

@@ -66,12 +66,12 @@ class NetdClient(asyncio.Protocol):
 
     async def load_policy(self, compiled: CompiledPolicy) -> tuple[int, ...]:
         """Load or replace the policy in one transaction; returns ids of the leases it removed."""
-        answer = await self._ask(Verb.LOAD_POLICY, compiled=compiled.to_json())
+        answer = await self._ask(Verb.LOAD_POLICY, compiled=await asyncio.to_thread(compiled.to_json))
         return tuple(answer["removed"])
 
     async def check_policy(self, compiled: CompiledPolicy) -> None:
         """Ask whether the kernel would take a policy; raises NetdError with its words. Changes nothing."""
-        await self._ask(Verb.CHECK_POLICY, compiled=compiled.to_json())
+        await self._ask(Verb.CHECK_POLICY, compiled=await asyncio.to_thread(compiled.to_json))
 
     async def trust(self, ip: IPv4Address, expires_at: float) -> None:
         """Trust a peer until `expires_at` (absolute CLOCK_BOOTTIME seconds); one in the past distrusts."""

@@ -91,7 +91,7 @@ class Policies:
 
     async def check(self, policy: CompiledPolicy) -> None:
         """Ask the kernel whether it would take this policy; raises NetdError `kernel`. Changes nothing."""
-        text = compile_ruleset(policy, self._state.kernel.features)
+        text = await asyncio.to_thread(compile_ruleset, policy, self._state.kernel.features)
         await self._state.kernel.check_beside(text)
 
     async def _switch(self, policy: CompiledPolicy) -> tuple[int, ...]:
@@ -100,12 +100,13 @@ class Policies:
             await state.kernel.run_beside(self._full_text(policy))
             self._open_queue()
             return ()
+        text = await asyncio.to_thread(compile_policy_update, policy, state.kernel.features)
         now = boottime()
         state.book.prune(now)
         lost = state.book.unpermitted(policy)
         gone = [one for lease in lost for one in state.book.lease_elements(lease, now)]
         gone += [elements.trusted(ip, 1000) for ip in state.book.unpinned(policy)]
-        await state.kernel.run_beside(remove_text(gone) + compile_policy_update(policy))
+        await state.kernel.run_beside(remove_text(gone) + text)
         for ip in state.book.unpinned(policy):
             peers.distrust(state, ip)
         return tuple(sorted(lease.lease_id for lease in lost))

@@ -134,12 +134,19 @@ class Connection(asyncio.Protocol):
         # beacons go on renewing trust while a large policy loads
         task = asyncio.ensure_future(self._finish(number, answer))
         self._long.add(task)
-        task.add_done_callback(self._long.discard)
+        task.add_done_callback(self._ended)
 
     def _ask(self, request: dict[str, Any]) -> Answer | Awaitable[Answer]:
         if self._server.service is None:
             raise NetdError(NetdCode.GONE.value, "netd is stopping")
         return self._server.service.answer(str(request.get("verb")), request.get("args"))
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A request that broke in an unforeseen way ends the connection, and with it all trust."""
+        self._long.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a request broke: %r", error)
+            self._transport.abort()
 
     async def _finish(self, number: object, answer: Awaitable[Answer]) -> None:
         try:

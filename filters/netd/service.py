@@ -103,14 +103,14 @@ class Service:
             return handler(args) or {}
 
     async def _load(self, args: Arguments) -> Answer:
-        policy = args.policy()
+        policy = await asyncio.to_thread(args.policy)  # a large one takes longer than a renewal may wait
         self._read_counters()
         removed = await self._policies.load(policy)
         self._watch.check()  # what somebody changed meanwhile is to be told
         return {"removed": list(removed)}
 
     async def _check(self, args: Arguments) -> Answer:
-        await self._policies.check(args.policy())
+        await self._policies.check(await asyncio.to_thread(args.policy))
         return {}
 
     async def _snapshot(self) -> Answer:

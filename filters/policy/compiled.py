@@ -4,7 +4,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -130,11 +130,15 @@ def _range_to_json(one: KeyRange) -> list[object]:
     ]
 
 
+# a large policy names each of its addresses many times
+_address = lru_cache(maxsize=8192)(IPv4Address)
+
+
 def _range_from_json(data: list[Any]) -> KeyRange:
     source, destination, protocol, first, last, on_demand, lease_ms, rule = data
     return KeyRange(
-        IPv4Address(source),
-        IPv4Address(destination),
+        _address(source),
+        _address(destination),
         Protocol(protocol),
         int(first),
         int(last),

@@ -9,7 +9,7 @@ from filters.policy.compiled import CompiledPolicy
 from filters.ruleset.chains import chains
 from filters.ruleset.features import Features
 from filters.ruleset.names import FAMILY, RULESET_REASONS, STATIC_SETS, TABLE, counter_name
-from filters.ruleset.sets import declarations, fill
+from filters.ruleset.sets import RANGE_SETS, declarations, declare_anew, fill
 
 
 def compile_ruleset(policy: CompiledPolicy, features: Features) -> str:
@@ -33,11 +33,30 @@ def compile_ruleset(policy: CompiledPolicy, features: Features) -> str:
     return "\n".join(lines) + "\n"
 
 
-def compile_policy_update(policy: CompiledPolicy) -> str:
+def compile_policy_update(policy: CompiledPolicy, features: Features) -> str:
     """Return nft text that replaces only the static sets, in one transaction; trust and leases stay.
 
+    Sets with ranges are put in anew, with the rules that ask them: flushing 35,000 elements of such a set
+    and adding as many takes the kernel 64 s, a new set 0.3 s (measured on 6.18).
     Removing the leases that `policy` no longer permits is the caller's part of the same transaction.
     Raises PolicyError for names that nft could misread.
     """
-    flushes = [f"flush set {FAMILY} {TABLE} {name}" for name in STATIC_SETS]
-    return "\n".join([*flushes, *fill(policy)]) + "\n"
+    askers = [(name, rules) for name, rules in chains(features) if any(map(_asks_ranges, rules))]
+    lines = [
+        *(f"flush chain {FAMILY} {TABLE} {name}" for name, _ in askers),
+        *(f"delete set {FAMILY} {TABLE} {name}" for name in RANGE_SETS),
+        *(f"flush set {FAMILY} {TABLE} {name}" for name in STATIC_SETS if name not in RANGE_SETS),
+        *map(declare_anew, RANGE_SETS),
+        *fill(policy),
+    ]
+    for name, rules in askers:
+        lines += [f"add rule {FAMILY} {TABLE} {name} {rule}" for rule in rules if not _is_hook(rule)]
+    return "\n".join(lines) + "\n"
+
+
+def _asks_ranges(rule: str) -> bool:
+    return not {f"@{name}" for name in RANGE_SETS}.isdisjoint(rule.split())
+
+
+def _is_hook(line: str) -> bool:
+    return line.startswith("type ")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address
 from typing import Final
 
 from filters.errors import PolicyError
@@ -42,6 +43,14 @@ _MAP_TYPES: Final[Mapping[MapName, str]] = {
     MapName.LEASE: f"type {FLOW_TYPE} : mark; flags timeout; size {MAX_LEASES}",
     MapName.LEASE_ICMP: f"type {PAIR_TYPE} : mark; flags timeout; size {MAX_LEASES}",
 }
+
+
+RANGE_SETS: Final = tuple(name for name in STATIC_SETS if "interval" in _TYPES[name])
+
+
+def declare_anew(name: SetName) -> str:
+    """Return the command that declares one set in the table that is there."""
+    return f"add set {FAMILY} {TABLE} {name} {{ {_TYPES[name]}; }}"
 
 
 def declarations() -> list[str]:
@@ -90,8 +99,14 @@ def _flows(keys: Iterable[KeyRange]) -> list[str]:
     }
     return [
         f"{source} . {destination} . {protocol.name.lower()} . {first if first == last else f'{first}-{last}'}"
-        for source, destination, protocol, first, last in sorted(ports)
+        for source, destination, protocol, first, last in sorted(ports, key=_in_order)
     ]
+
+
+def _in_order(flow: tuple[IPv4Address, IPv4Address, Protocol, int, int]) -> tuple[int, ...]:
+    # numbers compare faster than addresses, in the same order
+    source, destination, *rest = flow
+    return int(source), int(destination), *rest
 
 
 def _pairs(keys: Iterable[KeyRange]) -> list[str]:

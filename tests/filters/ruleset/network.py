@@ -26,6 +26,8 @@ A, B = 1, 2  # the guests' numbers in `policies`
 GATEWAY_MAC = "52:54:00:aa:00:fe"
 T = TypeVar("T")
 
+FEATURES = Features(native_queue=False, timeout_update=False)
+
 
 def run(*argv: str, text: str | None = None) -> str:
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False, timeout=30)
@@ -130,11 +132,11 @@ class Network:
     # ---- the kernel's state, by the nft command ----
 
     def load(self, policy: CompiledPolicy) -> None:
-        self.nft(compile_ruleset(policy, Features(native_queue=False, timeout_update=False)))
+        self.nft(compile_ruleset(policy, FEATURES))
         self.flush_conntrack()
 
     def update(self, policy: CompiledPolicy) -> None:
-        self.nft(compile_policy_update(policy))
+        self.nft(compile_policy_update(policy, FEATURES))
 
     def nft(self, text: str) -> str:
         return self.gateway.run("nft", "-f", "-", text=text)

@@ -43,7 +43,7 @@ def test_ruleset_is_golden(case: str, variant: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_policy_update_is_golden(case: str) -> None:
-    check_golden(f"{case}-update.nft", compile_policy_update(CASES[case]()))
+    check_golden(f"{case}-update.nft", compile_policy_update(CASES[case](), VARIANTS["xt"]))
 
 
 def test_order_of_the_policy_does_not_matter() -> None:
@@ -58,7 +58,7 @@ def test_order_of_the_policy_does_not_matter() -> None:
 
 
 def test_update_names_every_static_set_and_no_dynamic_one() -> None:
-    words = compile_policy_update(policies.small()).split()
+    words = compile_policy_update(policies.small(), VARIANTS["xt"]).split()
     assert all(name in words for name in STATIC_SETS)
     assert not any(name in words for name in DYNAMIC_SETS)
 
@@ -101,4 +101,4 @@ def test_rejects_interface_name_with_nft_syntax() -> None:
 def test_rejects_mac_with_nft_syntax() -> None:
     bad = replace(policies.pin(1), mac="52:54:00:aa:00:01 . 10.77.0.9, ")
     with pytest.raises(PolicyError, match="MAC"):
-        compile_policy_update(replace(policies.small(), pins=(bad,)))
+        compile_policy_update(replace(policies.small(), pins=(bad,)), VARIANTS["xt"])
