@@ -14,38 +14,29 @@ def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def _split(count: int) -> int:
-    """Return the largest power of two below `count`."""
-    return 1 << ((count - 1).bit_length() - 1)
+class Tree:
+    """The Merkle tree of 1 to 1024 leaves, hashed once: each audit path is then a look-up."""
 
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        if not 1 <= len(leaves) <= MAX_LEAVES:
+            raise ValueError(f"a batch has 1 to {MAX_LEAVES} leaves, not {len(leaves)}")
+        level = [_leaf(leaf) for leaf in leaves]
+        self._levels = [level]
+        while len(level) > 1:
+            pairs = [_node(*level[at : at + 2]) for at in range(0, len(level) - 1, 2)]
+            # a node without a sibling stands one level higher: the same tree as the recursive definition's
+            level = pairs + level[len(pairs) * 2 :]
+            self._levels.append(level)
 
-def root(leaves: Sequence[bytes]) -> bytes:
-    """Return the Merkle tree hash of 1 to 1024 leaves."""
-    if not 1 <= len(leaves) <= MAX_LEAVES:
-        raise ValueError(f"a batch has 1 to {MAX_LEAVES} leaves, not {len(leaves)}")
-    level = [_leaf(leaf) for leaf in leaves]
-    return _fold(level)
+    @property
+    def root(self) -> bytes:
+        """The tree's hash."""
+        return self._levels[-1][0]
 
-
-def _fold(hashes: Sequence[bytes]) -> bytes:
-    if len(hashes) == 1:
-        return hashes[0]
-    split = _split(len(hashes))
-    return _node(_fold(hashes[:split]), _fold(hashes[split:]))
-
-
-def path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """Return the audit path of one leaf, lowest node first."""
-    return tuple(_path([_leaf(leaf) for leaf in leaves], index))
-
-
-def _path(hashes: Sequence[bytes], index: int) -> list[bytes]:
-    if len(hashes) == 1:
-        return []
-    split = _split(len(hashes))
-    if index < split:
-        return [*_path(hashes[:split], index), _fold(hashes[split:])]
-    return [*_path(hashes[split:], index - split), _fold(hashes[:split])]
+    def path(self, index: int) -> tuple[bytes, ...]:
+        """Return the audit path of one leaf, lowest node first."""
+        siblings = ((level, (index >> depth) ^ 1) for depth, level in enumerate(self._levels))
+        return tuple(level[at] for level, at in siblings if at < len(level))
 
 
 def root_of_path(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes | None:

@@ -7,13 +7,14 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import crowd, kernel, lab, policy, verify
+from bench import crowd, kernel, lab, policy, renewal, verify
 
 SUITES = {
     "verify": verify.measure,
     "kernel": kernel.measure,
     "lab": lab.measure,
     "policy": policy.measure,
+    "renewal": renewal.measure,
     "crowd": crowd.measure,
 }
 

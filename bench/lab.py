@@ -103,14 +103,15 @@ def handshakes(scene: Scene, rounds: int) -> list[Figure]:
     return [
         Figure("mutual handshake p50 / two bare quotes", "x", [one[0] for one in calm], "one quote of each TPM, ms", [one[1] for one in calm], 3.0, False, True, note),
         Figure("handshake p99 while another floods / idle", "x", [one[2] for one in flooded], "idle p99, ms", [one[2] for one in calm], 3.0, False, True, flood_note),
+        Figure("handshake rate of one peer while another floods / idle", "x", [one[3] for one in flooded], "idle, 1/s", [one[3] for one in calm], 0.3, True, True, flood_note),
     ]  # fmt: skip
 
 
-def _shake(scene: Scene) -> tuple[float, float, float]:
+def _shake(scene: Scene) -> tuple[float, float, float, float]:
     setup, gateway = LabPaths(scene.lab).peer_setup(scene.a), f"swtpm:path={scene.lab.tpm_socket(GATEWAY)}"
     argv = [sys.executable, "-m", "bench.handshake", str(setup), gateway, str(HANDSHAKES)]
-    p50, bare, p99 = map(float, run(in_namespace(scene.lab.peer_namespace(scene.a), argv)).split())
-    return p50, bare, p99
+    p50, bare, p99, rate = map(float, run(in_namespace(scene.lab.peer_namespace(scene.a), argv)).split())
+    return p50, bare, p99, rate
 
 
 def cuts(scene: Scene, rounds: int) -> list[Figure]:

@@ -39,9 +39,9 @@ class QuoteBatcher:
             self._busy = False
 
     async def _quote_batch(self, batch: list[tuple[bytes, "asyncio.Future[BatchQuote]"]]) -> None:
-        leaves = [leaf for leaf, _ in batch]
+        tree = merkle.Tree([leaf for leaf, _ in batch])
         try:
-            quote = await self._quote_root(len(leaves), merkle.root(leaves))
+            quote = await self._quote_root(len(batch), tree.root)
         except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it was
             for _, future in batch:
                 if not future.done():
@@ -49,4 +49,4 @@ class QuoteBatcher:
             return
         for index, (_, future) in enumerate(batch):
             if not future.done():
-                future.set_result(BatchQuote(quote, index, len(leaves), tuple(merkle.path(leaves, index))))
+                future.set_result(BatchQuote(quote, index, len(batch), tree.path(index)))

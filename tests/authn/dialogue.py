@@ -111,8 +111,8 @@ def batch(
     tpm: Tpm, leaves: list[bytes], index: int, selection: PcrSelection = PROFILE.selection
 ) -> BatchQuote:
     """Quote a batch of leaves."""
-    quote = tpm.quote(selection, gateway_batch(len(leaves), merkle.root(leaves)))
-    return BatchQuote(quote, index, len(leaves), merkle.path(leaves, index))
+    quote = tpm.quote(selection, gateway_batch(len(leaves), merkle.Tree(leaves).root))
+    return BatchQuote(quote, index, len(leaves), merkle.Tree(leaves).path(index))
 
 
 def altering(kind: FrameType, change: Callable[[bytes], bytes]) -> Alter:

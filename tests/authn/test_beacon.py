@@ -111,8 +111,8 @@ def test_a_beacon_is_verified_in_full(tracker: BeaconTracker, tpm: Tpm, how: str
 
 def _proof(tpm: Tpm, number: int, challenge: bytes) -> BatchQuote:
     leaves = [b"x" * 32, labels.gateway_beacon_leaf(number, challenge, EXPORTER)]
-    quote = tpm.quote(SELECTION, labels.gateway_beacon(2, merkle.root(leaves)))
-    return BatchQuote(quote, 1, 2, merkle.path(leaves, 1))
+    quote = tpm.quote(SELECTION, labels.gateway_beacon(2, merkle.Tree(leaves).root))
+    return BatchQuote(quote, 1, 2, merkle.Tree(leaves).path(1))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Batches: every leaf proves itself and nothing else."""
 
+import hashlib
 import os
 
 import pytest
@@ -7,19 +8,31 @@ import pytest
 from authn import merkle
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13, 100])
+def _recursive(leaves: list[bytes]) -> bytes:
+    """RFC 6962, section 2.1, word for word."""
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\0" + leaves[0]).digest()
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return hashlib.sha256(b"\1" + _recursive(leaves[:split]) + _recursive(leaves[split:])).digest()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13, 100, 1023])
 def test_every_leaf_proves_itself_and_nothing_else(count: int) -> None:
     leaves = [os.urandom(32) for _ in range(count)]
-    root = merkle.root(leaves)
+    tree = merkle.Tree(leaves)
+    root = tree.root
+    assert root == _recursive(leaves)
     for index in range(count):
-        path = merkle.path(leaves, index)
+        path = tree.path(index)
         assert merkle.root_of_path(leaves[index], index, count, path) == root
         assert merkle.root_of_path(os.urandom(32), index, count, path) != root
 
 
 def _of(count: int, index: int) -> tuple[bytes, bytes, tuple[bytes, ...]]:
     leaves = [os.urandom(32) for _ in range(count)]
-    return leaves[index], merkle.root(leaves), merkle.path(leaves, index)
+    return leaves[index], merkle.Tree(leaves).root, merkle.Tree(leaves).path(index)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13, 100])
@@ -52,5 +65,5 @@ def test_rejects_a_path_that_is_too_long() -> None:
 def test_a_node_is_no_leaf() -> None:
     """RFC 6962, 2.1: leaves and nodes are hashed with different prefixes, so that one can't stand for the other."""
     leaves = [os.urandom(32) for _ in range(2)]
-    inner = b"".join(merkle.path(leaves, 1)) + b"".join(merkle.path(leaves, 0))
-    assert merkle.root([inner]) != merkle.root(leaves)
+    inner = b"".join(merkle.Tree(leaves).path(1)) + b"".join(merkle.Tree(leaves).path(0))
+    assert merkle.Tree([inner]).root != merkle.Tree(leaves).root
