@@ -161,11 +161,12 @@ def _resolve(future: "asyncio.Future[Record]", record: Record, error: GatewayErr
 def open_spool(path: Path) -> sqlite3.Connection:
     """Open or create the spool's database; raises GatewayError."""
     try:
+        path.touch(mode=0o600)  # SQLite gives its journal the mode of its database
         database = sqlite3.connect(path, check_same_thread=False, timeout=5)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
         database.executescript(_SCHEMA)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise GatewayError("audit-failed", f"{path}: the audit record can't be opened: {error}") from error
     path.chmod(0o600)
     return database

@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="FROM TO SERVICE (web db tcp/5432), or ADDRESS[:PORT] ADDRESS:PORT tcp|udp|icmp",
     )
     explain.add_argument("--event", type=int, help="a recorded flow, by its event's number")
+    add(commands, "doctor", _call("doctor.main", "doctor"), "examine this machine and say how to mend it")
     _add_policy(group("policy", "check, plan, apply and take back policies"), add)
     _add_peer(group("peer", "act on one peer"), add)
     authority = group("authority", "the administrator's authority")

@@ -32,6 +32,7 @@ CREATE TABLE authority (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGE
 def open_database(path: Path) -> sqlite3.Connection:
     """Open or create; raises GatewayError `store-failed` for what is no database of ours."""
     try:
+        path.touch(mode=0o600)  # SQLite gives its journal the mode of its database
         database = sqlite3.connect(path, isolation_level=None, timeout=5)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
@@ -42,7 +43,7 @@ def open_database(path: Path) -> sqlite3.Connection:
             raise GatewayError(
                 "store-failed", f"{path}: schema {version} is not known here, expected {SCHEMA_VERSION}"
             )
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise GatewayError("store-failed", f"{path}: {error}") from error
     path.chmod(0o600)
     return database
