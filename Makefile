@@ -3,7 +3,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos fuzz demo clean
+.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos fuzz man demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,9 @@ oracle: $(STAMP) ## 10,000 random policies: the evaluator and the real kernel ag
 
 mutants: $(STAMP) ## remove each check of the verifier in a copy: exactly its named test must fail
 	$(PY) -m tests.mutants
+
+man: $(STAMP) ## write the manual pages, from the commands' own help, to build/man
+	scripts/man build/man
 
 fuzz: $(STAMP) ## fuzz every parser of untrusted bytes, then the live control port with 100,000 messages
 	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)

@@ -11,7 +11,7 @@ from filters.policy.parser import parse_policy
 from filters.reason import DropReason
 from gateway.api.routes import ROUTES, Permission
 from gateway.api.server import handlers
-from gateway.cli.main import build_parser
+from gateway.cli.parser import build_parser
 
 REASONS = Path("docs/reasons.md").read_text()
 

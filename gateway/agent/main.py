@@ -20,7 +20,8 @@ EXAMPLES = """examples:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Declare the words of `quotegate-agent`."""
     parser = argparse.ArgumentParser(
         prog="quotegate-agent",
         description="Prove this machine to the gateway, and open sessions with other machines.",
@@ -91,7 +92,7 @@ async def _status(socket: Path, as_json: bool) -> None:
 
 def main() -> None:
     """Parse the command line and run; exit 3: refused by the gateway, 4: not everything arrived."""
-    arguments = _parser().parse_args()
+    arguments = build_parser().parse_args()
     try:
         if arguments.command == "run":
             asyncio.run(_run(arguments.setup))

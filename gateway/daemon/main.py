@@ -45,11 +45,21 @@ async def run(setup: GatewaySetup) -> None:
         service.spool.close()
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Declare the words of `quotegated`."""
+    parser = argparse.ArgumentParser(
+        prog="quotegated",
+        description="The gateway service.",
+        epilog="example:\n  quotegated --setup /etc/quotegate/setup.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--setup", type=Path, required=True, help="the gateway's setup file")
+    return parser
+
+
 def main() -> None:
     """Parse the command line and run; a failure is one line on stderr and exit status 1."""
-    parser = argparse.ArgumentParser(prog="quotegated", description="The gateway service.")
-    parser.add_argument("--setup", type=Path, required=True, help="the gateway's setup file")
-    arguments = parser.parse_args()
+    arguments = build_parser().parse_args()
     forbid_inspection()
     try:
         asyncio.run(run(GatewaySetup.load(arguments.setup)))

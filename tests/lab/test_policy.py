@@ -50,7 +50,7 @@ def test_check_says_loudly_what_it_could_not_do(tmp_path: Path, draft: Path) -> 
     """A user who may neither ask the gateway nor the kernel."""
     code = (
         "import os, sys; sys.argv = ['quotegate', 'policy', 'check', '--lab', 'none', sys.argv[1]]; "
-        "from gateway.cli.main import build_parser; import gateway.cli.policy as p; "
+        "from gateway.cli.parser import build_parser; import gateway.cli.policy as p; "
         "a = build_parser().parse_args(); p.read_text = lambda _: sys.stdin.read(); os.setuid(65534); sys.exit(a.run(a))"
     )
     done = subprocess.run(

@@ -55,9 +55,14 @@ async def _first_of(*tasks: "asyncio.Task[Any]") -> None:
         task.result()
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="quotegate-host", description="The host's monitor.")
+def build_parser() -> argparse.ArgumentParser:
+    """Declare the words of `quotegate-host`."""
+    parser = argparse.ArgumentParser(
+        prog="quotegate-host",
+        description="The host's monitor.",
+        epilog="example:\n  quotegate-host status --lab lab",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     monitor = commands.add_parser("monitor", help="run the monitor of a lab (lab up does this)")
     monitor.add_argument("--lab", required=True)
@@ -65,7 +70,12 @@ def main() -> None:
     monitor.add_argument("--owner-fd", type=int, help="tear everything down when this pipe closes")
     status = commands.add_parser("status", help="show a lab's machines")
     status.add_argument("--lab", default="lab")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    arguments = build_parser().parse_args()
     try:
         if arguments.command == "monitor":
             asyncio.run(_run(Lab(arguments.lab), arguments.root, arguments.owner_fd))

@@ -1,0 +1,178 @@
+"""Declare the words of the `quotegate` command: what there is to say, and an example of each."""
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.cli.examples import EXAMPLES as EXAMPLES_OF
+
+EXAMPLES = """examples:
+  quotegate lab up                              bring up a gateway and the peers web, db, ops
+  quotegate authority grant --for 8h            permit guests to talk at all
+  quotegate peers                               see who is trusted, and why not
+  quotegate explain web db tcp/5432             what would happen, and what to do
+  quotegate lab exec web -- quotegate-agent connect db tcp/5432 < file
+  quotegate lab tamper web; quotegate events --follow
+  quotegate lab down
+
+exit status: 0 done, 1 error, 2 wrong usage, 3 denied or refused, 4 a check found something
+"""
+Command = Callable[[argparse.Namespace], int]
+
+
+def _call(module: str, function: str) -> Command:
+    def run(arguments: argparse.Namespace) -> int:
+        return int(getattr(importlib.import_module(f"gateway.cli.{module}"), function)(arguments))
+
+    return run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Declare every command with its help."""
+    parser = argparse.ArgumentParser(
+        prog="quotegate",
+        description="Operate a Quotegate gateway.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--lab", default="lab", help="which lab (default: lab)")
+    common.add_argument("--json", action="store_true", help="print JSON")
+
+    def add(
+        where: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, text: str
+    ) -> argparse.ArgumentParser:
+        sub = where.add_parser(
+            name,
+            help=text,
+            description=text,
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        examples = EXAMPLES_OF[sub.prog.removeprefix("quotegate ")]
+        sub.epilog = "\n  ".join(["examples:", *(f"quotegate {one}" for one in examples)])
+        sub.set_defaults(run=command)
+        return sub
+
+    def group(name: str, text: str) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+        return commands.add_parser(name, help=text, description=text).add_subparsers(
+            dest="verb", required=True, metavar="VERB"
+        )
+
+    add(commands, "status", _call("operate", "status"), "sum up the gateway")
+    add(commands, "peers", _call("operate", "peers"), "list the peers and their states")
+    add(commands, "sessions", _call("operate", "sessions"), "list the live sessions")
+    events = add(commands, "events", _call("operate", "events"), "print recorded events")
+    events.add_argument("--follow", action="store_true", help="go on with new events")
+    events.add_argument("--after", type=int, default=0, help="begin after this number")
+    explain = add(
+        commands, "explain", _call("operate", "explain_flow"), "explain what would happen to a flow"
+    )
+    explain.add_argument(
+        "flow",
+        nargs="*",
+        help="FROM TO SERVICE (web db tcp/5432), or ADDRESS[:PORT] ADDRESS:PORT tcp|udp|icmp",
+    )
+    explain.add_argument("--event", type=int, help="a recorded flow, by its event's number")
+    add(commands, "doctor", _call("doctor.main", "doctor"), "examine this machine and say how to mend it")
+    _add_policy(group("policy", "check, plan, apply and take back policies"), add)
+    _add_peer(group("peer", "act on one peer"), add)
+    authority = group("authority", "the administrator's authority")
+    add(authority, "show", _call("authority", "show"), "show what is in force")
+    add(authority, "revoke", _call("authority", "revoke"), "withdraw it: all guest-to-guest traffic ends")
+    grant = add(authority, "grant", _call("authority", "grant"), "sign and hand in a grant")
+    grant.add_argument("--for", dest="duration", default="8h", help="how long (default: 8h)")
+    grant.add_argument("--key", type=Path, help="the administrator's key file (default: the lab's)")
+    verify = add(
+        group("audit", "the audit record"),
+        "verify",
+        _call("operate", "audit_verify"),
+        "verify the audit record",
+    )
+    verify.add_argument(
+        "--head", action="append", help="a head somebody remembers (JSON file; default: the lab's peers')"
+    )
+    _add_evidence(group("evidence", "what a peer proved, for anybody to verify"), add)
+    completion = add(
+        commands, "completion", _call("completion", "completion"), "print a shell's completion script"
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    _add_lab(group("lab", "the platform on one machine, namespaces as guests"), add)
+    return parser
+
+
+Add = Callable[
+    ["argparse._SubParsersAction[argparse.ArgumentParser]", str, Command, str], argparse.ArgumentParser
+]
+
+
+def _add_policy(policy: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    check = add(policy, "check", _call("policy", "check"), "check a policy file")
+    plan = add(policy, "plan", _call("policy", "plan"), "say what a policy file would change")
+    plan.add_argument("--ruleset", action="store_true", help="print the elements of the ruleset that change")
+    apply = add(policy, "apply", _call("policy", "apply"), "put a policy file in force")
+    apply.add_argument(
+        "--confirm", metavar="TIME", help="return by itself unless confirmed in time, such as 60s"
+    )
+    replay = add(policy, "replay", _call("policy", "replay"), "run recorded flows against a policy file")
+    replay.add_argument("--hours", type=float, default=24.0, help="how far back (default: 24)")
+    for command in (check, plan, apply, replay):
+        command.add_argument("file", type=Path)
+    add(policy, "confirm", _call("policy", "confirm"), "keep the policy that is on probation")
+    add(policy, "history", _call("policy", "history"), "list the policies that were in force")
+    rollback = add(policy, "rollback", _call("policy", "rollback"), "put an earlier policy back in force")
+    show = add(policy, "show", _call("policy", "show"), "print the policy in force, or an earlier one")
+    for command in (rollback, show):
+        command.add_argument("revision", nargs="?", help="a number or hash of: quotegate policy history")
+
+
+def _add_peer(peer: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    texts = {
+        "enroll": "approve a TPM beforehand by its EK certificate",
+        "approve": "approve a TPM that has asked",
+        "restart": "restart the machine",
+        "quarantine": "keep the machine out",
+        "release": "end a quarantine",
+    }
+    for action, text in texts.items():
+        sub = add(peer, action, _call("operate", "peer_action"), text)
+        sub.add_argument("name")
+        sub.set_defaults(action=action)
+        if action == "enroll":
+            sub.add_argument("--ek", required=True, help="sha256:… of the EK certificate (DER)")
+
+
+def _add_evidence(evidence: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    save = add(evidence, "save", _call("evidence", "save"), "write a peer's evidence to a file")
+    save.add_argument("peer")
+    save.add_argument("--refused", action="store_true", help="that of its last refused handshake")
+    save.add_argument("-o", "--output", type=Path, help="the file (default: PEER-evidence.json)")
+    show = add(evidence, "show", _call("evidence", "show"), "print what a file contains")
+    verify = add(evidence, "verify", _call("evidence", "verify"), "verify a file, without any gateway")
+    verify.add_argument(
+        "--anchors", type=Path, help="whom you trust (docs/evidence.md; default: the file itself)"
+    )
+    anchors = add(evidence, "anchors", _call("evidence", "anchors"), "print whom a file's gateway trusts")
+    for command in (show, verify, anchors):
+        command.add_argument("file", type=Path)
+
+
+def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    up = add(
+        lab, "up", _call("lab", "up"), "bring the lab up; an earlier one of the same name is cleared first"
+    )
+    up.add_argument("--peers", type=int, default=3, help="how many peers without --policy (default: 3)")
+    up.add_argument("--policy", type=Path, help="a policy; its peers become the lab's")
+    up.add_argument(
+        "--ask-approval", action="store_true", help="let every TPM wait for: quotegate peer approve NAME"
+    )
+    add(lab, "down", _call("lab", "down"), "take the lab down")
+    add(lab, "status", _call("lab", "lab_status"), "show machines and processes")
+    add(lab, "tamper", _call("lab", "tamper"), "change a peer's PCR 10 behind its back").add_argument("peer")
+    execute = add(lab, "exec", _call("lab", "exec_in"), "run a command in a peer")
+    execute.add_argument("peer")
+    execute.add_argument("argv", nargs=argparse.REMAINDER, help="-- COMMAND …")
+    demo = add(lab, "demo", _call("demo.main", "demo"), "run the main job, step by step, in a lab of its own")
+    demo.add_argument("--seed", type=int, help="repeat an earlier run")
