@@ -11,6 +11,7 @@ from pathlib import Path
 from vmhost.commands import in_namespace
 
 MAX_LOG = 4 << 20
+SO_ACCEPTCON = 0x10000  # linux/net.h: the socket listens
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,26 @@ def start(program: Program) -> Running:
 
 
 def wait_for_socket(path: Path, running: Running, within_s: float = 10.0) -> bool:
-    """Wait until a program has made its socket; False when it died or took too long."""
+    """Wait until a program listens on its socket; False when it died or took too long.
+
+    The file appears with bind(2); who connects before listen(2) is refused, so the file alone says too little.
+    """
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and running.alive:
-        if path.is_socket():
+        if path.is_socket() and _listens(path, running.process.pid):
             return True
         time.sleep(0.01)
     return False
+
+
+def _listens(path: Path, pid: int) -> bool:
+    """Look a unix socket up in the program's network namespace: /proc/net/unix, flag __SO_ACCEPTCON."""
+    try:
+        rows = Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]
+    except OSError:
+        return False
+    fields = (row.split(maxsplit=7) for row in rows)
+    return any(one[7:] == [str(path)] and int(one[3], 16) & SO_ACCEPTCON for one in fields)
 
 
 def kill_pids(pids: Sequence[int]) -> None:

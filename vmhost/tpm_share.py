@@ -6,6 +6,7 @@ tpm2-tss' swtpm transport asks at start (swtpm_ioctls(3): 32-bit result 0) and c
 
 import argparse
 import asyncio
+import os
 import struct
 from pathlib import Path
 
@@ -64,12 +65,12 @@ async def answer_control(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 async def run(upstream: Path, listen: Path) -> None:
     """Connect to the TPM and serve until the TPM is gone or we are ended."""
+    os.umask(0o117)  # owner and group may connect from the first moment, nobody else
     share = TpmShare(*await asyncio.open_unix_connection(upstream))
     servers = []
     for path, handler in ((listen, share.serve), (Path(f"{listen}.ctrl"), answer_control)):
         path.unlink(missing_ok=True)
         servers.append(await asyncio.start_unix_server(handler, path))
-        path.chmod(0o660)
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
