@@ -90,11 +90,17 @@ class Fuzzer:
 
     def run(self) -> None:
         while self.left > 0:
-            link = Wire.connect(*self.setup.address)
             try:
+                link = Wire.connect(*self.setup.address)
                 _, session = genuine(self.setup, link)
             except (HungUp, Refused) as error:
                 self.ends[f"handshake {error or 'hung-up'}"] += 1
+                time.sleep(0.1)
+                continue
+            except (
+                OSError
+            ):  # our machine is being restarted, for what an earlier session said: TPM or link is away
+                self.ends["restarted"] += 1
                 time.sleep(0.1)
                 continue
             listener = threading.Thread(target=self.listen, args=(session,))

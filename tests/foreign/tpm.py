@@ -51,6 +51,8 @@ class Tpm:
         body = handles + (u32(len(area)) + area if sessions else b"") + parameters
         self.sock.sendall(struct.pack(">HII", 0x8002 if sessions else 0x8001, 10 + len(body), code) + body)
         header = self.sock.recv(10, socket.MSG_WAITALL)
+        if len(header) < 10:
+            raise ConnectionResetError("the TPM hung up")
         _, size, result = struct.unpack(">HII", header)
         answer = self.sock.recv(size - 10, socket.MSG_WAITALL) if size > 10 else b""
         if result:
