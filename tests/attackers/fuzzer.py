@@ -39,6 +39,7 @@ TEXTS = (
 )
 KINDS = (wire.REQUEST,) * 4 + (wire.QUERY, wire.REPORT, wire.PROOF, wire.ANSWER) * 3
 FOREIGN = (wire.CHALLENGE, wire.RESULT, wire.OFFER, wire.CLOSED, wire.REFUSED)
+FOUL_EVERY = 1000  # messages: one frame that no session can take
 FRAMES = (0, 1, 2, 3, 4, 16, 17, 18, 19, 20, 21, 255)
 
 
@@ -127,7 +128,7 @@ class Fuzzer:
         while self.left > 0 and listener.is_alive():
             with self.lock:
                 self.left -= 1
-                if self.draw.random.random() < 0.001:
+                if self.left % FOUL_EVERY == 0:
                     kind, body = self.draw.random.choice(FRAMES), self.draw.random.randbytes(40)
                     session.link.send(kind, body)
                 else:
