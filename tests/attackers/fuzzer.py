@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from tests.attackers.attempt import genuine, say
@@ -106,10 +107,9 @@ class Fuzzer:
                 continue
             listener = threading.Thread(target=self.listen, args=(session,))
             listener.start()
-            try:
+            with suppress(HungUp):
                 self.talk(session, listener)
-            except HungUp:
-                self.ends["hung-up"] += 1
+            self.ends["hung-up" if self.left else "done"] += 1
             link.sock.close()
             listener.join()
 
