@@ -8,12 +8,14 @@ import asyncio
 import json
 import socket
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.errors import GatewayError
 
 MAX_MESSAGE = 1 << 20
+MAX_WAITING = 1024  # requests of one connection without an answer yet; who sends more waits
 Payload = dict[str, object]
 Handler = Callable[[Payload, int], Awaitable[Payload]]
 
@@ -52,11 +54,16 @@ def peer_uid(writer: asyncio.StreamWriter) -> int:
 
 
 class RpcClient:
-    """One connection to another process; requests are answered one after the other."""
+    """One connection to another process. Many calls may wait at once; answers come in the order of the requests.
+
+    A call that is cancelled keeps its place: the answer that comes for it is dropped, and no other call gets it.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._lock = asyncio.Lock()
+        self._waiting: deque[asyncio.Future[Payload]] = deque()
+        self._broken = False
+        self._taking = asyncio.create_task(self._take_answers())
 
     @classmethod
     async def connect(cls, path: Path) -> "RpcClient":
@@ -69,42 +76,78 @@ class RpcClient:
 
     async def call(self, op: str, **params: object) -> Payload:
         """Send one request and return its answer; raises RpcError with the answer's code."""
-        async with self._lock:
-            try:
-                self._writer.write(encode({"op": op, **params}))
-                await self._writer.drain()
-                answer = await read_message(self._reader)
-            except (OSError, asyncio.IncompleteReadError) as error:
-                raise RpcError("away", f"the connection broke during {op}") from error
+        if self._broken:
+            raise RpcError("away", f"the connection broke before {op}")
+        future: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._writer.write(encode({"op": op, **params}))
+        try:
+            await self._writer.drain()
+            answer = await future
+        except OSError as error:
+            raise RpcError("away", f"the connection broke during {op}") from error
         if not answer.get("ok"):
             raise RpcError(str(answer.get("code")), str(answer.get("message")), op=op)
         return answer
 
+    async def _take_answers(self) -> None:
+        try:
+            while True:
+                answer = await read_message(self._reader)
+                if not self._waiting:
+                    raise RpcError("malformed-message", "an answer to no request")
+                future = self._waiting.popleft()
+                if not future.done():
+                    future.set_result(answer)
+        except (OSError, asyncio.IncompleteReadError, RpcError):
+            pass
+        finally:
+            self._broken = True
+            self._writer.close()
+            for future in self._waiting:
+                if not future.done():
+                    future.set_exception(ConnectionResetError("the other process hung up"))
+
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; calls that wait fail with `away`."""
+        self._taking.cancel()
         self._writer.close()
 
 
 async def serve(path: Path, handler: Handler, mode: int = 0o666) -> asyncio.Server:
-    """Listen on a unix socket and answer requests with `handler(payload, uid)`.
+    """Listen on a unix socket and answer requests with `handler(payload, uid)`, at once but in their order.
 
     Everybody may connect; the handler decides by the uid that the kernel vouches for.
     """
 
+    async def answer(request: Payload, uid: int) -> bytes:
+        try:
+            return encode({"ok": True, **await handler(request, uid)})
+        except GatewayError as error:
+            return encode({"ok": False, "code": error.code, "message": error.message})
+
+    async def send(answers: asyncio.Queue[asyncio.Task[bytes]], writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(await (await answers.get()))
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
     async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = peer_uid(writer)
+        answers: asyncio.Queue[asyncio.Task[bytes]] = asyncio.Queue(MAX_WAITING)
+        sending = asyncio.create_task(send(answers, writer))
         try:
             while True:
                 request = await read_message(reader)
-                try:
-                    answer = {"ok": True, **await handler(request, uid)}
-                except GatewayError as error:
-                    answer = {"ok": False, "code": error.code, "message": error.message}
-                writer.write(encode(answer))
-                await writer.drain()
+                await answers.put(asyncio.create_task(answer(request, uid)))
         except (asyncio.IncompleteReadError, RpcError, ConnectionError):
             pass
         finally:
+            sending.cancel()
             writer.close()
 
     path.unlink(missing_ok=True)

@@ -186,8 +186,10 @@ def test_rejects_a_downgraded_selection(ends: tuple[End, End]) -> None:
     weaker = dataclasses.replace(
         PeerFacts("lab/web", ends[0].key, PROFILE, None, accept), profile=Profile.of("lab", {4: "code"})
     )
-    with refused(F.RELABELLED_PCR):
-        Dialogue(*ends, facts=weaker).run()
+    dialogue = Dialogue(*ends, facts=weaker)
+    with refused(F.RELABELLED_PCR) as error:
+        dialogue.run()
+    assert "was not set up for" in error.value.message
 
 
 @pytest.mark.parametrize("prefix", [b"\0\0\1", b"\2\0\1", b"\1\0\0", b"\1\0\2"])

@@ -1,0 +1,100 @@
+"""Requests between processes: many at once, answers to who asked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import GatewayError
+from gateway.rpc import Payload, RpcClient, RpcError, serve
+
+
+def dialogue(
+    tmp_path: Path,
+    handler: Callable[[Payload, int], Awaitable[Payload]],
+    story: Callable[[RpcClient], Awaitable[None]],
+) -> None:
+    async def run() -> None:
+        server = await serve(tmp_path / "rpc.sock", handler)
+        client = await RpcClient.connect(tmp_path / "rpc.sock")
+        try:
+            async with asyncio.timeout(10):
+                await story(client)
+        finally:
+            client.close()
+            server.close()
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_calls_answer_goes_to_nobody_else(tmp_path: Path) -> None:
+    """A peer that hangs up amid its handshake once shifted every later quote to the next handshake."""
+    go = asyncio.Event()
+
+    async def handler(request: Payload, _: int) -> Payload:
+        if request["op"] == "slow":
+            await go.wait()
+        return {"said": request["op"]}
+
+    async def story(client: RpcClient) -> None:
+        slow = asyncio.create_task(client.call("slow"))
+        await asyncio.sleep(0.05)
+        slow.cancel()
+        next_one = asyncio.create_task(client.call("next"))
+        await asyncio.sleep(0.05)
+        go.set()
+        assert (await next_one)["said"] == "next"
+        assert (await client.call("after"))["said"] == "after"
+
+    dialogue(tmp_path, handler, story)
+
+
+def test_requests_of_one_connection_are_worked_on_at_once_and_answered_in_order(tmp_path: Path) -> None:
+    """Else handshakes never share a quote: the second is asked for when the first is answered."""
+    begun: list[object] = []
+    both = asyncio.Event()
+
+    async def handler(request: Payload, _: int) -> Payload:
+        begun.append(request["number"])
+        if len(begun) == 3:
+            both.set()
+        await both.wait()
+        await asyncio.sleep(0.05 if request["number"] == 0 else 0)
+        return {"number": request["number"]}
+
+    async def story(client: RpcClient) -> None:
+        answers = await asyncio.gather(*(client.call("count", number=number) for number in range(3)))
+        assert [one["number"] for one in answers] == [0, 1, 2]
+        assert begun == [0, 1, 2]
+
+    dialogue(tmp_path, handler, story)
+
+
+def test_a_refusal_is_its_callers_alone(tmp_path: Path) -> None:
+    async def handler(request: Payload, _: int) -> Payload:
+        if request["op"] == "bad":
+            raise GatewayError("no-good", "not this one")
+        return {}
+
+    async def story(client: RpcClient) -> None:
+        bad, good = await asyncio.gather(client.call("bad"), client.call("good"), return_exceptions=True)
+        assert isinstance(bad, RpcError)
+        assert bad.code == "no-good"
+        assert good == {"ok": True}
+
+    dialogue(tmp_path, handler, story)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), ConnectionResetError("gone")])
+def test_whoever_waits_hears_of_a_broken_connection(tmp_path: Path, error: Exception) -> None:
+    async def handler(_: Payload, __: int) -> Payload:
+        raise error
+
+    async def story(client: RpcClient) -> None:
+        for _ in range(2):
+            with pytest.raises(RpcError) as failed:
+                await client.call("anything")
+            assert failed.value.code == "away"
+
+    dialogue(tmp_path, handler, story)
