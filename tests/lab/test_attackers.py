@@ -273,6 +273,14 @@ def sink(lab: RunningLab) -> Iterator[None]:
         yield
 
 
+def test_handshakes_left_midway_spoil_no_later_one(lab: RunningLab) -> None:
+    """Each must leave nothing behind, least of all a quote that goes to the handshake after it."""
+    with unharmed(lab, "web", "db"), lab.without_agent("ops"):
+        assert attack(lab, "ops", "hangup", lab.setup("ops"), 60) == {"hangup": "done"}
+        answers = attack(lab, "ops", "relay", lab.setup("ops"), lab.setup("db"), "session")
+    assert answers == {"its-beacons": "cut"}  # it attested honestly first
+
+
 def test_a_thousand_forged_handshakes_change_nothing(lab: RunningLab, tmp_path: Path) -> None:
     since, dropped = lab.last_sequence(), kernel_drops(lab, "resource-limit")
     web, db = (str(lab.spec.machine(one).ip) for one in ("web", "db"))
