@@ -48,6 +48,8 @@ def test_the_demonstration_comes_out_as_it_should() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_demonstration_leaves_nothing(how: signal.Signals) -> None:
+    # a shell starts background jobs with SIGINT ignored, and children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     demo = subprocess.Popen(
         [QUOTEGATE, "lab", "demo"],
         stdout=subprocess.DEVNULL,

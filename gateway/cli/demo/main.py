@@ -16,6 +16,7 @@ from vmhost.lab.teardown import tear_down
 from vmhost.names import Lab
 
 EXIT_FAILED = 4
+INSIST_S = 0.5
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -29,7 +30,8 @@ def demo(arguments: argparse.Namespace) -> int:
     say(
         f"Quotegate demonstration, seed {seed}: {drawn['a']} asks for services of {drawn['b']}, {drawn['c']} looks on"
     )
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)  # but what we were started to ignore stays ignored
+    previous = {one: signal.signal(one, _interrupt) for one in wanted if signal.getsignal(one) != signal.SIG_IGN}
     observer: Observer | None = None
     try:
         bring_up(spec, owner)
@@ -50,7 +52,9 @@ def demo(arguments: argparse.Namespace) -> int:
         _show_logs(lab)
         return EXIT_FAILED
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         if observer is not None:
             observer.close()
         tear_down(lab)
@@ -63,6 +67,8 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _interrupt(_signum: int, _frame: object) -> None:
+    """Interrupt, and again while nothing comes of it: raised inside a finalizer an exception is lost."""
+    signal.setitimer(signal.ITIMER_REAL, INSIST_S)
     raise KeyboardInterrupt
 
 
