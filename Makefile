@@ -1,5 +1,7 @@
 # Everyday commands. Each target does what its name says; `make help` lists them.
 VENV   := .venv
+# captures to try inspection on, where they are; without them that test says that it is skipped
+export QG_CORPUS ?= $(wildcard ../shared/corpus)
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 

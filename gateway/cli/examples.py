@@ -10,6 +10,11 @@ EXAMPLES = {
         "explain 10.77.0.2:40000 10.77.0.3:5432 tcp",
         "explain --event 120",
     ),
+    "inspect": (
+        "inspect capture.pcap",
+        "inspect capture.pcap --json --detectors secrets,malware,personal",
+        "inspect --file report.zip --patterns patterns.toml --rules yara/",
+    ),
     "doctor": ("doctor", "doctor --json"),
     "policy check": ("policy check policy.toml",),
     "policy plan": ("policy plan policy.toml --ruleset",),

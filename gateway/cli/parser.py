@@ -76,6 +76,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="FROM TO SERVICE (web db tcp/5432), or ADDRESS[:PORT] ADDRESS:PORT tcp|udp|icmp",
     )
     explain.add_argument("--event", type=int, help="a recorded flow, by its event's number")
+    _add_inspect(
+        add(
+            commands,
+            "inspect",
+            _call("inspect", "inspect"),
+            "inspect a capture or a file, as the gateway would",
+        )
+    )
     add(commands, "doctor", _call("doctor.main", "doctor"), "examine this machine and say how to mend it")
     _add_policy(group("policy", "check, plan, apply and take back policies"), add)
     _add_peer(group("peer", "act on one peer"), add)
@@ -176,3 +184,16 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     execute.add_argument("argv", nargs=argparse.REMAINDER, help="-- COMMAND …")
     demo = add(lab, "demo", _call("demo.main", "demo"), "run the main job, step by step, in a lab of its own")
     demo.add_argument("--seed", type=int, help="repeat an earlier run")
+
+
+def _add_inspect(inspect: argparse.ArgumentParser) -> None:
+    inspect.add_argument("capture", nargs="?", type=Path, help="a pcap or pcapng file")
+    inspect.add_argument("--file", type=Path, metavar="PATH", help="inspect one file as an object in transit")
+    inspect.add_argument(
+        "--detectors",
+        default="secrets,personal,malware",
+        help="what to look for (default: secrets,personal,malware)",
+    )
+    inspect.add_argument("--patterns", type=Path, metavar="FILE", help="your own patterns and marks (TOML)")
+    inspect.add_argument("--rules", type=Path, metavar="DIRECTORY", help="your own YARA rules (*.yar)")
+    inspect.add_argument("--check", action="store_true", help="exit 4 when something is found")

@@ -26,6 +26,9 @@ from authn.public_area import AttestationKey, key_name, parse_ecc
 from authn.quote import check_signature
 from authn.signing import DocumentError
 from filters.errors import NetdError, PolicyError
+from filters.inspection.finding import Refusal
+from filters.inspection.offline.capture import CaptureError
+from filters.inspection.protocols.dns import parse_message
 from filters.netd import netlink as nl
 from filters.netd.arguments import Arguments
 from filters.netd.log import read_sample
@@ -39,7 +42,7 @@ from filters.reason import DropReason
 from gateway.agent import tcp_diag
 from gateway.authority.gate import AuthorityGate
 from gateway.daemon.drops import parse_packet
-from tests.fuzz import seeds
+from tests.fuzz import inspection, seeds
 from vmhost.errors import HostError
 from vmhost.monitor import protocol as monitor
 
@@ -219,5 +222,10 @@ TARGETS: dict[str, Target] = {
     "netlink": Target(_netlink, lambda: [seeds.netlink()], _NETD, ("messages", "attributes", "read_elements", "read_sample", "read_packet")),
     "packets": Target(_packet, lambda: [seeds.packet(one, options=two) for one in (1, 6, 17) for two in (0, 2)], (), ("read_flow", "parse_packet")),
     "tcp-diag": Target(lambda d: tcp_diag.parse(d, closed=False), lambda: [seeds.tcp_diag()], (), ("tcp_diag.parse",)),
+    "stream": Target(inspection.stream, inspection.conversations, (), ("StreamInspector.feed",)),
+    "mime": Target(inspection.mime, inspection.messages, (Refusal,), ("message_parts", "form_parts")),
+    "archive": Target(inspection.archive, inspection.archives, (Refusal,), ("members", "check_zip")),
+    "capture": Target(inspection.capture, inspection.captures, (CaptureError,), ("Capture", "Twin.events")),
+    "dns-message": Target(parse_message, lambda: [b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"], (Refusal,), ("parse_message",)),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),
 }  # fmt: skip

@@ -30,8 +30,14 @@ def demo(arguments: argparse.Namespace) -> int:
     say(
         f"Quotegate demonstration, seed {seed}: {drawn['a']} asks for services of {drawn['b']}, {drawn['c']} looks on"
     )
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)  # but what we were started to ignore stays ignored
-    previous = {one: signal.signal(one, _interrupt) for one in wanted if signal.getsignal(one) != signal.SIG_IGN}
+    wanted = (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGALRM,
+    )  # but what we were started to ignore stays ignored
+    previous = {
+        one: signal.signal(one, _interrupt) for one in wanted if signal.getsignal(one) != signal.SIG_IGN
+    }
     observer: Observer | None = None
     try:
         bring_up(spec, owner)

@@ -1,0 +1,1 @@
+"""Undo content and transfer codings, with limits."""

@@ -1,0 +1,1 @@
+"""Find patterns in streams, in two stages."""

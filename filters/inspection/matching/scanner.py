@@ -1,0 +1,97 @@
+"""Scan one channel of text: cheap over every byte, closely where something may be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from filters.inspection.matching.database import Database
+from filters.inspection.patterns.pattern import REACH, Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A match: its pattern, its bytes, and its end in the stream."""
+
+    pattern: Pattern
+    text: bytes
+    end: int
+
+
+class Scanner:
+    """One stream of text, in pieces of any size. A match is told with the piece that completes it, once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._watch = database.watch(self._hit)
+        self._before = b""  # the last REACH bytes
+        self._seen = 0
+        self._open: list[
+            tuple[Pattern, int]
+        ] = []  # what may yet become a match, and the place of its keyword
+        self._told: dict[tuple[str, int], int] = {}
+        self.doubtful: Match | None = None  # it ends where the stream ends so far
+
+    def _hit(self, number: int, end: int) -> None:
+        self._open += [(pattern, end) for pattern in self._database.meant(number)]
+
+    def scan(self, data: bytes) -> Iterator[Match]:
+        """Yield the matches that `data` completes. Then `doubtful` tells of those that only the next byte decides."""
+        self.doubtful = None
+        self._watch.scan(data)
+        if self._open:
+            yield from self._look(self._before + data)
+        self._seen += len(data)
+        if self._open:
+            self._open = [one for one in self._open if one[1] + REACH > self._seen]
+        self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
+
+    def _look(self, block: bytes) -> Iterator[Match]:
+        origin = self._seen - len(self._before)
+        places: dict[str, tuple[Pattern, list[int]]] = {}
+        for pattern, place in self._open:
+            places.setdefault(pattern.id, (pattern, []))[1].append(place - origin)
+        for pattern, ends in places.values():
+            for start, stop in stretches(ends, len(block)):
+                for first, last in self._database.matches(pattern, block[start:stop]):
+                    at_start, at_stop = first == 0 and origin + start, start + last == stop < len(block)
+                    if at_start or (at_stop and pattern.looks_beyond):
+                        continue  # what stands beside it is not seen: it may be the middle of something longer
+                    match = Match(pattern, block[start + first : start + last], origin + start + last)
+                    if pattern.looks_beyond and start + last == len(block):
+                        self.doubtful = match
+                    elif self._is_new(match):
+                        yield match
+        self._told = {key: end for key, end in self._told.items() if key[1] + 2 * REACH > self._seen}
+
+    def _is_new(self, match: Match) -> bool:
+        key = match.pattern.id, match.end - len(match.text)
+        if key in self._told:
+            return False
+        self._told[key] = match.end
+        return True
+
+    def close(self) -> None:
+        """Free the stream's state."""
+        self._watch.close()
+
+
+def scan_whole(database: Database, data: bytes) -> Iterator[Match]:
+    """Yield the matches in bytes that stand alone."""
+    scanner = Scanner(database)
+    try:
+        yield from scanner.scan(data)
+        if scanner.doubtful:
+            yield scanner.doubtful
+    finally:
+        scanner.close()
+
+
+def stretches(places: list[int], length: int) -> list[tuple[int, int]]:
+    """Return the parts of a block within REACH of the places, overlapping ones made one."""
+    merged: list[tuple[int, int]] = []
+    for place in sorted(places):
+        start, stop = max(0, place - REACH), min(length, place + REACH)
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return merged

@@ -1,0 +1,1 @@
+"""What a protocol carries: type, archives, scanners."""

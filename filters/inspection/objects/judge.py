@@ -1,0 +1,101 @@
+"""Judge one object: its type, what scanners say, and everything inside it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from filters.inspection.finding import Finding, LimitHit, Refusal
+from filters.inspection.limits import Limits
+from filters.inspection.matching.database import Database
+from filters.inspection.matching.scanner import scan_whole
+from filters.inspection.objects.archive import Budget, members
+from filters.inspection.objects.file_type import FileType, file_type
+from filters.inspection.objects.holding import is_container
+from filters.inspection.objects.mime import form_parts, message_parts
+from filters.inspection.objects.rulebook import Rulebook
+from filters.inspection.patterns.pattern import redact
+from filters.inspection.spec import InspectionSpec
+from filters.reason import DropReason
+
+Engine = Callable[[bytes, float], list[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What objects are judged by. `engines` are further scanners (clamd, fingerprints)."""
+
+    spec: InspectionSpec
+    limits: Limits
+    patterns: Database
+    rulebook: Rulebook | None
+    engines: tuple[Engine, ...] = ()
+
+    def judge(self, data: bytes, name: str, media_type: str = "", *, whole: bool = True) -> list[Finding]:
+        """Return what is wrong with an object; its own text was scanned on its way already.
+
+        media_type: what the protocol said it is; only for multipart and messages is that believed.
+        whole: false while more is to come; nothing is unpacked then.
+        """
+        budget = Budget(self.limits)
+        found: list[Finding] = []
+        try:
+            if is_container(media_type):
+                found += self._parts(data, name, media_type, budget)
+            else:
+                found += self._one(data, name, 0, budget, whole=whole)
+        except Refusal as refusal:
+            found.append(refusal.finding().at(None, "", name))
+        return found
+
+    def _parts(self, data: bytes, name: str, media_type: str, budget: Budget) -> Iterator[Finding]:
+        message = media_type.lower().startswith("message/")
+        for part in message_parts(data, budget) if message else form_parts(data, media_type, budget):
+            path = f"{name}/{_printable(part.name)}"
+            yield from self.text(part.content, path)
+            yield from self._one(part.content, path, 1, budget)
+
+    def _one(
+        self, data: bytes, name: str, depth: int, budget: Budget, *, whole: bool = True
+    ) -> Iterator[Finding]:
+        kind = file_type(data)
+        yield from self._type(kind, name)
+        if self.rulebook:
+            yield from (one.at(None, "", name) for one in self.rulebook.scan(data, self.limits.scan_s))
+        for engine in self.engines:
+            yield from (one.at(None, "", name) for one in engine(data, self.limits.scan_s))
+        if "archive" not in kind.families or not whole:
+            return
+        if depth >= self.limits.depth:
+            raise LimitHit("depth", self.limits.depth, " objects inside one another")
+        for inner, content in members(data, kind.media_type, budget):
+            path = f"{name}/{_printable(inner)}"
+            yield from self.text(content, path)
+            yield from self._one(content, path, depth + 1, budget)
+
+    def _type(self, kind: FileType, name: str) -> Iterator[Finding]:
+        words = {kind.media_type, *kind.families}
+        if denied := words & self.spec.deny_types:
+            yield Finding(
+                DropReason.DENIED_BY_RULE,
+                "object-type",
+                f"{kind.media_type} is {min(denied)}, which the rule denies",
+                inside=name,
+            )
+        elif self.spec.allow_types and not words & self.spec.allow_types:
+            allowed = ", ".join(sorted(self.spec.allow_types))
+            yield Finding(
+                DropReason.DENIED_BY_RULE,
+                "object-type",
+                f"{kind.media_type} is none of {allowed}, which the rule allows",
+                inside=name,
+            )
+
+    def text(self, data: bytes, name: str) -> Iterator[Finding]:
+        """Yield what the patterns find in bytes that stand alone."""
+        for match in scan_whole(self.patterns, data):
+            one = match.pattern
+            check = f"{one.detector}.{one.id}"
+            yield Finding(one.reason, check, one.detail, None, match.end, "", name, redact(match.text))
+
+
+def _printable(name: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in name)[:120]

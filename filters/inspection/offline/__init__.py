@@ -1,0 +1,1 @@
+"""The offline twin: the same inspectors on a capture or a file."""

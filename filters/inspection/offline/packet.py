@@ -1,0 +1,127 @@
+"""Find the transport payload in a captured frame. What can't be read is counted with its reason, never raised."""
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+_ETHERNET, _RAW, _RAW_OLD, _COOKED, _COOKED2, _NULL = 1, 101, 12, 113, 276, 0
+_VLANS = (0x8100, 0x88A8, 0x9100)
+_V6_EXTENSIONS = (0, 43, 60, 51)
+FIN, SYN, RST, URG = 1, 2, 4, 32
+
+
+class Unreadable(ValueError):
+    """Why a frame is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A piece of an IP datagram."""
+
+    key: tuple[object, ...]
+    offset: int
+    more: bool
+    protocol: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What inspection needs of a packet. `flags`, `sequence` are TCP's."""
+
+    source: str
+    destination: str
+    protocol: int
+    source_port: int
+    destination_port: int
+    payload: bytes
+    flags: int = 0
+    sequence: int = 0
+
+
+def strip_link(link: int, data: bytes) -> bytes:
+    """Return the IP packet in a frame; raises Unreadable."""
+    if link == _ETHERNET:
+        at, kind = 12, int.from_bytes(data[12:14], "big")
+        while kind in _VLANS:
+            at += 4
+            kind = int.from_bytes(data[at : at + 2], "big")
+        if kind not in {0x0800, 0x86DD}:
+            raise Unreadable("not IP")
+        return data[at + 2 :]
+    offsets = {_RAW: 0, _RAW_OLD: 0, 228: 0, 229: 0, _COOKED: 16, _COOKED2: 20, _NULL: 4, 108: 4}
+    if link not in offsets:
+        raise Unreadable(f"link type {link}")
+    return data[offsets[link] :]
+
+
+def parse_ip(data: bytes) -> tuple[str, str, Fragment]:
+    """Return source, destination and payload (a whole datagram is a fragment from 0 without more); raises Unreadable."""
+    if not data:
+        raise Unreadable("empty")
+    return _v4(data) if data[0] >> 4 == 4 else _v6(data)
+
+
+def _v4(data: bytes) -> tuple[str, str, Fragment]:
+    header = (data[0] & 15) * 4
+    if len(data) < 20 or header < 20 or len(data) < header:
+        raise Unreadable("short IPv4 header")
+    total, ident, field, _, protocol = struct.unpack(">HHHBB", data[2:10])
+    if total and not header <= total:
+        raise Unreadable("IPv4 length")
+    end = total or len(data)  # 0: the capture was made before segmentation offload
+    if end > len(data):
+        raise Unreadable("cut off")
+    source, destination = str(IPv4Address(data[12:16])), str(IPv4Address(data[16:20]))
+    piece = Fragment(
+        (source, destination, protocol, ident),
+        (field & 0x1FFF) * 8,
+        bool(field & 0x2000),
+        protocol,
+        data[header:end],
+    )
+    return source, destination, piece
+
+
+def _v6(data: bytes) -> tuple[str, str, Fragment]:
+    if len(data) < 40 or data[0] >> 4 != 6:
+        raise Unreadable("short IPv6 header")
+    length, following = struct.unpack(">HB", data[4:7])
+    source, destination = str(IPv6Address(data[8:24])), str(IPv6Address(data[24:40]))
+    end = 40 + length if length else len(data)
+    if end > len(data):
+        raise Unreadable("cut off")
+    at, offset, more, ident = 40, 0, False, 0
+    while following in (*_V6_EXTENSIONS, 44):
+        if at + 8 > end:
+            raise Unreadable("short IPv6 extension")
+        if following == 44:
+            field, ident = struct.unpack(">HI", data[at + 2 : at + 8])
+            offset, more = field & 0xFFF8, bool(field & 1)
+            size = 8
+        else:
+            size = (data[at + 1] + 2) * 4 if following == 51 else (data[at + 1] + 1) * 8
+        following, at = data[at], at + size
+    return (
+        source,
+        destination,
+        Fragment((source, destination, following, ident), offset, more, following, data[at:end]),
+    )
+
+
+def parse_transport(source: str, destination: str, protocol: int, data: bytes) -> Packet:
+    """Return the packet of a whole datagram; raises Unreadable."""
+    if protocol == TCP:
+        if len(data) < 20 or len(data) < (size := (data[12] >> 4) * 4) or size < 20:
+            raise Unreadable("short TCP header")
+        first, second, sequence = struct.unpack(">HHI", data[:8])
+        return Packet(source, destination, TCP, first, second, data[size:], data[13], sequence)
+    if protocol == UDP:
+        if len(data) < 8:
+            raise Unreadable("short UDP header")
+        first, second, length = struct.unpack(">HHH", data[:6])
+        return Packet(source, destination, UDP, first, second, data[8 : length or None])
+    if protocol in {ICMP, ICMP6}:
+        return Packet(source, destination, protocol, 0, 0, data[8:])
+    raise Unreadable(f"IP protocol {protocol}")

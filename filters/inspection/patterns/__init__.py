@@ -1,0 +1,1 @@
+"""What to look for in text: secrets, personal data, marks, malware, operator's patterns."""

@@ -1,0 +1,129 @@
+"""Read pattern files (TOML): the shipped secrets and the operator's own have the same form."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from filters.errors import PolicyError
+from filters.inspection.patterns.checksums import mixed
+from filters.inspection.patterns.pattern import Pattern
+from filters.reason import DropReason
+
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+_BY_NAME = (
+    rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:=|:|:=|=>|,)[\t ]{0,4}[\"'](?:%s)[\"']"  # NAME… = "VALUE"
+)
+_KEYS = {
+    "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason"},
+    "assignment": {"name", "value", "mixed"},
+    "mark": {"words", "id"},
+}
+
+
+@cache
+def secrets() -> tuple[Pattern, ...]:
+    """Return the shipped patterns for secrets."""
+    text = files(__package__).joinpath("secrets.toml").read_text()
+    return parse_patterns(text, "secrets", "secrets.toml")
+
+
+def parse_patterns(text: str, detector: str, origin: str) -> tuple[Pattern, ...]:
+    """Read `[[pattern]]`, `[[assignment]]` and `[[mark]]` tables; raises PolicyError naming the entry."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError("pattern-file", f"{origin}: {error}") from error
+    patterns: list[Pattern] = []
+    for kind, entries in data.items():
+        if kind not in _KEYS or not isinstance(entries, list):
+            raise PolicyError(
+                "pattern-file", f"{origin}: expected [[pattern]], [[assignment]] or [[mark]]; got {kind!r}"
+            )
+        for number, entry in enumerate(entries, 1):
+            where = f"{origin}: {kind} {number}"
+            if unknown := set(entry) - _KEYS[kind]:
+                raise PolicyError("pattern-file", f"{where}: unknown key {min(unknown)!r}")
+            patterns += _READERS[kind](entry, detector, where)
+    if twice := {one.id for one in patterns if [two.id for two in patterns].count(one.id) > 1}:
+        raise PolicyError("pattern-file", f"{origin}: two patterns have the id {min(twice)!r}")
+    return tuple(patterns)
+
+
+def _pattern(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:
+    name = _text(entry, "id", where)
+    if not _ID.fullmatch(name):
+        raise PolicyError(
+            "pattern-file", f"{where}: id: expected lower-case letters, digits, . and -; got {name!r}"
+        )
+    words = entry.get("keywords", [])
+    if not isinstance(words, list) or not all(isinstance(one, str) and one for one in words):
+        raise PolicyError("pattern-file", f"{where}: keywords: expected a list of strings")
+    reason = str(entry.get("reason", DropReason.DATA_LEAK))
+    if reason not in {DropReason.DATA_LEAK, DropReason.MALWARE}:
+        raise PolicyError("pattern-file", f"{where}: reason: expected data-leak or malware; got {reason!r}")
+    return [
+        Pattern(
+            name,
+            detector,
+            _text(entry, "expression", where).encode(),
+            tuple(one.encode() for one in words),
+            DropReason(reason),
+            bool(entry.get("caseless", False)),
+            None,
+            str(entry.get("detail", "")),
+        )
+    ]
+
+
+def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:
+    name = _text(entry, "name", where).encode()
+    expression = re.escape(name) + _BY_NAME % _text(entry, "value", where).encode()
+    return [
+        Pattern(
+            f"assigned-{name.decode().replace('_', '-')}",
+            detector,
+            expression,
+            (name,),
+            caseless=True,
+            check=mixed if entry.get("mixed") else None,
+            detail=f"a value assigned to {name.decode()}",
+        )
+    ]
+
+
+def _mark(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:
+    """A classification mark: words in any of the encodings that documents use."""
+    words = entry.get("words", [])
+    if (
+        not isinstance(words, list)
+        or not words
+        or not all(isinstance(one, str) and len(one) > 1 for one in words)
+    ):
+        raise PolicyError(
+            "pattern-file", f"{where}: words: expected a list of strings of two characters or more"
+        )
+    name = _text(entry, "id", where)
+    forms = []
+    for word in words:
+        for encoding in ("utf-8", "utf-16-le", "utf-16-be", "gb18030", "big5"):
+            try:
+                forms.append(word.encode(encoding))
+            except UnicodeEncodeError:
+                continue
+    return [
+        Pattern(f"{name}.{number}", detector, b"".join(b"\\x%02x" % one for one in form), (), caseless=form.isascii(),
+                detail=f"the mark {name}")
+        for number, form in enumerate(dict.fromkeys(forms), 1)
+    ]  # fmt: skip
+
+
+def _text(entry: Mapping[str, object], key: str, where: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or not value:
+        raise PolicyError("pattern-file", f"{where}: {key}: expected a string; got {value!r}")
+    return value
+
+
+_READERS = {"pattern": _pattern, "assignment": _assignment, "mark": _mark}

@@ -1,0 +1,40 @@
+"""One thing to look for in text."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from filters.reason import DropReason
+
+_END = re.compile(rb"\\b|(?<!\\)\$")
+REACH = 512  # no pattern is longer than this: so much of a stream's end is kept to look again
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern: `expression` in hyperscan's syntax, `keywords` that every match contains (any one of them).
+
+    Without keywords the expression itself is looked for in every byte. `check` may reject a match (checksums).
+    """
+
+    id: str
+    detector: str
+    expression: bytes
+    keywords: tuple[bytes, ...] = ()
+    reason: DropReason = DropReason.DATA_LEAK
+    caseless: bool = False
+    check: Callable[[bytes], bool] | None = None
+    detail: str = ""
+
+    @property
+    def looks_beyond(self) -> bool:
+        """Tell whether the byte behind a match may make it none: a word's or a line's end."""
+        return _END.search(self.expression) is not None
+
+
+def redact(match: bytes) -> str:
+    """Return what may be stored of a match: its ends, and how long it was."""
+    text = "".join(chr(one) if 0x20 < one < 0x7F else "." for one in match)
+    if len(text) <= 12:
+        return f"{'*' * len(text)} ({len(text)} bytes)"
+    return f"{text[:4]}…{text[-2:]} ({len(text)} bytes)"

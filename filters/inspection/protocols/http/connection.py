@@ -1,0 +1,187 @@
+"""One HTTP/1.x connection: requests and their answers, pipelined, each body decoded and handed on."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from filters.inspection.coding.decoder import Stack
+from filters.inspection.finding import Direction, LimitHit, Refusal
+from filters.inspection.limits import Limits
+from filters.inspection.parser import Parser, Sink
+from filters.inspection.protocols.http.body import Body
+from filters.inspection.protocols.http.framing import Extent, Framing, request_framing, response_framing
+from filters.inspection.protocols.http.head import (
+    Fields,
+    Request,
+    Status,
+    cut_head,
+    parse_request,
+    parse_status,
+)
+from filters.inspection.protocols.http.ranges import is_whole
+from filters.inspection.protocols.http.websocket import WebSocket
+
+
+@dataclass(slots=True)
+class _Side:
+    """What one direction is in the middle of."""
+
+    buffer: bytearray = field(default_factory=bytearray)
+    body: Body | None = None
+    codings: Stack | None = None
+    has_object: bool = False
+    media_type: str = ""
+
+
+class HttpConnection:
+    """See Parser. An answer without a request, and a request after an unanswered upgrade, are refused."""
+
+    protocol = "http"
+
+    def __init__(self, sink: Sink, limits: Limits) -> None:
+        self._sink, self._limits = sink, limits
+        self._sides = (_Side(), _Side())
+        self._asked: deque[Request] = deque()
+        self._switching = False  # an upgrade was asked for: what the client says next depends on the answer
+        self._inner: Parser | None = None
+
+    def feed(self, direction: Direction, data: bytes) -> None:
+        """See Parser."""
+        if self._inner:
+            self._inner.feed(direction, data)
+            return
+        side = self._sides[direction]
+        side.buffer += data
+        self._advance(direction)
+        if self._switching and len(self._sides[Direction.TO_SERVER].buffer) > self._limits.head:
+            raise LimitHit("head", self._limits.head, " bytes before the answer to an upgrade")
+
+    def end(self, direction: Direction) -> None:
+        """See Parser."""
+        if self._inner:
+            self._inner.end(direction)
+            return
+        side = self._sides[direction]
+        if side.body:
+            side.body.end()
+            self._body_done(direction)
+        if side.buffer:
+            raise Refusal(
+                "http-head-incomplete", f"the connection ended inside a head: {bytes(side.buffer[:40])!r}"
+            )
+
+    def waiting(self, direction: Direction) -> int:
+        """See Parser."""
+        return self._inner.waiting(direction) if self._inner else len(self._sides[direction].buffer)
+
+    def _advance(self, direction: Direction) -> None:
+        side = self._sides[direction]
+        while side.buffer and not self._inner:
+            before = len(side.buffer)
+            if side.body:
+                self._take_body(direction)
+            elif direction is Direction.TO_CLIENT:
+                self._take_status()
+            elif not self._switching:
+                self._take_request()
+            if len(side.buffer) == before:
+                return
+
+    def _take_request(self) -> None:
+        side = self._sides[Direction.TO_SERVER]
+        if not (end := cut_head(side.buffer, self._limits)):
+            return
+        head = bytes(side.buffer[:end])
+        request = parse_request(head, self._limits)
+        framing = request_framing(request)
+        del side.buffer[:end]
+        if len(self._asked) >= self._limits.pending:
+            raise LimitHit("pending", self._limits.pending, " requests without an answer")
+        self._asked.append(request)
+        self._switching = request.method == b"CONNECT" or bool(request.fields.all(b"upgrade"))
+        self._tell_head(Direction.TO_SERVER, head)
+        self._sink.fresh(Direction.TO_SERVER, "target")
+        self._sink.text(Direction.TO_SERVER, "target", unquote_to_bytes(request.target) + b"\n")
+        self._sink.note(
+            "http-request",
+            method=request.method.decode("latin-1"),
+            host=(request.fields.single(b"host") or b"").decode("latin-1"),
+            target=request.target.decode("latin-1"),
+        )
+        self._begin_body(Direction.TO_SERVER, framing, request.fields)
+
+    def _take_status(self) -> None:
+        side = self._sides[Direction.TO_CLIENT]
+        if not self._asked:
+            raise Refusal("http-answer-unasked", f"an answer nobody asked for: {bytes(side.buffer[:40])!r}")
+        if not (end := cut_head(side.buffer, self._limits)):
+            return
+        head = bytes(side.buffer[:end])
+        status = parse_status(head, self._limits)
+        request = self._asked[0]
+        framing = response_framing(status, request)
+        del side.buffer[:end]
+        if status.code >= 200 or status.code == 101:
+            self._asked.popleft()
+        self._tell_head(Direction.TO_CLIENT, head)
+        self._sink.note("http-status", code=str(status.code))
+        if framing.extent is Extent.TUNNEL:
+            self._tunnel(request, status)
+            return
+        if self._switching and status.code >= 200 and not self._asked:
+            self._switching = False
+            self._advance(Direction.TO_SERVER)
+        if not is_whole(status):
+            self._sink.partial_object(Direction.TO_CLIENT, "an answer with a part of the object only")
+        self._begin_body(Direction.TO_CLIENT, framing, status.fields)
+
+    def _tell_head(self, direction: Direction, head: bytes) -> None:
+        self._sink.fresh(direction, "head")
+        self._sink.text(direction, "head", head)
+
+    def _begin_body(self, direction: Direction, framing: Framing, fields: Fields) -> None:
+        side = self._sides[direction]
+        side.media_type = (fields.single(b"content-type") or b"").decode("latin-1")
+        side.codings = Stack(framing.codings, self._limits)
+        side.body = None if framing.extent is Extent.NONE else Body(framing, self._limits)
+
+    def _take_body(self, direction: Direction) -> None:
+        side = self._sides[direction]
+        assert side.body and side.codings  # noqa: S101 - both are set together
+        for piece in side.body.take(side.buffer):
+            for content in side.codings.feed(piece):
+                self._tell_content(direction, content)
+        if side.body.done:
+            if side.body.trailer and side.body.trailer.pairs:
+                lines = b"".join(b"%s: %s\r\n" % pair for pair in side.body.trailer.pairs)
+                self._sink.text(direction, "head", lines)
+            self._body_done(direction)
+
+    def _tell_content(self, direction: Direction, content: bytes) -> None:
+        side = self._sides[direction]
+        if not side.has_object:
+            side.has_object = True
+            self._sink.begin_object(direction, "body", side.media_type)
+        self._sink.object_data(direction, content)
+
+    def _body_done(self, direction: Direction) -> None:
+        side = self._sides[direction]
+        assert side.codings  # noqa: S101 - set with the body
+        side.codings.finish()
+        if side.has_object:
+            self._sink.end_object(direction)
+        side.body, side.has_object = None, False
+
+    def _tunnel(self, request: Request, status: Status) -> None:
+        wanted = status.fields.list(b"upgrade")
+        if wanted != [b"websocket"] or b"websocket" not in request.fields.list(b"upgrade"):
+            what = b", ".join(wanted).decode("latin-1") or request.method.decode("latin-1")
+            raise Refusal(
+                "http-tunnel", f"expected an upgrade to websocket, the only one read here; got {what!r}"
+            )
+        self._inner = WebSocket(self._sink, self._limits, status.fields)
+        self.protocol = "websocket"
+        for direction in Direction:
+            rest, self._sides[direction].buffer = bytes(self._sides[direction].buffer), bytearray()
+            if rest:
+                self._inner.feed(direction, rest)

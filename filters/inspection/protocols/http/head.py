@@ -1,0 +1,130 @@
+"""Read the head of an HTTP/1.x message: start line and fields. RFC 9112 sections 2 to 5, nothing tolerated."""
+
+import re
+from dataclasses import dataclass
+
+from filters.inspection.finding import LimitHit, Refusal
+from filters.inspection.limits import Limits
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
+_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
+_FIELD = re.compile(
+    rb"("
+    + _TOKEN
+    + rb"):[ \t]*([\x21-\x7e\x80-\xff](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|)[ \t]*"
+)
+# one line that ends with CRLF and holds no other CR or LF
+_END = b"\r\n\r\n"
+_STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Header fields in their order; names in lower case."""
+
+    pairs: tuple[tuple[bytes, bytes], ...]
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Return every value of a field."""
+        return [value for one, value in self.pairs if one == name]
+
+    def single(self, name: bytes) -> bytes | None:
+        """Return the value of a field that may stand only once; raises Refusal when it stands twice."""
+        values = self.all(name)
+        if len(values) > 1:
+            raise Refusal(
+                "http-field-twice",
+                f"{name.decode()} stands {len(values)} times: receivers choose differently",
+            )
+        return values[0] if values else None
+
+    def list(self, name: bytes) -> list[bytes]:
+        """Return the members of a comma-separated field, in lower case; raises Refusal for an empty member."""
+        value = self.single(name)
+        if value is None:
+            return []
+        members = [one.strip(b" \t").lower() for one in value.split(b",")]
+        if not all(members):
+            raise Refusal("http-empty-member", f"{name.decode()} has an empty member: {value[:60]!r}")
+        return members
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request's head. `minor` is the x of HTTP/1.x."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A response's head."""
+
+    code: int
+    minor: int
+    fields: Fields
+
+
+def cut_head(buffer: bytes | bytearray, limits: Limits) -> int:
+    """Return where the head ends (past its empty line), or 0 when it is not whole yet.
+
+    Raises Refusal at the first line end that is not CRLF, even before the head is whole, and LimitHit.
+    """
+    end = buffer.find(_END)
+    head = buffer if end < 0 else buffer[: end + 4]
+    stray = _STRAY.search(head)
+    # a CR as the very last byte may yet be followed by its LF
+    if stray and (end >= 0 or stray.start() != len(head) - 1 or head[stray.start()] != 0x0D):
+        raise Refusal(
+            "http-line-end",
+            f"expected CRLF; got {bytes(head[stray.start() : stray.start() + 2])!r} at {stray.start()}",
+        )
+    if len(head) > limits.head:
+        raise LimitHit("head", limits.head, " bytes in one head")
+    return 0 if end < 0 else end + 4
+
+
+def parse_request(head: bytes, limits: Limits) -> Request:
+    """Read a request's head (with its empty line); raises Refusal."""
+    line, fields = _lines(head, limits)
+    match = _REQUEST.fullmatch(line)
+    if not match:
+        raise Refusal("http-request-line", f"expected METHOD target HTTP/1.x; got {line[:60]!r}")
+    request = Request(match[1], match[2], int(match[3]), fields)
+    hosts = len(fields.all(b"host"))
+    if hosts > 1 or (request.minor and hosts == 0):
+        raise Refusal("http-host", f"expected one Host field; got {hosts}")
+    return request
+
+
+def parse_status(head: bytes, limits: Limits) -> Status:
+    """Read a response's head (with its empty line); raises Refusal."""
+    line, fields = _lines(head, limits)
+    match = _STATUS.fullmatch(line)
+    if not match:
+        raise Refusal(
+            "http-status-line", f"expected HTTP/1.x and a status from 100 to 599; got {line[:60]!r}"
+        )
+    return Status(int(match[2]), int(match[1]), fields)
+
+
+def parse_fields(lines: list[bytes], limits: Limits) -> Fields:
+    """Read field lines without their line ends; raises Refusal for folded lines, bad names and controls."""
+    if len(lines) > limits.headers:
+        raise LimitHit("headers", limits.headers, " fields in one head")
+    pairs = []
+    for line in lines:
+        match = _FIELD.fullmatch(line)
+        if not match:
+            raise Refusal("http-field", f"expected `name: value`; got {line[:60]!r}")
+        pairs.append((match[1].lower(), match[2]))
+    return Fields(tuple(pairs))
+
+
+def _lines(head: bytes, limits: Limits) -> tuple[bytes, Fields]:
+    first, *rest = head[:-4].split(b"\r\n")
+    return first, parse_fields(rest, limits)

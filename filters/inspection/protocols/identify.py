@@ -1,0 +1,97 @@
+"""Tell a protocol from the first bytes of a connection, never from its port."""
+
+import re
+from enum import Enum
+
+from filters.inspection.finding import Direction
+
+_METHOD = re.compile(rb"[A-Z][A-Za-z-]{1,30} [^\r\n]")
+_MAYBE_METHOD = re.compile(rb"[A-Z][A-Za-z-]{0,30} ?\Z")
+_PREFACE = b"PRI * HTTP/2.0\r\n"
+_HELLO = re.compile(rb"(?:EHLO|HELO|LHLO) ", re.IGNORECASE)
+LONGEST = 512  # bytes: by then it is decided, and nothing behind them counts (a line of RFC 5321)
+
+
+class Guess(Enum):
+    """What the first bytes of one direction are."""
+
+    HTTP = "http"
+    HTTP2 = "http2"
+    TLS = "tls"
+    SSH = "ssh"
+    SMTP = "smtp"
+    DNS = "dns"
+    OTHER = "other"
+
+
+def guess(direction: Direction, start: bytes) -> Guess | None:
+    """Return what these first bytes are, or None while they may be several things."""
+    start = start[:LONGEST]
+    if not start:
+        return None
+    named = _client(start) if direction is Direction.TO_SERVER else _server(start)
+    if named is not None:
+        return named
+    if len(start) < LONGEST and _undecided(direction, start):
+        return None
+    return Guess.OTHER
+
+
+def _client(start: bytes) -> Guess | None:
+    if start.startswith(_PREFACE):
+        return Guess.HTTP2
+    if _HELLO.match(start):
+        return Guess.SMTP
+    if _METHOD.match(start) and not _PREFACE.startswith(start):
+        return Guess.HTTP
+    if start.startswith(b"SSH-"):
+        return Guess.SSH
+    if _tls(start, b"\x01"):
+        return Guess.TLS
+    if len(start) >= 14 and _dns_query(start):
+        return Guess.DNS
+    return None
+
+
+def _server(start: bytes) -> Guess | None:
+    if start.startswith(b"SSH-"):
+        return Guess.SSH
+    if re.match(rb"220[ -][^\r\n]{0,400}SMTP", start, re.IGNORECASE):
+        return Guess.SMTP
+    if re.match(rb"HTTP/1\.", start):
+        return Guess.HTTP
+    return Guess.TLS if _tls(start, b"\x02") else None
+
+
+def _tls(start: bytes, message: bytes) -> bool:
+    return len(start) >= 6 and start[0] == 22 and start[1] == 3 and start[2] <= 4 and start[5:6] == message
+
+
+def _dns_query(start: bytes) -> bool:
+    """DNS over TCP: a length, then a query with one question and no answers (RFC 1035 section 4.2.2)."""
+    length, flags = int.from_bytes(start[:2], "big"), int.from_bytes(start[4:6], "big")
+    return length >= 17 and flags & 0xF84F == 0 and start[6:12] == b"\0\1\0\0\0\0"
+
+
+def _maybe_dns(start: bytes) -> bool:
+    """Tell whether the fields that are there may be a query's: flags, then counts 1, 0, 0."""
+    masks = ((4, 0xF8, 0), (5, 0x4F, 0), *((at, 0xFF, 1 if at == 7 else 0) for at in range(6, 12)))
+    return all(start[at] & mask == wanted for at, mask, wanted in masks if at < len(start))
+
+
+def _undecided(direction: Direction, start: bytes) -> bool:
+    if direction is Direction.TO_CLIENT:
+        # a banner of SMTP shows by its first line, the others by their first bytes
+        whole_line = b"\n" in start
+        return (
+            (start[:3] == b"220"[: len(start)] and not whole_line)
+            or b"SSH-".startswith(start)
+            or b"HTTP/1.".startswith(start)
+        )
+    return (
+        bool(_MAYBE_METHOD.match(start))
+        or _PREFACE.startswith(start)
+        or b"SSH-".startswith(start)
+        or (start[0] == 22 and len(start) < 6)
+        or (len(start) < 14 and _maybe_dns(start))
+    )

@@ -1,0 +1,214 @@
+"""Read SMTP (RFC 5321): commands and replies in step, each message an object.
+
+Bare line ends are refused (CVE-2023-51764), and so is plain text behind STARTTLS (CVE-2011-0411).
+"""
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+
+from filters.inspection.finding import Direction, LimitHit, Refusal
+from filters.inspection.limits import Limits
+from filters.inspection.parser import Parser, Sink
+from filters.inspection.protocols.tls import Tls
+
+_COMMANDS = {
+    b"EHLO", b"HELO", b"LHLO", b"MAIL", b"RCPT", b"DATA", b"BDAT", b"RSET", b"NOOP", b"QUIT", b"VRFY", b"EXPN", b"HELP",
+    b"STARTTLS", b"AUTH",
+}  # fmt: skip
+_REPLY = re.compile(rb"([2-5][0-9]{2})([ -])?([\t \x21-\x7e\x80-\xff]*)")
+_STRAY = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
+_END = b"\r\n.\r\n"
+
+
+@dataclass(slots=True)
+class _Client:
+    buffer: bytearray = field(default_factory=bytearray)
+    blocked: bool = False  # what comes next depends on an answer
+    in_data: bool = False
+    in_auth: bool = False
+    at_line_start: bool = True
+    chunk_left: int = 0
+    chunk_last: bool = False
+    open: bool = False
+
+
+class Smtp:
+    """See Parser."""
+
+    protocol = "smtp"
+
+    def __init__(self, sink: Sink, limits: Limits) -> None:
+        self._sink, self._limits = sink, limits
+        self._client = _Client()
+        self._server = bytearray()
+        self._asked: deque[bytes] = deque([b"(greeting)"])
+        self._inner: Parser | None = None
+
+    def feed(self, direction: Direction, data: bytes) -> None:
+        """See Parser."""
+        if self._inner:
+            self._inner.feed(direction, data)
+        elif direction is Direction.TO_SERVER:
+            self._client.buffer += data
+            self._advance()
+        else:
+            self._server += data
+            self._replies()
+
+    def end(self, direction: Direction) -> None:
+        """See Parser."""
+        if direction is Direction.TO_SERVER and self._client.open and not self._inner:
+            raise Refusal("smtp-incomplete", "the connection ended inside a message")
+
+    def waiting(self, direction: Direction) -> int:
+        """See Parser."""
+        if self._inner:
+            return self._inner.waiting(direction)
+        return len(self._client.buffer) if direction is Direction.TO_SERVER else len(self._server)
+
+    def _advance(self) -> None:
+        client = self._client
+        while client.buffer and not self._inner:
+            before = len(client.buffer)
+            if client.in_data:
+                self._data()
+            elif client.chunk_left:
+                self._chunk()
+            elif client.blocked:
+                if len(client.buffer) > self._limits.head:
+                    raise LimitHit("head", self._limits.head, " bytes before an answer")
+                return
+            else:
+                self._command()
+            if len(client.buffer) == before:
+                return
+
+    def _line(self, buffer: bytearray, check: str) -> bytes | None:
+        end = buffer.find(b"\r\n")
+        line = bytes(buffer if end < 0 else buffer[:end])
+        if _STRAY.search(line) or (end >= 0 and b"\r" in line):
+            raise Refusal(check, f"expected CRLF; got another line end in {line[:60]!r}")
+        if len(line) > 4096:
+            raise LimitHit("head", 4096, " bytes in a line")
+        if end < 0:
+            return None
+        del buffer[: end + 2]
+        return line
+
+    def _command(self) -> None:
+        client = self._client
+        line = self._line(client.buffer, "smtp-line-end")
+        if line is None:
+            return
+        self._sink.text(Direction.TO_SERVER, "command", line + b"\r\n")
+        if client.in_auth:
+            client.blocked = True
+            self._asked.append(b"(auth)")
+            return
+        verb = line.split(b" ")[0].upper()
+        if verb not in _COMMANDS:
+            raise Refusal("smtp-command", f"expected a command; got {line[:40]!r}")
+        self._asked.append(verb)
+        if verb == b"BDAT":
+            self._begin_chunk(line)
+        elif verb in {b"DATA", b"AUTH", b"STARTTLS", b"EHLO", b"HELO", b"LHLO", b"QUIT"}:
+            client.blocked = True
+
+    def _begin_chunk(self, line: bytes) -> None:
+        words = line.upper().split(b" ")
+        if not 2 <= len(words) <= 3 or not words[1].isdigit() or words[2:] not in ([], [b"LAST"]):
+            raise Refusal("smtp-bdat", f"expected BDAT length [LAST]; got {line[:40]!r}")
+        self._begin_message()
+        self._client.chunk_left, self._client.chunk_last = int(words[1]), len(words) == 3
+        if not self._client.chunk_left and self._client.chunk_last:
+            self._end_message()
+
+    def _chunk(self) -> None:
+        client = self._client
+        piece = bytes(client.buffer[: client.chunk_left])
+        del client.buffer[: len(piece)]
+        client.chunk_left -= len(piece)
+        self._sink.object_data(Direction.TO_SERVER, piece)
+        if not client.chunk_left and client.chunk_last:
+            self._end_message()
+
+    def _begin_message(self) -> None:
+        if not self._client.open:
+            self._client.open = True
+            self._sink.begin_object(Direction.TO_SERVER, "message", "message/rfc822")
+
+    def _end_message(self) -> None:
+        self._client.open = False
+        self._sink.end_object(Direction.TO_SERVER)
+
+    def _data(self) -> None:
+        """Take message text up to the final dot; dots at the beginning of lines are undone (section 4.5.2)."""
+        client = self._client
+        keep = b"" if not client.at_line_start else b"\r\n"
+        text = keep + bytes(client.buffer)
+        if (stray := _STRAY.search(text)) is not None:
+            raise Refusal(
+                "smtp-line-end",
+                f"expected CRLF; got {text[stray.start() : stray.start() + 1]!r} alone in a message",
+            )
+        end = text.find(_END)
+        if end >= 0:
+            self._text(text[: end + 2], len(keep))
+            del client.buffer[: end + len(_END) - len(keep)]
+            client.in_data, client.at_line_start = False, True
+            self._end_message()
+            return
+        # a beginning of the end may be at the end: it stays
+        stay = next((size for size in range(4, 0, -1) if text.endswith(_END[:size])), 0)
+        ready = max(len(text) - stay, len(keep))
+        self._text(text[:ready], len(keep))
+        client.at_line_start = False if ready > len(keep) else client.at_line_start
+        del client.buffer[: ready - len(keep)]
+
+    def _text(self, text: bytes, skip: int) -> None:
+        undone = text.replace(b"\r\n.", b"\r\n")[skip:]
+        if undone:
+            self._sink.object_data(Direction.TO_SERVER, undone)
+
+    def _replies(self) -> None:
+        while self._server and not self._inner:
+            line = self._line(self._server, "smtp-reply")
+            if line is None:
+                return
+            match = _REPLY.fullmatch(line)
+            if not match:
+                raise Refusal("smtp-reply", f"expected three digits; got {line[:40]!r}")
+            self._sink.text(Direction.TO_CLIENT, "reply", line + b"\r\n")
+            if match[2] == b"-":
+                continue
+            if not self._asked:
+                if line.startswith(b"421"):
+                    continue
+                raise Refusal("smtp-reply", f"a reply nobody asked for: {line[:40]!r}")
+            self._answered(self._asked.popleft(), int(line[:3]))
+        self._advance()
+
+    def _answered(self, verb: bytes, code: int) -> None:
+        client = self._client
+        if verb == b"DATA" and code == 354:
+            client.in_data, client.at_line_start = True, True
+            self._asked.appendleft(b"(message)")
+            self._begin_message()
+        elif verb == b"STARTTLS" and code == 220:
+            if client.buffer or self._server:
+                raise Refusal("smtp-starttls", "plain text behind STARTTLS")
+            self._inner, self.protocol = Tls(self._sink, self._limits), "tls"
+        client.in_auth = verb in {b"AUTH", b"(auth)"} and code == 334
+        if verb in {
+            b"DATA",
+            b"AUTH",
+            b"(auth)",
+            b"STARTTLS",
+            b"EHLO",
+            b"HELO",
+            b"LHLO",
+            b"QUIT",
+            b"(greeting)",
+        }:
+            client.blocked = False

@@ -1,0 +1,279 @@
+"""Inspect one TCP connection: bytes of both directions in, decisions out. Pure; the driver reads and writes."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from filters.inspection.finding import Direction, Finding, Refusal
+from filters.inspection.limits import Limits
+from filters.inspection.matching.database import Database
+from filters.inspection.matching.scanner import Match, Scanner
+from filters.inspection.objects.holding import ObjectStore, is_container
+from filters.inspection.parser import Parser
+from filters.inspection.patterns.pattern import redact
+from filters.inspection.protocols.identify import LONGEST, Guess, guess
+from filters.inspection.protocols.opaque import Opaque
+from filters.inspection.protocols.registry import open_parser
+from filters.inspection.spec import Hold, InspectionSpec, OnError
+from filters.reason import DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An object to judge: give what was found to `StreamInspector.judged`."""
+
+    number: int
+    direction: Direction
+    name: str
+    media_type: str
+    data: bytes
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What may happen now. `release` counts each direction's bytes from its beginning: up to there they may go on.
+
+    With `cut` set nothing more may go on, whatever was released before; `jobs` have to be judged first.
+    """
+
+    release: tuple[int, int]
+    findings: tuple[Finding, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    cut: Finding | None = None
+
+
+class StreamInspector:
+    """See `parser.Sink` for what parsers say to it. Not for use after a verdict with `cut`."""
+
+    def __init__(self, spec: InspectionSpec, patterns: Database, limits: Limits) -> None:
+        self._spec, self._patterns, self._limits = spec, patterns, limits
+        self._parser: Parser | None = None
+        self._guesses: list[Guess | None] = [None, None]
+        self._start = [bytearray(), bytearray()]  # until the protocol is known
+        self._ended = [False, False]
+        self._fed, self._released = [0, 0], [0, 0]
+        self._scanners: dict[tuple[Direction, str], Scanner] = {}
+        self._objects = (ObjectStore(limits), ObjectStore(limits))
+        self._judging: dict[int, Direction] = {}
+        self._jobs: list[Job] = []
+        self._numbered = 0
+        self._new: list[Finding] = []
+        self._cut: Finding | None = None
+        self.notes: list[tuple[str, dict[str, str]]] = []
+
+    @property
+    def protocol(self) -> str:
+        """What is spoken, as far as the bytes have shown it."""
+        return self._parser.protocol if self._parser else ""
+
+    def feed(self, direction: Direction, data: bytes) -> Verdict:
+        """Take the next bytes of one direction."""
+        self._objects[direction].new_piece(self._fed[direction])
+        self._fed[direction] += len(data)
+        return self._guarded(direction, data)
+
+    def end(self, direction: Direction) -> Verdict:
+        """Say that a direction was closed in order (FIN)."""
+        self._ended[direction] = True
+        return self._guarded(direction, None)
+
+    def pause(self, direction: Direction) -> Verdict:
+        """Say that nothing came for a while: what is held only for what might follow is judged as it is."""
+        if self._parser is None and self._start[direction]:
+            # it may yet turn out to be a protocol we know: then it is refused
+            self._open(Guess.OTHER, direction)
+        self._settle(direction)
+        store = self._objects[direction]
+        if store.may_be_judged_early and self._spec.hold is Hold.PIECE and not self._waits(direction):
+            self._ask(direction, whole=False)
+            store.lagging = False
+        return self._verdict()
+
+    def judged(self, number: int, findings: list[Finding]) -> Verdict:
+        """Take what judging an object found."""
+        direction = self._judging.pop(number)
+        for one in findings:
+            self._find(one.at(direction, self.protocol, offset=self._fed[direction]))
+        return self._verdict()
+
+    def close(self) -> None:
+        """Free what the engines hold."""
+        for scanner in self._scanners.values():
+            scanner.close()
+        for store in self._objects:
+            store.close()
+
+    # -- what parsers say: see parser.Sink
+
+    def text(self, direction: Direction, channel: str, data: bytes) -> None:
+        """See Sink."""
+        scanner = self._scanners.get((direction, channel))
+        if scanner is None:
+            scanner = self._scanners[direction, channel] = Scanner(self._patterns)
+        for match in scanner.scan(data):
+            self._matched(direction, channel, match)
+
+    def fresh(self, direction: Direction, channel: str) -> None:
+        """See Sink."""
+        if scanner := self._scanners.pop((direction, channel), None):
+            if scanner.doubtful:
+                self._matched(direction, channel, scanner.doubtful)
+            scanner.close()
+
+    def begin_object(self, direction: Direction, name: str, media_type: str) -> None:
+        """See Sink."""
+        wanted = self._spec.wants_objects or is_container(media_type)
+        self._objects[direction].begin(name, media_type, wanted=wanted)
+
+    def object_data(self, direction: Direction, data: bytes) -> None:
+        """See Sink."""
+        self.text(direction, "object", data)
+        self._objects[direction].add(data)
+
+    def end_object(self, direction: Direction) -> None:
+        """See Sink."""
+        self.fresh(direction, "object")
+        store = self._objects[direction]
+        if store.wanted:
+            self._ask(direction, whole=True)
+        store.end()
+
+    def partial_object(self, direction: Direction, detail: str) -> None:
+        """See Sink."""
+        if self._spec.wants_objects and not self._spec.partial_objects:
+            raise Refusal("partial-object", f"{detail}: it can't be judged as a whole")
+
+    def note(self, kind: str, **facts: str) -> None:
+        """See Sink."""
+        self.notes.append((kind, facts))
+
+    # -- inside
+
+    def _guarded(self, direction: Direction, data: bytes | None) -> Verdict:
+        try:
+            self._take(direction, data)
+        except Refusal as refusal:
+            found = refusal.finding().at(direction, self.protocol, offset=self._fed[direction])
+            if self._spec.on_error is OnError.DROP or self.protocol == "opaque":
+                self._find(found)
+            else:
+                self._go_on_blindly(direction, found)
+        return self._verdict()
+
+    def _take(self, direction: Direction, data: bytes | None) -> None:
+        if self._parser is None:
+            self._identify(direction, data)
+        elif data is not None:
+            self._check_other_start(direction, data)
+            self._parser.feed(direction, data)
+        else:
+            self._parser.end(direction)
+            self._settle(direction)
+
+    def _identify(self, direction: Direction, data: bytes | None) -> None:
+        start = self._start[direction]
+        start += data or b""
+        self._guesses[direction] = guess(direction, bytes(start)) or (
+            Guess.OTHER if data is None and start else None
+        )
+        known = self._guesses[direction]
+        if known is None:
+            if data is None and self._ended[direction.other]:
+                self._parser = Opaque(self)
+            return
+        self._open(known, direction)
+
+    def _open(self, known: Guess, direction: Direction) -> None:
+        self._parser = open_parser(known, self._spec, self, self._limits)
+        self.note("protocol", name=self._parser.protocol)
+        for way in (direction, direction.other):
+            held, self._start[way] = (
+                bytes(self._start[way]),
+                bytearray(),
+            )  # from here on: what the other end says first
+            if held:
+                self._check_other_start(way, held)
+                self._parser.feed(way, held)
+            if self._ended[way]:
+                self._parser.end(way)
+                self._settle(way)
+
+    def _check_other_start(self, direction: Direction, data: bytes) -> None:
+        """Refuse a connection whose two ends begin in two protocols: they would be read differently elsewhere."""
+        if self._guesses[direction] is not None:
+            return
+        start = self._start[direction]
+        start += data[: LONGEST - len(start)]
+        seen = self._guesses[direction] = guess(direction, bytes(start))
+        if self.protocol == "opaque" and seen not in {None, Guess.OTHER}:
+            raise Refusal(
+                "protocol-mismatch", f"one end speaks {seen.value if seen else ''}, the other does not"
+            )
+
+    def _go_on_blindly(self, direction: Direction, found: Finding) -> None:
+        """Where the rule says `pass`: note it, and scan what follows as plain bytes."""
+        self._new.append(found)
+        for store in self._objects:
+            store.end()
+        self._parser = Opaque(self)
+
+    def _matched(self, direction: Direction, channel: str, match: Match) -> None:
+        one = match.pattern
+        found = Finding(one.reason, f"{one.detector}.{one.id}", one.detail, evidence=redact(match.text))
+        self._find(
+            found.at(direction, self.protocol, "body" if channel == "object" else "", self._fed[direction])
+        )
+
+    def _settle(self, direction: Direction) -> None:
+        """Nothing follows: what only the next byte could have made harmless is a match."""
+        for (way, channel), scanner in self._scanners.items():
+            if way is direction and scanner.doubtful:
+                self._matched(direction, channel, scanner.doubtful)
+                scanner.doubtful = None
+
+    def _ask(self, direction: Direction, *, whole: bool) -> None:
+        store = self._objects[direction]
+        self._numbered += 1
+        self._judging[self._numbered] = direction
+        self._jobs.append(Job(self._numbered, direction, store.name, store.media_type, store.so_far(), whole))
+
+    def _find(self, finding: Finding) -> None:
+        passes = self._spec.on_error is OnError.PASS and finding.reason in _CONDITIONS
+        self._new.append(finding)
+        if self._cut is None and not passes:
+            self._cut = finding
+
+    def _waits(self, direction: Direction) -> bool:
+        return direction in self._judging.values()
+
+    def _verdict(self) -> Verdict:
+        for direction in Direction:
+            if self._cut is None and not self._waits(direction):
+                self._released[direction] = max(self._released[direction], self._limit(direction))
+        findings, self._new = tuple(self._new), []
+        jobs, self._jobs = tuple(self._jobs), []
+        return Verdict((self._released[0], self._released[1]), findings, jobs, self._cut)
+
+    def _limit(self, direction: Direction) -> int:
+        """Return how far this direction may go on, objects under way considered."""
+        store = self._objects[direction]
+        if self._parser is None:
+            return 0
+        read = self._fed[direction] - self._parser.waiting(direction)
+        if store.is_open and self._spec.hold is Hold.OBJECT:
+            return self._released[direction]
+        if any(one.doubtful for (way, _), one in self._scanners.items() if way is direction):
+            return min(read, store.piece_start)
+        if store.is_open and store.wanted and store.lagging:
+            return min(read, store.safe)
+        return read
+
+
+_CONDITIONS: Final = frozenset(
+    {
+        DropReason.PARSE_ERROR,
+        DropReason.RESOURCE_LIMIT,
+        DropReason.INSPECTOR_TIMEOUT,
+        DropReason.INSPECTOR_DOWN,
+    }
+)

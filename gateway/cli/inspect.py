@@ -1,0 +1,161 @@
+"""`quotegate inspect`: what the gateway's inspectors find in a capture or a file; no gateway is asked."""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from filters.inspection.finding import Finding
+from filters.inspection.matching.database import PatternError
+from filters.inspection.objects.judge import Judge
+from filters.inspection.offline.capture import Capture, CaptureError
+from filters.inspection.offline.twin import Event, Summary, Twin, inspect_file
+from filters.inspection.spec import DETECTORS, InspectionSpec
+from filters.inspection.toolbox import Toolbox
+from gateway.cli.output import complain, say
+from gateway.errors import GatewayError
+
+FOUND = 4
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Inspect a capture or, with --file, one object; with --check exit 4 when something was found."""
+    judge = _judge(arguments)
+    if bool(arguments.capture) == bool(arguments.file):
+        raise GatewayError("nothing-to-inspect", "expected a capture, or --file and one file")
+    path = Path(arguments.capture or arguments.file)
+    try:
+        with path.open("rb") as file:
+            found = (
+                _object(judge, file, path, arguments)
+                if arguments.file
+                else _capture(judge, file, path, arguments)
+            )
+    except OSError as error:
+        raise GatewayError("unreadable", f"{path}: {error.strerror or error}") from error
+    return FOUND if found and arguments.check else 0
+
+
+def _judge(arguments: argparse.Namespace) -> Judge:
+    detectors = frozenset(one.strip() for one in arguments.detectors.split(",") if one.strip())
+    if unknown := detectors - set(DETECTORS):
+        raise GatewayError("unknown-detector", f"{min(unknown)!r}: expected some of {', '.join(DETECTORS)}")
+    if arguments.patterns:
+        detectors |= {"patterns"}
+    for path in (arguments.patterns, arguments.rules):
+        if path and not path.exists():
+            raise GatewayError("unreadable", f"{path}: no such file or directory")
+    try:
+        toolbox = Toolbox.read(arguments.patterns, arguments.rules)
+        judge = toolbox.judge(InspectionSpec(detectors))
+    except PatternError as error:
+        raise GatewayError("pattern", f"{arguments.patterns}: {error}; mend this pattern") from error
+    for bad in toolbox.rulebook.bad:
+        complain(f"left out, the other rules are used: {bad.path}: {bad.problem}")
+    return judge
+
+
+def _capture(judge: Judge, file: BinaryIO, path: Path, arguments: argparse.Namespace) -> bool:
+    try:
+        capture = Capture(file)
+    except CaptureError as error:
+        raise GatewayError("no-capture", f"{path}: {error}; use --file for any other file") from error
+    twin = Twin(judge)
+    for event in twin.events(capture):
+        say(json.dumps(_event_json(event)) if arguments.json else _event_text(event))
+    summary = twin.summary
+    if arguments.json:
+        say(json.dumps(_summary_json(summary)))
+    else:
+        _tell(summary)
+    return bool(summary.checks)
+
+
+def _object(judge: Judge, file: BinaryIO, path: Path, arguments: argparse.Namespace) -> bool:
+    found = inspect_file(judge, file.read(judge.limits.object + 1), path.name)
+    for one in found:
+        say(
+            json.dumps(_finding_json(one))
+            if arguments.json
+            else f"{one.reason}  {one.check}  {_where(one)}{one.detail}"
+        )
+    checks = Counter(one.check for one in found)
+    if arguments.json:
+        say(json.dumps({"event": "summary", "file": str(path), "findings": dict(checks)}))
+    else:
+        say(f"{path}: {len(found)} findings" if found else f"{path}: nothing found")
+    return bool(found)
+
+
+def _finding_json(one: Finding) -> dict[str, object]:
+    return {
+        "event": "finding",
+        "reason": one.reason,
+        "check": one.check,
+        "detail": one.detail,
+        "protocol": one.protocol,
+        "direction": one.direction.name.lower().replace("_", "-") if one.direction is not None else None,
+        "offset": one.offset,
+        "inside": one.inside,
+        "evidence": one.evidence,
+    }
+
+
+def _event_json(event: Event) -> dict[str, object]:
+    flow = event.flow
+    ends = (
+        {
+            "transport": flow.protocol,
+            "client": {"ip": flow.client[0], "port": flow.client[1]},
+            "server": {"ip": flow.server[0], "port": flow.server[1]},
+        }
+        if flow
+        else None
+    )
+    return {**_finding_json(event.finding), "flow": ends, "frame": event.frame, "time": event.time}
+
+
+def _event_text(event: Event) -> str:
+    one, flow = event.finding, event.flow
+    ends = f"{flow.client[0]}:{flow.client[1]} → {flow.server[0]}:{flow.server[1]}" if flow else "-"
+    return f"{event.frame:>7}  {one.reason:<16}  {one.check:<28}  {ends}  {_where(one)}{one.detail}"
+
+
+def _where(one: Finding) -> str:
+    return f"{one.inside}: " if one.inside else ""
+
+
+def _summary_json(summary: Summary) -> dict[str, object]:
+    return {
+        "event": "summary",
+        "frames": summary.frames,
+        "flows": summary.flows,
+        "bytes": summary.bytes,
+        "protocols": dict(summary.protocols),
+        "findings": dict(summary.checks),
+        "refused_flows": summary.refused_flows,
+        "left_out": dict(summary.left_out),
+        "broken": summary.broken or None,
+    }
+
+
+def _tell(summary: Summary) -> None:
+    say(
+        f"{summary.frames} frames, {summary.flows} flows, {summary.bytes} bytes of payload; "
+        f"{sum(summary.checks.values())} findings, {summary.refused_flows} flows refused"
+    )
+    for title, counted in (
+        ("protocols", summary.protocols),
+        ("findings", summary.checks),
+        ("left out", summary.left_out),
+    ):
+        if counted:
+            say(f"  {title}: {_listed(counted.most_common())}")
+    if summary.broken:
+        say(f"  read only in part: {summary.broken}")
+
+
+def _listed(counted: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counted)

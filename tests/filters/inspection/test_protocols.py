@@ -1,0 +1,219 @@
+"""TLS, SSH, SMTP and DNS, spoken by their real implementations where there is one."""
+
+import base64
+import ssl
+from email.message import EmailMessage
+
+import pytest
+from scapy.layers.dns import DNS, DNSQR, DNSRR
+
+from filters.inspection.finding import Direction, Refusal
+from filters.inspection.limits import DEFAULT_LIMITS
+from filters.inspection.objects.archive import Budget
+from filters.inspection.objects.mime import message_parts
+from filters.inspection.protocols.dns import TunnelWatch, looks_encoded, parse_message
+from filters.reason import DropReason
+from tests.filters.inspection.drive import DOWN, EICAR, SECRET, UP, Driven, exchange
+
+
+def client_hello(name: str = "db.example", *, alpn: tuple[str, ...] = ("h2", "http/1.1")) -> bytes:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(list(alpn))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    wrapped = context.wrap_bio(incoming, outgoing, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        wrapped.do_handshake()
+    return outgoing.read()
+
+
+def test_a_real_client_hello_is_read() -> None:
+    driven = exchange([(UP, client_hello())])
+    assert driven.findings == []
+    (facts,) = [facts for kind, facts in driven.inspector.notes if kind == "tls-client"]
+    assert (facts["version"], facts["sni"], facts["alpn"]) == ("1.3", "db.example", "h2,http/1.1")
+    head, ciphers, extensions = facts["ja4"].split("_")
+    assert head.startswith("t13d")
+    assert head.endswith("h2")
+    assert len(ciphers) == len(extensions) == 12
+
+
+def test_tls_in_any_pieces_and_records() -> None:
+    hello = client_hello()
+    driven = exchange([(UP, hello[at : at + 1]) for at in range(len(hello))])
+    assert driven.out[UP] == hello
+    body = hello[5:]
+    split = b"".join(hello[:3] + len(part).to_bytes(2, "big") + part for part in (body[:40], body[40:]))
+    assert exchange([(UP, split)]).findings == []
+
+
+@pytest.mark.parametrize(
+    ("alter", "check"),
+    [
+        (lambda hello: hello + b"GET / HTTP/1.1\r\n", "tls-record"),
+        (lambda hello: hello[:5] + hello[5:6] + b"\0\0\x20" + hello[9:], "tls-hello"),
+        (lambda hello: b"\x16\x03\x01\xff\xff" + hello[5:], "tls-record"),
+    ],
+)
+def test_rejects_broken_tls(alter: object, check: str) -> None:
+    assert exchange([(UP, alter(client_hello()))]).checks == [check]  # type: ignore[operator]
+
+
+def test_a_secret_in_a_server_name_is_found() -> None:
+    assert "secrets.aws-access-key" in exchange([(UP, client_hello(SECRET.decode() + ".example"))]).checks
+
+
+def test_ssh_banners_are_read_and_the_rest_passes() -> None:
+    driven = exchange(
+        [
+            (DOWN, b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"),
+            (UP, b"SSH-2.0-OpenSSH_9.2\r\n"),
+            (UP, b"\0\1\2" * 100),
+        ]
+    )
+    assert driven.findings == []
+    assert len(driven.out[UP]) == 321
+    assert exchange([(UP, b"SSH-1.5-old\r\n")]).checks == ["ssh-banner"]
+
+
+def mail(attachment: bytes, **headers: str) -> bytes:
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = "hello", "a@h", "b@h"
+    message.set_content("see the attachment\n.\n..dots\n")
+    message.add_attachment(attachment, maintype="application", subtype="octet-stream", filename="a.bin")
+    for name, value in headers.items():
+        message[name] = value
+    return message.as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def smtp(message: bytes) -> list[tuple[Direction, bytes]]:
+    stuffed = message.replace(b"\r\n.", b"\r\n..")
+    return [
+        (DOWN, b"220 mail.h ESMTP\r\n"), (UP, b"EHLO c\r\n"), (DOWN, b"250-mail.h\r\n250-PIPELINING\r\n250 8BITMIME\r\n"),
+        (UP, b"MAIL FROM:<a@h>\r\nRCPT TO:<b@h>\r\nDATA\r\n"), (DOWN, b"250 ok\r\n250 ok\r\n354 go\r\n"),
+        (UP, stuffed + b".\r\n"), (DOWN, b"250 queued\r\n"), (UP, b"QUIT\r\n"), (DOWN, b"221 bye\r\n"),
+    ]  # fmt: skip
+
+
+def test_mail_passes_whole_and_attachments_are_judged() -> None:
+    clean = exchange(smtp(mail(b"nothing" * 100)))
+    assert clean.findings == []
+    assert clean.out[UP] == clean.sent[UP]
+    for bad in (EICAR, b"key " + SECRET):
+        driven = exchange(smtp(mail(bad)))
+        assert driven.cut is not None
+        assert driven.cut.inside == "message/a.bin"
+        assert not driven.out[UP].endswith(b".\r\n")
+
+
+def test_mail_in_single_bytes() -> None:
+    pieces = [(way, data[at : at + 1]) for way, data in smtp(mail(EICAR)) for at in range(len(data))]
+    assert exchange(pieces).cut is not None
+    pieces = [(way, data[at : at + 1]) for way, data in smtp(mail(b"fine")) for at in range(len(data))]
+    assert exchange(pieces).findings == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "check"),
+    [
+        (b"\r\n\r\n", b"\r\n\n", "smtp-line-end"),
+        (b"Content-Transfer-Encoding: base64", b"Content-Transfer-Encoding: base65", "mime-coding"),
+        (
+            b"Content-Transfer-Encoding: base64",
+            b"Content-Transfer-Encoding: base64\r\nContent-Transfer-Encoding: 7bit",
+            "mime-field-twice",
+        ),
+        (b"--\r\n", b"\r\n", "mime-boundary"),
+        (b"WDVPIVA", b"WDVPIV*", "mime-base64"),
+    ],
+)
+def test_rejects_mail_that_programs_read_differently(old: bytes, new: bytes, check: str) -> None:
+    message = mail(EICAR)
+    assert old in message
+    assert (
+        check
+        in exchange(
+            smtp(message.replace(old, new, 1) if old != b"--\r\n" else message.replace(old, new))
+        ).checks
+    )
+
+
+def test_rejects_smuggled_mail() -> None:
+    """CVE-2023-51764: an end of data that only some servers take for one."""
+    smuggled = mail(b"x") + b"\n.\r\nMAIL FROM:<evil@h>\r\n"
+    assert "smtp-line-end" in exchange(smtp(smuggled)).checks
+
+
+def test_rejects_plain_text_behind_starttls() -> None:
+    story = [(DOWN, b"220 h ESMTP\r\n"), (UP, b"STARTTLS\r\nRSET\r\n"), (DOWN, b"220 go\r\n")]
+    assert exchange(story).checks == ["smtp-starttls"]
+    good = exchange(
+        [(DOWN, b"220 h ESMTP\r\n"), (UP, b"STARTTLS\r\n"), (DOWN, b"220 go\r\n"), (UP, client_hello())]
+    )
+    assert good.findings == []
+
+
+def test_nested_messages_are_opened() -> None:
+    inner = mail(EICAR)
+    outer = b"Content-Type: message/rfc822\r\n\r\n" + inner
+    parts = list(message_parts(outer, Budget(DEFAULT_LIMITS)))
+    assert EICAR in [one.content for one in parts]
+    quoted = b"Content-Transfer-Encoding: quoted-printable\r\n\r\n=58=35O=\r\n!P"
+    assert next(message_parts(quoted, Budget(DEFAULT_LIMITS))).content == b"X5O!P"
+
+
+def dns_tcp(message: bytes) -> bytes:
+    return len(message).to_bytes(2, "big") + message
+
+
+def test_dns_over_tcp_is_read() -> None:
+    asked = bytes(DNS(id=7, rd=1, qd=DNSQR(qname="www.example.org")))
+    told = bytes(
+        DNS(
+            id=7,
+            qr=1,
+            qd=DNSQR(qname="www.example.org"),
+            an=DNSRR(rrname="www.example.org", rdata="10.0.0.1"),
+        )
+    )
+    driven = exchange([(UP, dns_tcp(asked)), (DOWN, dns_tcp(told))])
+    assert driven.findings == []
+    assert driven.inspector.protocol == "dns"
+    assert exchange([(UP, dns_tcp(asked + b"x"))]).checks == ["dns-message"]
+    assert exchange([(UP, dns_tcp(asked)), (DOWN, dns_tcp(asked))]).checks == ["dns-direction"]
+
+
+@pytest.mark.parametrize("name", [b"\xc0\x0c", b"\x40abc\0", b"\x05ab", b"\xc0"])
+def test_rejects_names_that_loop_or_break(name: bytes) -> None:
+    with pytest.raises(Refusal):
+        parse_message(b"\0\1\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1")
+
+
+def test_a_tunnel_in_names_is_found_and_ordinary_names_are_not() -> None:
+    watch = TunnelWatch()
+    with pytest.raises(Refusal) as refused:
+        for number in range(100):
+            data = (
+                base64.b32encode(number.to_bytes(2, "big") * 3 + bytes(range(number, number + 20)))
+                .decode()
+                .strip("=")
+                .lower()
+            )
+            watch.see(f"{data}.t.example.org".encode())
+    assert refused.value.reason is DropReason.DATA_LEAK
+    ordinary = (
+        "www",
+        "static-assets-production",
+        "d111111abcdef8",
+        "ec2-10-0-0-1",
+        "very-long-host-name-of-a-department",
+    )
+    assert not [one for one in ordinary if looks_encoded(one.encode())]
+
+
+def test_a_secret_in_a_text_record_is_found() -> None:
+    told = bytes(
+        DNS(id=7, qr=1, qd=DNSQR(qname="x.org"), an=DNSRR(rrname="x.org", type="TXT", rdata=[SECRET]))
+    )
+    asked = bytes(DNS(id=7, rd=1, qd=DNSQR(qname="x.org")))
+    driven = Driven().feed(UP, dns_tcp(asked)).feed(DOWN, dns_tcp(told))
+    assert driven.checks == ["secrets.aws-access-key"]

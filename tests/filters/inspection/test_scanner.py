@@ -1,0 +1,79 @@
+"""Patterns in streams: found once, at every cut."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filters.inspection.matching.database import Database, PatternError
+from filters.inspection.matching.scanner import Match, Scanner
+from filters.inspection.patterns.load import secrets
+from filters.inspection.patterns.pattern import REACH, Pattern, redact
+from filters.inspection.patterns.personal import PERSONAL
+
+DATABASE = Database((*secrets(), *PERSONAL))
+TOKEN = b"glpat-" + b"aB3dE6gH9jK2mN5pQ8sT"
+
+
+def scan(pieces: list[bytes], database: Database = DATABASE) -> list[Match]:
+    scanner = Scanner(database)
+    found = [one for piece in pieces for one in scanner.scan(piece)]
+    scanner.close()
+    return found
+
+
+@given(st.binary(max_size=2000), st.binary(max_size=2000), st.lists(st.integers(0, 5000), max_size=12))
+def test_a_token_is_told_once_with_the_piece_that_completes_it(
+    before: bytes, after: bytes, cuts: list[int]
+) -> None:
+    text = before + b" " + TOKEN + b" " + after
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    found = scan([text[start:stop] for start, stop in pairwise(places)])
+    mine = [one for one in found if one.pattern.id == "gitlab-token" and one.text == TOKEN]
+    assert len(mine) == 1
+    assert mine[0].end == len(before) + 1 + len(TOKEN)
+
+
+def test_repeated_tokens_are_each_told() -> None:
+    assert len([one for one in scan([(TOKEN + b" ") * 50]) if one.pattern.id == "gitlab-token"]) == 50
+
+
+def test_a_pattern_longer_than_reach_is_found_as_far_as_reach() -> None:
+    long = Pattern("long", "patterns", rb"begin[a-z]{10,}", (b"begin",))
+    found = scan([b"begin", b"a" * REACH, b"b" * 10_000], Database((long,)))
+    assert found[0].text.startswith(b"beginaaaaaaaaaa")
+
+
+def test_keywords_of_a_caseless_pattern_are_caseless() -> None:
+    database = Database((Pattern("x", "patterns", rb"secret-[0-9]{4}", (b"secret-",), caseless=True),))
+    assert [one.text for one in scan([b"SeCrEt-1234"], database)] == [b"SeCrEt-1234"]
+
+
+@pytest.mark.parametrize("expression", [rb"(", rb"a{3,2}", rb"[z-a]"])
+def test_names_the_pattern_that_does_not_compile(expression: bytes) -> None:
+    with pytest.raises(PatternError, match="mine"):
+        Database((Pattern("fine", "patterns", b"abc"), Pattern("mine", "patterns", expression)))
+
+
+def test_no_pattern_makes_the_second_stage_slow() -> None:
+    """Nested repetitions are linear with RE2: this would take a backtracking engine longer than the universe has."""
+    database = Database((Pattern("nested", "patterns", rb"(a+)+(b+)+c", (b"aaaa",)),))
+    assert scan([b"a" * 400 + b"b" * 400 + b"d"], database) == []
+
+
+def test_redaction_shows_only_the_ends() -> None:
+    assert redact(TOKEN) == "glpa…sT (26 bytes)"
+    assert redact(b"short") == "***** (5 bytes)"
+
+
+def test_what_only_the_next_byte_decides_is_doubtful_until_then() -> None:
+    card = b"pay 4111111111111111"
+    scanner = Scanner(DATABASE)
+    assert list(scanner.scan(card)) == []
+    assert scanner.doubtful is not None
+    assert list(scanner.scan(b"2345678")) == []  # a longer number, and no card's
+    assert scanner.doubtful is None
+    scanner = Scanner(DATABASE)
+    assert list(scanner.scan(card)) == []
+    assert [one.pattern.id for one in scanner.scan(b" ")] == ["payment-card"]

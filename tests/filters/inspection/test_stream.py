@@ -1,0 +1,191 @@
+"""What leaves the gateway: nothing that completes a match, and everything else."""
+
+import random
+import zlib
+
+import pytest
+
+from filters.inspection.finding import Direction
+from filters.inspection.spec import Hold, InspectionSpec, OnError
+from filters.reason import DropReason
+from tests.filters.inspection.drive import (
+    DOWN,
+    EICAR,
+    GET,
+    SECRET,
+    SPEC,
+    UP,
+    Driven,
+    answer,
+    chunked,
+    exchange,
+)
+
+HOLD = InspectionSpec(SPEC.detectors, hold=Hold.OBJECT)
+
+
+def token() -> bytes:
+    return (
+        b"ghp_"
+        + "".join(
+            random.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=36)
+        ).encode()
+    )
+
+
+def streams(secret: bytes) -> dict[str, tuple[list[tuple[Direction, bytes]], Direction]]:
+    """Ways to carry a secret: what goes before, and the direction of the last piece, which carries it."""
+    text = b"some text before " + secret + b" and after"
+    packed = zlib.compressobj(wbits=31)
+    gzipped = packed.compress(text) + packed.flush()
+    post = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(text)
+    return {
+        "opaque up": ([(UP, b"\0\1" + text)], UP),
+        "opaque down": ([(UP, b"\0\1hello"), (DOWN, text)], DOWN),
+        "http target": ([(UP, b"GET /?x=" + secret + b" HTTP/1.1\r\nHost: h\r\n\r\n")], UP),
+        "http field": ([(UP, b"GET / HTTP/1.1\r\nHost: h\r\nX-Key: " + secret + b"\r\n\r\n")], UP),
+        "http request": ([(UP, post + text)], UP),
+        "http answer": ([(UP, GET), (DOWN, answer(text))], DOWN),
+        "http chunked": (
+            [(UP, GET), (DOWN, answer(chunked(text), b"Transfer-Encoding: chunked", length=False))],
+            DOWN,
+        ),
+        "http gzip": ([(UP, GET), (DOWN, answer(gzipped, b"Content-Encoding: gzip"))], DOWN),
+    }
+
+
+@pytest.mark.parametrize("name", list(streams(b"")))
+def test_the_last_byte_of_a_secret_never_leaves_at_any_split(name: str) -> None:
+    secret = token()
+    pieces, direction = streams(secret)[name]
+    *before, (_, last) = pieces
+    place = last.find(secret) + len(secret) if secret in last else len(last)
+    if name in {"http chunked", "http gzip"}:
+        place = len(last) - (5 if name == "http chunked" else 0)
+    for split in range(1, len(last)):
+        driven = exchange([*before, (direction, last[:split]), (direction, last[split:])])
+        assert driven.cut is not None, split
+        assert driven.cut.check == "secrets.github-token"
+        assert driven.cut.reason is DropReason.DATA_LEAK
+        assert len(driven.out[direction]) < place, split
+        assert secret.decode() not in driven.cut.evidence
+
+
+@pytest.mark.parametrize("name", list(streams(b"")))
+def test_one_byte_segments_hide_nothing_and_clean_ones_pass_whole(name: str) -> None:
+    pieces, direction = streams(token())[name]
+    *before, (_, last) = pieces
+    driven = exchange([*before, *((direction, last[at : at + 1]) for at in range(len(last)))])
+    assert driven.cut is not None
+    pieces, direction = streams(b"nothing-to-see")[name]
+    *before, (_, last) = pieces
+    driven = exchange([*before, *((direction, last[at : at + 1]) for at in range(len(last)))])
+    assert driven.findings == []
+    assert bytes(driven.out[direction]) == b"".join(data for way, data in pieces if way is direction)
+
+
+@pytest.mark.parametrize("split", [1, 40, 80, 120, 160, 200])
+def test_held_objects_leave_not_one_byte(split: int) -> None:
+    last = answer(b"x" * 100 + EICAR + b"y" * 100)
+    head = last.index(b"\r\n\r\n") + 4
+    driven = exchange([(UP, GET), (DOWN, last[: head + split]), (DOWN, last[head + split :])], HOLD)
+    assert driven.cut is not None
+    assert driven.cut.reason is DropReason.MALWARE
+    assert len(driven.out[DOWN]) <= head
+    clean = exchange([(UP, GET), (DOWN, answer(b"x" * 300))], HOLD)
+    assert clean.out[DOWN] == answer(b"x" * 300)
+
+
+def test_a_binary_object_is_never_delivered_whole_before_it_is_judged() -> None:
+    """Its end may be announced later than its last byte: 0 CRLF CRLF in a segment of its own."""
+    shell = b"\0\1binary <?php eval($_POST['x']); ?>"  # only YARA knows this one
+    whole = answer(chunked(shell, 1000), b"Transfer-Encoding: chunked", length=False)
+    driven = Driven().feed(UP, GET).feed(DOWN, whole[:-5])
+    assert len(driven.out[DOWN]) < whole.index(shell) + len(shell)
+    driven.feed(DOWN, whole[-5:])
+    assert driven.cut is not None
+    assert driven.cut.check == "yara.php_shell"
+
+
+def test_a_binary_stream_that_pauses_is_judged_and_goes_on() -> None:
+    clean = b"\0\1\2 a message of a protocol over HTTP"
+    head = answer(b"", b"Transfer-Encoding: chunked", length=False)
+    piece = b"%x\r\n%s\r\n" % (len(clean), clean)
+    driven = Driven().feed(UP, GET).feed(DOWN, head + piece)
+    assert len(driven.out[DOWN]) < len(head + piece)
+    driven.pause(DOWN)
+    assert driven.out[DOWN] == head + piece
+    bad = b"\0<?php eval($_POST['x']); ?>"
+    driven.feed(DOWN, b"%x\r\n%s\r\n" % (len(bad), bad)).pause(DOWN)
+    assert driven.cut is not None
+    assert len(driven.out[DOWN]) <= len(head + piece)
+
+
+def test_event_streams_are_not_delayed() -> None:
+    head = answer(b"", b"Content-Type: text/event-stream", b"Transfer-Encoding: chunked", length=False)
+    driven = Driven().feed(UP, GET).feed(DOWN, head)
+    for number in range(5):
+        event = b"data: %d\n\n" % number
+        driven.feed(DOWN, b"%x\r\n%s\r\n" % (len(event), event))
+        assert driven.out[DOWN] == driven.sent[DOWN]
+
+
+def test_two_ends_that_speak_two_protocols_are_refused() -> None:
+    driven = exchange([(DOWN, b"\1\2\3 hello"), (UP, GET)])
+    assert driven.checks == ["protocol-mismatch"]
+
+
+@pytest.mark.parametrize(
+    ("start", "spoken"),
+    [
+        (b"\0\0\0\x08\x04\xd2\x16\x2f", "other"),
+        (b"SSH-2.0-x\r\n", "ssh"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http2"),
+    ],
+)
+def test_a_rule_that_demands_http_refuses_everything_else(start: bytes, spoken: str) -> None:
+    driven = exchange([(UP, start)], InspectionSpec(SPEC.detectors, protocol="http"))
+    assert driven.cut is not None
+    assert (driven.cut.check, driven.cut.reason) == ("protocol", DropReason.UNKNOWN_PROTOCOL)
+    assert spoken in driven.cut.detail
+    assert not driven.out[UP]
+
+
+def test_with_on_error_pass_a_parse_error_is_told_and_the_rest_scanned_as_bytes() -> None:
+    spec = InspectionSpec(SPEC.detectors, on_error=OnError.PASS)
+    broken = b"HTTP/1.1 200 OK\nX: y\n\n"
+    driven = Driven(spec).feed(UP, GET).feed(DOWN, broken)
+    assert driven.cut is None
+    assert driven.checks == ["http-line-end"]
+    assert driven.out[DOWN] == broken
+    driven.feed(DOWN, SECRET + b" ")
+    assert driven.cut is not None
+    assert driven.cut.check == "secrets.aws-access-key"
+
+
+def test_undecided_beginnings_wait_and_lose_nothing() -> None:
+    driven = Driven().feed(UP, b"GE")
+    assert not driven.out[UP]
+    driven.feed(UP, GET[2:])
+    assert driven.out[UP] == GET
+    assert exchange([(UP, b"Q")]).out[UP] == b"Q"
+
+
+def test_a_match_that_only_the_next_byte_decides_waits_for_it_or_for_a_pause() -> None:
+    card = b"\0\1 pay 4111111111111111"
+    for after, cut in ((b" now", True), (b"2345678 now", False)):
+        driven = Driven().feed(UP, card)
+        assert driven.cut is None
+        assert not driven.out[UP]
+        driven.feed(UP, after)
+        assert (driven.cut is not None) is cut
+    assert Driven().feed(UP, card).pause(UP).cut is not None
+    assert exchange([(UP, card)]).cut is not None
+
+
+def test_a_beginning_that_pauses_goes_on_as_bytes_and_may_not_become_a_known_protocol() -> None:
+    driven = Driven().feed(UP, b"GE").pause(UP)
+    assert driven.out[UP] == b"GE"
+    assert driven.feed(UP, GET[2:]).checks == ["protocol-mismatch"]
+    driven = exchange([(DOWN, b"\1\2\3 hello"), *((UP, GET[at : at + 1]) for at in range(len(GET)))])
+    assert driven.checks == ["protocol-mismatch"]

@@ -1,0 +1,135 @@
+"""Fuzz what reads the content of flows: streams of both directions, parts, archives, captures."""
+
+import io
+from functools import cache
+
+from filters.inspection.finding import Direction
+from filters.inspection.limits import Limits
+from filters.inspection.objects.archive import Budget, members
+from filters.inspection.objects.file_type import file_type
+from filters.inspection.objects.judge import Judge
+from filters.inspection.objects.mime import form_parts, message_parts
+from filters.inspection.offline.capture import Capture
+from filters.inspection.offline.twin import Twin
+from filters.inspection.spec import InspectionSpec
+from filters.inspection.stream import StreamInspector, Verdict
+from filters.inspection.toolbox import Toolbox
+from tests.filters.inspection import drive, test_http, test_objects, test_offline, test_protocols
+
+LIMITS = Limits(object=1 << 20, ratio_from=1 << 16, unpacked=1 << 20, members=50)
+TURN = b"\xff\xfe\xfd"  # where the other end speaks
+
+
+@cache
+def judge() -> Judge:
+    return Toolbox(limits=LIMITS).judge(InspectionSpec(drive.SPEC.detectors))
+
+
+def talk(data: bytes, size: int) -> tuple[str, tuple[int, int]]:
+    """Feed a conversation in pieces; return what ended it and how much was released."""
+    inspector = StreamInspector(judge().spec, judge().patterns, LIMITS)
+    released, fed, verdict = (0, 0), [0, 0], Verdict((0, 0))
+    for turn, said in enumerate(data[1:].split(TURN)):
+        direction = Direction((turn + data[0]) % 2)
+        for at in range(0, len(said), size):
+            piece = said[at : at + size]
+            fed[direction] += len(piece)
+            verdict = inspector.feed(direction, piece)
+            while verdict.jobs and not verdict.cut:
+                verdict = inspector.judged(verdict.jobs[0].number, [])
+            assert all(
+                old <= new <= most for old, new, most in zip(released, verdict.release, fed, strict=True)
+            )
+            released = verdict.release
+            if verdict.cut:
+                inspector.close()
+                return verdict.cut.reason, released
+    for direction in Direction:
+        verdict = inspector.pause(direction)
+        if verdict.cut:
+            break
+    inspector.close()
+    return verdict.cut.reason if verdict.cut else "", released
+
+
+def stream(data: bytes) -> None:
+    """Whether a conversation passes must not depend on how its bytes are cut into segments."""
+    if len(data) < 2:
+        return
+    whole, pieces = talk(data, len(data)), talk(data, 7)
+    assert bool(whole[0]) == bool(pieces[0]), (whole, pieces)
+
+
+def mime(data: bytes) -> None:
+    budget = Budget(LIMITS)
+    form = data.startswith(b"--xyz")
+    for _ in (
+        form_parts(data, "multipart/form-data; boundary=xyz", budget) if form else message_parts(data, budget)
+    ):
+        pass
+
+
+def archive(data: bytes) -> None:
+    for _ in members(data, file_type(data).media_type, Budget(LIMITS)):
+        pass
+
+
+def capture(data: bytes) -> None:
+    list(Twin(judge(), LIMITS).events(Capture(io.BytesIO(data))))
+
+
+def conversations() -> list[bytes]:
+    """Return conversations of every protocol, as seeds."""
+    stories = [
+        [
+            (drive.UP, drive.GET),
+            (drive.DOWN, drive.answer(drive.chunked(b"hello"), b"Transfer-Encoding: chunked", length=False)),
+        ],
+        [
+            (drive.UP, drive.GET * 2),
+            (
+                drive.DOWN,
+                drive.answer(b"x")
+                + drive.answer(test_http.CODERS["gzip"](b"text"), b"Content-Encoding: gzip"),
+            ),
+        ],
+        [
+            (drive.UP, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"),
+            (drive.DOWN, drive.answer(b"", status=b"HTTP/1.1 204 X", length=False)),
+        ],
+        [(drive.UP, test_protocols.client_hello())],
+        [(drive.UP, test_protocols.dns_tcp(b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"))],
+        [(drive.UP, b"SSH-2.0-x\r\n"), (drive.DOWN, b"SSH-2.0-y z\r\n")],
+        test_protocols.smtp(test_protocols.mail(b"attached")),
+    ]
+    found = []
+    for story in stories:
+        turns: list[bytes] = []
+        last = None
+        for way, data in story:
+            if way is last:
+                turns[-1] += data
+            else:
+                turns.append(data)
+            last = way
+        found.append(bytes([story[0][0]]) + TURN.join(turns))
+    return found
+
+
+def messages() -> list[bytes]:
+    return [
+        test_protocols.mail(b"attached"),
+        b'--xyz\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--xyz--\r\n',
+    ]
+
+
+def archives() -> list[bytes]:
+    return [
+        test_objects.zipped({"a": b"text"}),
+        test_objects.tarred({"a": b"text"}),
+        test_http.CODERS["gzip"](b"text"),
+    ]
+
+
+def captures() -> list[bytes]:
+    return [test_offline.WHOLE, test_offline.WHOLE_NG]

@@ -1,0 +1,75 @@
+"""`quotegate inspect` as a person types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.inspect import inspect
+from gateway.cli.parser import build_parser
+from gateway.errors import GatewayError
+from tests.filters.inspection.drive import EICAR
+from tests.filters.inspection.test_offline import HALVES, connection, pcap
+
+
+def run(*words: object) -> int:
+    return inspect(build_parser().parse_args(["inspect", *map(str, words)]))
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    path = tmp_path / "x.pcap"
+    path.write_bytes(pcap(connection(*HALVES)))
+    return path
+
+
+def test_one_line_a_finding_and_a_summary(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capture, "--json") == 0
+    *findings, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {one["check"] for one in findings} == {"malware.eicar"}
+    assert findings[0]["flow"]["server"] == {"ip": "10.0.0.3", "port": 80}
+    assert findings[0]["direction"] == "to-client"
+    assert (summary["event"], summary["flows"], summary["refused_flows"]) == ("summary", 1, 1)
+    assert run(capture, "--check") == 4
+    assert "malware.eicar" in capsys.readouterr().out
+
+
+def test_a_file_is_inspected_as_an_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, fine = tmp_path / "bad.txt", tmp_path / "fine.txt"
+    bad.write_bytes(EICAR)
+    fine.write_bytes(b"fine")
+    assert run("--file", bad, "--check") == 4
+    assert "eicar" in capsys.readouterr().out
+    assert run("--file", fine, "--check") == 0
+    assert "nothing found" in capsys.readouterr().out
+
+
+def test_the_operators_own_patterns_and_rules_are_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.toml").write_text('[[pattern]]\nid = "project"\nexpression = "Project [A-Z]{6}"\n')
+    (tmp_path / "good.yar").write_text('rule mine { strings: $a = "needle" condition: $a }')
+    (tmp_path / "bad.yar").write_text("rule {")
+    (tmp_path / "x").write_bytes(b"Project ZEPHYR is a needle")
+    assert (
+        run("--file", tmp_path / "x", "--patterns", tmp_path / "p.toml", "--rules", tmp_path, "--check") == 4
+    )
+    said = capsys.readouterr()
+    assert "patterns.project" in said.out
+    assert "yara.mine" in said.out
+    assert "bad.yar" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "expected a capture"),
+        (("/nowhere",), "No such file"),
+        (("/etc/hostname",), "expected a pcap"),
+        (("/etc/hostname", "--detectors", "nonsense"), "nonsense"),
+        (("--file", "/etc/hostname", "--patterns", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_rejects_bad_words_with_advice(words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(GatewayError, match=says):
+        run(*words)
