@@ -70,7 +70,10 @@ class Watch:
 def _compile_first(patterns: Sequence[Pattern]) -> tuple[Any, list[tuple[Pattern, ...]]]:
     meant: dict[bytes, list[Pattern]] = {}
     for one in patterns:
-        words = [_META.sub(rb"\\\1", word) for word in one.keywords] or [one.expression]
+        words = [_META.sub(rb"\\\1", word) for word in one.keywords] or [
+            # hyperscan tells of a word's end only with the next byte: too late to keep the last one here
+            one.expression.removesuffix(b"\\b")
+        ]
         for expression in words:
             # the keyword in any case where one of its patterns wants that: the second stage decides
             meant.setdefault(b"(?i)" + expression if one.caseless else expression, []).append(one)

@@ -4,14 +4,20 @@ from filters.inspection.patterns.checksums import chinese_id, iban, luhn, us_ssn
 from filters.inspection.patterns.pattern import Pattern
 
 DETECTOR = "personal"
+# one number in ten has a right check digit: those inside boundaries, ids and fractions are no card's
+_BEFORE = rb"(?:^|[\s\"'<>,:;|(\[{]|[0-9A-Za-z\]]=|%20|%3D)"
 
 PERSONAL = (
     Pattern(
-        "payment-card", DETECTOR, rb"\b[3-6][0-9]{3}(?:[ -]?[0-9]{4}){2}[ -]?[0-9]{1,7}\b",
+        "payment-card", DETECTOR, _BEFORE + rb"(?:4[0-9]{3}|5[1-5][0-9]{2}|2[2-7][0-9]{2}|6011|6[245][0-9]{2}|35[2-8][0-9])(?:[ -]?[0-9]{4}){3}\b",
         check=luhn, detail="a payment card's number",
     ),
     Pattern(
-        "payment-card-amex", DETECTOR, rb"\b3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}\b",
+        "payment-card-19", DETECTOR, _BEFORE + rb"62[0-9]{2}(?:[ -]?[0-9]{4}){3}[ -]?[0-9]{3}\b",
+        check=luhn, detail="a payment card's number (UnionPay, 19 digits)",
+    ),
+    Pattern(
+        "payment-card-amex", DETECTOR, _BEFORE + rb"3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}\b",
         check=luhn, detail="a payment card's number",
     ),
     Pattern(
