@@ -27,6 +27,7 @@ class Sockets:
     tpmd: Path
     api: Path
     monitor: Path
+    inspectors: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class GatewaySetup:
     sockets: Sockets
     state_dir: Path
     allowed_uids: frozenset[int]
+    inspector_uid: int
 
     @classmethod
     def load(cls, path: Path) -> "GatewaySetup":
@@ -88,6 +90,7 @@ class GatewaySetup:
             sockets=Sockets(**{name: Path(value) for name, value in data["sockets"].items()}),
             state_dir=Path(data["state_dir"]),
             allowed_uids=frozenset(data["allowed_uids"]),
+            inspector_uid=int(data["inspector_uid"]),
         )
 
 

@@ -72,5 +72,16 @@ class Machine:
 
     @property
     def alive(self) -> bool:
-        """Tell whether every program runs."""
-        return bool(self.running) and all(one.alive for one in self.running)
+        """Tell whether every program runs on which the machine depends."""
+        return bool(self.running) and all(one.alive or one.program.alone for one in self.running)
+
+    @property
+    def has_fallen(self) -> bool:
+        """Tell whether a program that is started again by itself has died."""
+        return any(one.program.alone and not one.alive for one in self.running)
+
+    def revive(self) -> None:
+        """Start again the programs that died alone."""
+        self.running = [
+            start(one.program) if one.program.alone and not one.alive else one for one in self.running
+        ]

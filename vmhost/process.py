@@ -33,6 +33,7 @@ class Program:
     rights: Rights
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    alone: bool = False  # its death is not its machine's: it is started again by itself
 
     def command(self) -> list[str]:
         """Return the whole command: enter the namespace, drop every right but the listed ones, run."""

@@ -1,7 +1,9 @@
 """What a rule's `inspect` asks for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 DETECTORS = ("secrets", "personal", "malware", "marks", "patterns")
 PROTOCOLS = ("http", "tls", "dns", "smtp", "ssh")
@@ -36,6 +38,31 @@ class InspectionSpec:
     allow_types: frozenset[str] = field(default_factory=frozenset)
     deny_types: frozenset[str] = field(default_factory=frozenset)
     partial_objects: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """Write what `from_json` reads."""
+        return {
+            "detectors": sorted(self.detectors),
+            "protocol": self.protocol,
+            "hold": self.hold,
+            "on_error": self.on_error,
+            "allow_types": sorted(self.allow_types),
+            "deny_types": sorted(self.deny_types),
+            "partial_objects": self.partial_objects,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "InspectionSpec":
+        """Read a spec that `to_json` wrote; raises KeyError, ValueError."""
+        return cls(
+            frozenset(data["detectors"]),
+            data["protocol"],
+            Hold(data["hold"]),
+            OnError(data["on_error"]),
+            frozenset(data["allow_types"]),
+            frozenset(data["deny_types"]),
+            bool(data["partial_objects"]),
+        )
 
     @property
     def wants_objects(self) -> bool:

@@ -14,6 +14,7 @@ from filters.netd import elements
 from filters.netd.elements import Element
 from filters.netd.protocol import NetdCode
 from filters.policy.compiled import CompiledPolicy
+from filters.ruleset.names import INSPECTED_BIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ class Book:
         return self.by_key.get(lease.key) == lease.lease_id
 
     def unpermitted(self, policy: CompiledPolicy) -> list[Lease]:
-        """Return the leases a policy does not permit."""
-        return [lease for lease in self.leases.values() if policy.permits(lease.key) is None]
+        """Return the leases a policy does not permit, or not as they are: inspected or not."""
+        return [lease for lease in self.leases.values() if not _permits(policy, lease)]
 
     def unpinned(self, policy: CompiledPolicy) -> list[IPv4Address]:
         """Return trusted addresses that a policy no longer pins."""
@@ -121,6 +122,11 @@ class Book:
         self.by_key.clear()
         self._expiries.clear()
         self.authority_until = None
+
+
+def _permits(policy: CompiledPolicy, lease: Lease) -> bool:
+    found = policy.permits(lease.key)
+    return found is not None and found.inspected == bool(lease.lease_id & INSPECTED_BIT)
 
 
 def remaining_ms(until: float, now: float) -> int:

@@ -32,7 +32,7 @@ class Leases:
 
     def grant(self, lease_id: int, key: FlowKey, ttl_ms: int) -> None:
         """Let new connections of a key pass; raises NetdError `not-permitted`, `lease-id-in-use`."""
-        self._state.check_permitted(key)
+        self._state.check_inspected(lease_id, key)
         now = boottime()
         self._state.book.prune(now)
         self._state.book.check_free(lease_id)
@@ -43,7 +43,7 @@ class Leases:
         """Extend a lease in force; raises NetdError `no-such-lease`, `not-permitted`."""
         now = boottime()
         key = self._state.book.get(lease_id, now).key
-        self._state.check_permitted(key)
+        self._state.check_inspected(lease_id, key)
         renewed = Lease(lease_id, key, now + ttl_ms / 1000)
         self._state.kernel.renew(self._state.book.lease_elements(renewed, now))
         self._state.book.put(renewed)

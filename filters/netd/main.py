@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filters.errors import FiltersError
 from filters.memory import forbid_inspection
+from filters.netd.diversion import divert_marked
+from filters.netd.inspector_sockets import InspectorSockets
 from filters.netd.server import Server
 from filters.netd.service import Service
 from filters.netd.sysctl import apply_sysctls
@@ -20,7 +22,7 @@ from filters.netd.sysctl import apply_sysctls
 _SOCKET_MODE = 0o666  # who may use it is decided by SO_PEERCRED
 
 
-async def run(path: Path, client_uid: int, interface: str) -> None:
+async def run(path: Path, client_uid: int, interface: str, inspectors: InspectorSockets | None) -> None:
     """Serve until SIGTERM or SIGINT; raises FiltersError when the kernel refuses what netd needs."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -30,13 +32,17 @@ async def run(path: Path, client_uid: int, interface: str) -> None:
     service = Service(interface, server.emit)
     try:
         apply_sysctls(interface)
+        divert_marked()
         server.service = service
         listener = await loop.create_unix_server(server.connection, path)
         await asyncio.to_thread(path.chmod, _SOCKET_MODE)
         async with listener, asyncio.TaskGroup() as group:
-            watching = group.create_task(service.watch(), name="watch")
+            tasks = [group.create_task(service.watch(), name="watch")]
+            if inspectors is not None:
+                tasks.append(group.create_task(inspectors.serve(), name="inspectors"))
             await stop.wait()
-            watching.cancel()
+            for task in tasks:
+                task.cancel()
     finally:
         server.stop()
         service.close()
@@ -50,12 +56,17 @@ def main() -> int:
     parser.add_argument("--socket", type=Path, required=True, help="unix socket to listen on")
     parser.add_argument("--client-uid", type=int, required=True, help="the only uid that may connect")
     parser.add_argument("--interface", required=True, help="interface of the gateway")
+    parser.add_argument("--inspector-socket", type=Path, help="unix socket where inspectors get theirs")
+    parser.add_argument("--inspector-uid", type=int, help="the only uid that may have them")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="netd: %(levelname)s %(message)s")
     status = 0
     forbid_inspection()
     try:
-        asyncio.run(run(options.socket, options.client_uid, options.interface))
+        inspectors = None
+        if options.inspector_socket is not None and options.inspector_uid is not None:
+            inspectors = InspectorSockets(options.inspector_socket, options.inspector_uid)
+        asyncio.run(run(options.socket, options.client_uid, options.interface, inspectors))
     except* FiltersError as group:
         status = 1
         for error in group.exceptions:

@@ -11,6 +11,7 @@ from filters.netd.fingerprint import Fingerprint
 from filters.netd.kernel import KernelTable
 from filters.netd.protocol import NetdCode
 from filters.policy.compiled import CompiledPolicy
+from filters.ruleset.names import INSPECTED_BIT
 
 
 def boottime() -> float:
@@ -55,6 +56,18 @@ class State:
         policies = (self.loaded(), self.incoming)
         if not all(policy.permits(key) for policy in policies if policy is not None):
             raise NetdError(NetdCode.NOT_PERMITTED.value, f"no rule permits {key}", key=str(key))
+
+    def check_inspected(self, lease_id: int, key: FlowKey) -> None:
+        """Refuse a lease whose id says `inspected` where the policy does not, or the other way: `not-permitted`."""
+        self.check_permitted(key)
+        found = self.loaded().permits(key)
+        if found is not None and found.inspected != bool(lease_id & INSPECTED_BIT):
+            says = "is to be inspected" if found.inspected else "is not inspected"
+            raise NetdError(
+                NetdCode.NOT_PERMITTED.value,
+                f"{key} {says}, lease {lease_id:#x} says otherwise",
+                key=str(key),
+            )
 
     def may_wait(self, key: FlowKey) -> bool:
         """Tell whether a first packet of this key may wait for its session."""

@@ -27,6 +27,7 @@ class KeyRange:
     on_demand: bool
     lease_ms: int
     rule: str
+    inspected: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -127,6 +128,7 @@ def _range_to_json(one: KeyRange) -> list[object]:
         one.on_demand,
         one.lease_ms,
         one.rule,
+        one.inspected,
     ]
 
 
@@ -135,7 +137,7 @@ _address = lru_cache(maxsize=8192)(IPv4Address)
 
 
 def _range_from_json(data: list[Any]) -> KeyRange:
-    source, destination, protocol, first, last, on_demand, lease_ms, rule = data
+    source, destination, protocol, first, last, on_demand, lease_ms, rule, inspected = data
     return KeyRange(
         _address(source),
         _address(destination),
@@ -145,6 +147,7 @@ def _range_from_json(data: list[Any]) -> KeyRange:
         bool(on_demand),
         int(lease_ms),
         str(rule),
+        bool(inspected),
     )
 
 
@@ -158,7 +161,10 @@ def compile_policy(
         ends = policy.peers[source].ip, policy.peers[destination].ip
         for span in spans:
             rule, on_demand = span.rule, span.rule.opening is Opening.ON_DEMAND
-            one = KeyRange(*ends, span.protocol, span.first, span.last, on_demand, rule.lease_ms, rule.id)
+            inspected = rule.inspection is not None
+            one = KeyRange(
+                *ends, span.protocol, span.first, span.last, on_demand, rule.lease_ms, rule.id, inspected
+            )
             (denied if denies(rule) else allowed).append(one)
     pins = sorted(Pin(peer.ip, peer.mac, peer.name) for peer in policy.peers.values())
     return CompiledPolicy(

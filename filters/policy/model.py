@@ -6,6 +6,7 @@ from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address
 
 from filters.flow import Protocol, Service
+from filters.inspection.spec import InspectionSpec
 
 
 class Action(StrEnum):
@@ -101,6 +102,7 @@ class Rule:
     opening: Opening
     lease_ms: int
     line: int
+    inspection: InspectionSpec | None = None
 
     def matches(self, source: str, destination: str, service: Service) -> bool:
         """Tell whether this rule speaks about the flow."""

@@ -6,10 +6,13 @@ from filters.reason import DropReason
 from filters.ruleset.features import Features
 from filters.ruleset.names import (
     HOLD_QUEUE_NUMBER,
+    INSPECTED_BIT,
+    INSPECTION_PORT,
     LOG_GROUP,
     LOG_PREFIX,
     LOG_SNAPLEN,
     MARK_CONTROL,
+    MARK_INSPECTED,
     MARK_LEASED,
     MARK_REJECT,
     RULESET_REASONS,
@@ -24,6 +27,8 @@ from filters.ruleset.names import (
 FLOW: Final = "ip saddr . ip daddr . meta l4proto . th dport"
 PAIR: Final = "ip saddr . ip daddr"
 PORTED: Final = "meta l4proto { tcp, udp }"
+SYN: Final = "tcp flags & (fin | syn | rst | ack) == syn"
+INSPECTED: Final = f"ct mark & {INSPECTED_BIT:#x} == {INSPECTED_BIT:#x}"
 ECHO: Final = "icmp type echo-request icmp code 0"
 
 CONTROL_SYNS: Final = "20/second burst 40 packets"  # per source
@@ -48,6 +53,7 @@ def chains(features: Features) -> list[Chain]:
         _hold_queue(features),
         _hold_limit(),
         _hold(),
+        _divert(),
         _admit(),
         _related(),
         _refuse_icmp(),
@@ -57,6 +63,7 @@ def chains(features: Features) -> list[Chain]:
         _lease(),
         _input(),
         _forward(),
+        _inspector_sends(),
         _output(),
     ]
 
@@ -96,10 +103,9 @@ def _no_authority() -> Chain:
 
 
 def _control() -> Chain:
-    syn = "tcp flags & (fin | syn | rst | ack) == syn"
     rate = f"update @{SetName.CONTROL_RATE} {{ ip saddr limit rate over {CONTROL_SYNS} }}"
     return ChainName.TO_CONTROL, (
-        f"{syn} {rate} {_goto(DropReason.RESOURCE_LIMIT)}",
+        f"{SYN} {rate} {_goto(DropReason.RESOURCE_LIMIT)}",
         f"meta mark set {MARK_CONTROL:#x} accept",
     )
 
@@ -166,7 +172,31 @@ def _admit() -> Chain:
     count = f"add @{SetName.CONNECTIONS} {{ ip saddr ct count over {CONNECTIONS} }}"
     return ChainName.ADMIT, (
         f"ct state new {count} {_goto(DropReason.RESOURCE_LIMIT)}",
+        f"{INSPECTED} goto {ChainName.DIVERT}",
         f"meta mark set {MARK_LEASED:#x} accept",
+    )
+
+
+def _divert() -> Chain:
+    # To an inspector's socket, or nowhere: an inspected connection is never forwarded.
+    return ChainName.DIVERT, (
+        f"meta l4proto != tcp {_goto(DropReason.UNKNOWN_PROTOCOL)}",
+        # receivers place urgent data differently (RFC 6093)
+        f"tcp flags & urg == urg {_goto(DropReason.PARSE_ERROR)}",
+        f"socket transparent 1 meta mark set {MARK_INSPECTED:#x} accept",
+        f"{SYN} tproxy ip to :{INSPECTION_PORT} meta mark set {MARK_INSPECTED:#x} accept",
+        _goto(DropReason.INSPECTOR_DOWN),
+    )
+
+
+def _inspector_sends() -> Chain:
+    # What an inspector sends in a peer's name needs the same trust and lease as what peers send.
+    return ChainName.INSPECTOR_SENDS, (
+        f"ct state invalid,untracked {_goto(DropReason.NO_SESSION)}",
+        f"ct state new ct direction original jump {ChainName.LOOK_UP}",
+        f"{INSPECTED} ct mark @{SetName.LIVE} accept",
+        f"ct mark != 0 {_goto(DropReason.LEASE_EXPIRED)}",
+        _goto(DropReason.NO_SESSION),
     )
 
 
@@ -248,6 +278,7 @@ def _input() -> Chain:
     return ChainName.INPUT, (
         _base("input", 0, "drop"),
         "iifname lo accept",
+        f"meta mark {MARK_INSPECTED:#x} accept",
         f"meta mark != {MARK_CONTROL:#x} {_goto(DropReason.NO_SESSION)}",
         f"ct state new {count} {_goto(DropReason.RESOURCE_LIMIT)}",
         "ct state new,established accept",
@@ -268,6 +299,7 @@ def _output() -> Chain:
         _base("output", 0, "drop"),
         "oifname lo accept",
         f"ip saddr . tcp sport @{SetName.CONTROL} ct state established accept",
+        f"meta l4proto tcp meta mark {{ 0x0, {MARK_INSPECTED:#x} }} ip saddr @{SetName.TRUSTED} ip daddr @{SetName.TRUSTED} goto {ChainName.INSPECTOR_SENDS}",
         # the kernel's rejects, and its ICMP errors about leased packets, carry the mark of their cause
         f"meta mark {{ {MARK_LEASED:#x}, {MARK_REJECT:#x} }} ip daddr @{SetName.TRUSTED} accept",
     )

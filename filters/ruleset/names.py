@@ -22,6 +22,12 @@ LOG_PREFIX: Final = "qg "  # followed by the reason and one space
 
 MARK_LEASED: Final = 0x10  # the lease chain let the packet through; forward demands it
 MARK_REJECT: Final = 0x20  # the kernel's own answer to a rejected packet (fwmark_reflect); output demands it
+MARK_INSPECTED: Final = 0x40  # for an inspector's socket: routed to this machine itself; input demands it
+INSPECTED_BIT: Final = 0x8000_0000  # of a lease id: its connections go through an inspector
+INSPECTION_PORT: Final = (
+    7071  # where inspectors listen; no packet with this port comes here that tproxy did not send
+)
+INSPECTION_TABLE: Final = 7071  # routing table for MARK_INSPECTED
 MARK_CONTROL: Final = 0x30  # the guard chain knows the packet as one for the control port; input demands it
 
 FLOW_TYPE: Final = "ipv4_addr . ipv4_addr . inet_proto . inet_service"
@@ -85,6 +91,8 @@ class ChainName(StrEnum):
     REFUSE = "refuse"
     REFUSE_INVALID = "refuse_invalid"
     REFUSE_ICMP = "refuse_icmp"
+    DIVERT = "divert"
+    INSPECTOR_SENDS = "inspector_sends"
 
 
 DYNAMIC_SETS: Final = (
@@ -121,6 +129,7 @@ RULESET_REASONS: Final = (
     DropReason.AUTHORITY_EXPIRED,
     DropReason.NOT_ATTESTED,
     DropReason.HOLD_TIMEOUT,
+    DropReason.INSPECTOR_DOWN,
     DropReason.NO_RULE,
     DropReason.DENIED_BY_RULE,
     DropReason.NO_SESSION,

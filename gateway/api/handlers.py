@@ -1,6 +1,7 @@
 """Answer the control API. Each handler returns a JSON object or raises an error with code and message."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 from gateway.api.arguments import find_peer, text_of
@@ -28,6 +29,7 @@ async def status(call: Call) -> dict[str, Any]:
     service = call.service
     states = [peer.state for peer in service.registry]
     sequence, head = service.spool.head
+    drops = Counter(await service.netd.counters()) + service.inspectors.found
     return {
         "gateway": service.setup.gateway_id,
         "uptime_s": round(service.clock.now() - service.started_at, 1),
@@ -38,7 +40,8 @@ async def status(call: Call) -> dict[str, Any]:
         "peers": {str(state): states.count(state) for state in PeerState if state in states},
         "sessions": len(service.broker.book),
         "audit": {"sequence": sequence, "head": head.hex()},
-        "drops": {str(reason): count for reason, count in (await service.netd.counters()).items() if count},
+        "drops": {str(reason): count for reason, count in drops.items() if count},
+        "inspectors": service.inspectors.inspectors,
     }
 
 

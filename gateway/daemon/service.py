@@ -45,6 +45,7 @@ from gateway.events.model import (
     PeerStateChanged,
 )
 from gateway.evidence.keeper import EvidenceKeeper
+from gateway.inspection.desk import InspectorDesk, assignments_of
 from gateway.policy.changer import PolicyChanger
 from gateway.policy.holder import PolicyHolder
 from gateway.recovery.recovery import Recovery
@@ -82,7 +83,7 @@ class Service:
         # lease ids stay apart from those of an earlier life: connections marked then may still live
         self.broker = SessionBroker(
             self.registry, netd, self.recorder, self.clock, lambda: self.trust, lambda: self.policy.policy, self.facts,
-            first_lease_id=int(time.time() * 1000) % 0xFFFF_0000 + 1,
+            first_lease_id=int(time.time() * 1000) % 0x7FFF_0000 + 1,
         )  # fmt: skip
         self.recovery = Recovery(
             self.registry, netd, self.store, self.recorder, MonitorRestarter(setup.sockets.monitor), self.clock,
@@ -101,6 +102,8 @@ class Service:
         )
         self.deliveries = Deliveries(self.registry, self.recorder)
         self.drops = DropCollector()
+        self.inspectors = InspectorDesk(setup.inspector_uid, self.recorder.note)
+        self._assigned = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -134,6 +137,7 @@ class Service:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(control.serve(str(self.setup.ip), self.setup.control_port), name="control")
+            group.create_task(self.inspectors.serve(self.setup.sockets.inspectors), name="inspectors")
             group.create_task(self._kernel_events(), name="kernel events")
             group.create_task(self._housekeeping(), name="housekeeping")
             group.create_task(self._sign_heads(), name="audit heads")
@@ -270,10 +274,20 @@ class Service:
             await self.broker.expire()
             await self.authority.watch()
             await self.changer.watch()
+            await self._assign_inspectors()
             if self.clock.now() >= next_drops:
                 next_drops = self.clock.now() + 1.0
                 for event in self.drops.take():
                     self.recorder.note(event)
+
+    async def _assign_inspectors(self) -> None:
+        """Tell inspectors when another policy is in force. Until they know it, they end what it newly has inspected."""
+        policy = self.policy.policy
+        if policy.revision != self._assigned:
+            self._assigned = policy.revision
+            if any(rule.inspection is not None for rule in policy.rules) or self.inspectors.assigned:
+                compiled = await asyncio.to_thread(self.policy.compile, policy)
+                self.inspectors.assign(assignments_of(policy, compiled))
 
     async def _sign_heads(self) -> None:
         signed = -1

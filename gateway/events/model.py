@@ -119,6 +119,26 @@ class FlowDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentFound:
+    """An inspector found something in a flow that a rule inspects; `evidence` is redacted."""
+
+    source_ip: str
+    source_port: int
+    destination_ip: str
+    destination_port: int
+    protocol: int
+    rule: str
+    spoken: str
+    direction: str
+    reason: str
+    check: str
+    detail: str
+    inside: str
+    offset: int
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerRemedied:
     """A failed peer was restarted, quarantined or released."""
 
@@ -184,6 +204,7 @@ Event = (
     | SessionClosed
     | Delivered
     | FlowDropped
+    | ContentFound
     | PeerRemedied
     | AuditRecordLost
     | AuthorityChanged

@@ -59,7 +59,7 @@ def _kind(event: model.Event) -> _Kind:  # noqa: C901 - one line per event is th
             return _outcome(3002, 1 if outcome == "granted" else 2, good=True)
         case model.EnrollmentChanged(outcome=outcome):
             return _outcome(3004, 1, good=outcome != "refused")
-        case model.DriftRepaired() | model.EventsLost() | model.AuditRecordLost():
+        case model.ContentFound() | model.DriftRepaired() | model.EventsLost() | model.AuditRecordLost():
             return _outcome(2004, 1, good=False, severity=HIGH)
         case model.PeerRemedied(remedy=remedy):
             return _outcome(7004 if remedy == "restart" else 7001, 1, good=True)
@@ -93,6 +93,8 @@ def to_ocsf(event: model.Event, envelope: Envelope) -> dict[str, Any]:
         record["status_detail"] = fields.get("detail", "")
     if kind.class_uid == 4001:
         record.update(_flow(event))
+    if isinstance(event, model.ContentFound):
+        record.update(_found(event))
     return record
 
 
@@ -115,6 +117,25 @@ def _flow(event: model.Event) -> dict[str, Any]:
             names = {"src_endpoint": {"name": event.source}, "dst_endpoint": {"name": event.destination}}
             return {**names, "session_uid": event.session_id}
     return {}
+
+
+def _found(event: model.ContentFound) -> dict[str, Any]:
+    ports = event.source_port, event.destination_port
+    ends = _endpoints(event.source_ip, ports[0], event.destination_ip, ports[1], event.protocol)
+    source, destination = IPv4Address(event.source_ip), IPv4Address(event.destination_ip)
+    ends["connection_info"]["community_uid"] = community_id(
+        event.protocol, source, ports[0], destination, ports[1]
+    )
+    ends["connection_info"]["protocol_name"] = event.spoken
+    return {
+        "finding_info": {
+            "uid": event.check,
+            "title": event.detail,
+            "analytic": {"name": event.check, "type_id": 1},
+        },
+        "evidences": [{**ends, "data": {"inside": event.inside, "redacted": event.evidence}}],
+        "firewall_rule": {"uid": event.rule},
+    }
 
 
 def _endpoints(source: str, source_port: int, destination: str, port: int, protocol: int) -> dict[str, Any]:

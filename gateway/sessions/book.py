@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from filters.flow import FlowKey, Service
+from filters.ruleset.names import INSPECTED_BIT
 
 MAX_SESSIONS_PER_PEER = 256
-MAX_LEASE_ID = 0xFFFF_FFFE
+MAX_LEASE_ID = INSPECTED_BIT - 1  # the highest bit says that the lease's connections are inspected
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,13 @@ class SessionBook:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def next_lease_id(self) -> int:
-        """Draw a fresh lease id; wraps after 2^32 - 2 draws and steps over ids still in force."""
-        live = {session.lease_id for session in self._sessions.values()}
+    def next_lease_id(self, *, inspected: bool = False) -> int:
+        """Draw a fresh lease id; wraps after 2^31 - 1 draws and steps over ids still in force."""
+        live = {session.lease_id & MAX_LEASE_ID for session in self._sessions.values()}
         while True:
             lease_id, self._next_lease_id = self._next_lease_id, self._next_lease_id % MAX_LEASE_ID + 1
             if lease_id not in live:
-                return lease_id
+                return lease_id | (INSPECTED_BIT if inspected else 0)
 
     def add(self, session: Session) -> None:
         """Take up a granted session."""

@@ -169,7 +169,7 @@ class SessionBroker:
         existing = self.book.by_key(key)
         session = existing or Session(
             secrets.token_hex(8),
-            self.book.next_lease_id(),
+            self.book.next_lease_id(inspected=rule.inspection is not None),
             request.source,
             request.destination,
             request.service,

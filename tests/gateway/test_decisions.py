@@ -106,9 +106,14 @@ def session(number: int, source: str = "a", destination: str = "b") -> Session:
 
 
 def test_lease_ids_are_never_zero_and_never_used_twice_at_once() -> None:
-    book = SessionBook(first_lease_id=0xFFFF_FFFD)
+    book = SessionBook(first_lease_id=0x7FFF_FFFE)
     book.add(session(1))
-    assert [book.next_lease_id() for _ in range(4)] == [0xFFFF_FFFD, 0xFFFF_FFFE, 2, 3]
+    assert [book.next_lease_id() for _ in range(4)] == [0x7FFF_FFFE, 0x7FFF_FFFF, 2, 3]
+
+
+def test_the_highest_bit_of_a_lease_id_says_that_it_is_inspected() -> None:
+    book = SessionBook(first_lease_id=5)
+    assert [book.next_lease_id(inspected=one) for one in (True, False)] == [0x8000_0005, 6]
 
 
 def test_a_peers_sessions_are_those_at_either_end() -> None:
@@ -190,6 +195,22 @@ EVENTS: list[model.Event] = [
     model.SessionClosed("s", "a", "b", "admin-cut"),
     model.Delivered("s", "a", "b", 1, 1, True),
     model.FlowDropped("10.0.0.2", "10.0.0.3", 6, 1, 2, "no-rule", 3),
+    model.ContentFound(
+        "10.0.0.2",
+        1,
+        "10.0.0.3",
+        2,
+        6,
+        "r",
+        "http",
+        "to-client",
+        "malware",
+        "malware.eicar",
+        "d",
+        "body",
+        68,
+        "X…*",
+    ),
     model.PeerRemedied("a", "restart", "r", 2),
     model.AuthorityChanged("granted", 1, 2.0, "uid 0"),
     model.AuditRecordLost(7, 3),

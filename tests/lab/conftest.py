@@ -114,14 +114,18 @@ class RunningLab:
 
     def failures(self, after: int) -> list[tuple[str, str, bool]]:
         """(peer, reason, attributable) of the attestations that failed after a number of the record."""
+        return [
+            (one["unmapped"]["peer"], one["unmapped"]["reason"], one["unmapped"]["attributable"])
+            for one in self.events(after, "attestation-failed")
+        ]
+
+    def events(self, after: int, code: str) -> list[dict[str, Any]]:
+        """Return the events of one kind after a number of the record."""
         found: list[dict[str, Any]] = []
         while batch := self.api.get(f"/v1/events?after={after}")["events"]:
             after = batch[-1]["metadata"]["sequence"]
-            found += [one for one in batch if one["metadata"]["event_code"] == "attestation-failed"]
-        return [
-            (one["unmapped"]["peer"], one["unmapped"]["reason"], one["unmapped"]["attributable"])
-            for one in found
-        ]
+            found += [one for one in batch if one["metadata"]["event_code"] == code]
+        return found
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from tests.lab import probe
 from tests.lab.conftest import RunningLab
 from vmhost.lab.provisioning import LabPaths
 from vmhost.monitor.client import ask
-from vmhost.names import AGENT_UID, GATEWAY_UID, NETD_UID, TPM_UID, TPMD_UID
+from vmhost.names import AGENT_UID, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPM_UID, TPMD_UID
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
 
@@ -38,7 +38,7 @@ MAY: dict[str, set[str]] = {
     "nobody": set(),
 }  # fmt: skip
 UIDS = {
-    "netd": NETD_UID, "tpmd": TPMD_UID, "quotegated": GATEWAY_UID, "agent": AGENT_UID, "swtpm": TPM_UID,
+    "netd": NETD_UID, "tpmd": TPMD_UID, "quotegated": GATEWAY_UID, "agent": AGENT_UID, "inspector": INSPECTOR_UID, "swtpm": TPM_UID,
     "swtpm of web": TPM_UID + 1,
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ from authn.reference import ReferenceSet
 from authn.signing import key_id
 from authn.tpm import TpmIdentity
 from vmhost.measured_boot import predict, profile_for
-from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, NETD_UID, TPMD_UID, Lab
+from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
 from vmhost.spec import LabSpec
 
 VALID_DAYS = 30
@@ -174,9 +174,11 @@ def _gateway_setup(
             "tpmd": str(paths.socket("tpmd", "tpmd.sock")),
             "api": str(spec.lab.api_socket),
             "monitor": str(spec.lab.monitor_socket),
+            "inspectors": str(paths.socket("quotegated", "inspectors.sock")),
         },
         "state_dir": str(paths.gateway_state),
         "allowed_uids": [0],
+        "inspector_uid": INSPECTOR_UID,
     }
 
 

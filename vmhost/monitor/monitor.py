@@ -23,6 +23,7 @@ from vmhost.swtpm import VirtualTpm
 
 CHECK_EVERY_S = 0.1
 ANSWER_WITHIN_S = 1.0
+REVIVE_EVERY_S = 0.5
 GATEWAY_RESTARTS, RESTART_WINDOW_S = 3, 900.0
 Failure = (HostError, AuthnError, OSError, SubprocessError)
 
@@ -102,12 +103,21 @@ class Monitor:
 
         A guest whose agent died falls silent: the gateway notices and asks for its restart.
         """
+        revive_at = 0.0
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             order = self.unit.tick(time.monotonic(), self.gateway.alive)
             if isinstance(order, Probe):
                 order = self.unit.probed(await self._healthy())
             await self._try(self._carry_out(order))
+            if self.gateway.has_fallen and not self.unit.paused and time.monotonic() >= revive_at:
+                revive_at = time.monotonic() + REVIVE_EVERY_S
+                await self._try(self._revive())
+
+    async def _revive(self) -> None:
+        async with self._alone(GATEWAY):
+            if self.gateway.alive:
+                await asyncio.to_thread(self.gateway.revive)
 
     async def _carry_out(self, order: Order) -> None:
         match order:

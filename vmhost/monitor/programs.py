@@ -1,17 +1,22 @@
 """Which programs run in the machines of a lab: data, made from the lab's paths."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmhost.lab.provisioning import LabPaths
-from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, NETD_UID, TPMD_UID, Lab
+from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
 from vmhost.process import Program, Rights
 from vmhost.spec import LabSpec
 from vmhost.topology import INTERFACE
 
 # what is measured as a machine's command: the programs, without this lab's paths
-GATEWAY_ARGV = ("filters.netd.main", "gateway.tpmd.main", "gateway.daemon.main")
+GATEWAY_ARGV = (
+    "filters.netd.main",
+    "gateway.tpmd.main",
+    "gateway.daemon.main",
+    "filters.inspection.worker.main",
+)
 AGENT_ARGV = ("gateway.agent.main", "run")
 
 Programs = tuple[tuple[Program, Path | None], ...]
@@ -60,8 +65,18 @@ def _gateway_programs(launcher: Launcher) -> Programs:
     lab, paths = launcher.lab, LabPaths(launcher.lab)
     namespace, setup = lab.gateway_namespace, ("--setup", str(paths.gateway_setup))
     netd, tpmd = paths.socket("netd", "netd.sock"), paths.socket("tpmd", "tpmd.sock")
+    inspector, control = paths.socket("netd", "inspector.sock"), paths.socket("quotegated", "inspectors.sock")
+    inspector_argv = (
+        "-m",
+        "filters.inspection.worker.main",
+        "--netd",
+        str(inspector),
+        "--control",
+        str(control),
+    )
     netd_argv = (
         "-m", "filters.netd.main", "--socket", str(netd), "--client-uid", str(GATEWAY_UID), "--interface", INTERFACE,
+        "--inspector-socket", str(inspector), "--inspector-uid", str(INSPECTOR_UID),
     )  # fmt: skip
     return (
         (launcher.program("netd", netd_argv, namespace, NETD_UID, ("net_admin",)), netd),
@@ -70,6 +85,7 @@ def _gateway_programs(launcher: Launcher) -> Programs:
             launcher.program("quotegated", ("-m", "gateway.daemon.main", *setup), namespace, GATEWAY_UID),
             lab.api_socket,
         ),
+        (replace(launcher.program("inspector", inspector_argv, namespace, INSPECTOR_UID), alone=True), None),
     )
 
 

@@ -175,7 +175,7 @@ class Smtp:
         while self._server and not self._inner:
             line = self._line(self._server, "smtp-reply")
             if line is None:
-                return
+                break
             match = _REPLY.fullmatch(line)
             if not match:
                 raise Refusal("smtp-reply", f"expected three digits; got {line[:40]!r}")
@@ -187,7 +187,7 @@ class Smtp:
                     continue
                 raise Refusal("smtp-reply", f"a reply nobody asked for: {line[:40]!r}")
             self._answered(self._asked.popleft(), int(line[:3]))
-        self._advance()
+            self._advance()  # the next reply may be to a command that waited for this one
 
     def _answered(self, verb: bytes, code: int) -> None:
         client = self._client

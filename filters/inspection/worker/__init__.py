@@ -1,0 +1,1 @@
+"""The inspector: an unprivileged process that carries inspected connections, or ends them."""

@@ -1,0 +1,49 @@
+"""Which rule inspects a connection, as quotegated told."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from filters.inspection.spec import InspectionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A range of services from one address to another, the rule that allows it, and how it is inspected."""
+
+    source: str
+    destination: str
+    first: int
+    last: int
+    rule: str
+    spec: InspectionSpec
+
+    def to_json(self) -> list[object]:
+        """Write what `from_json` reads."""
+        return [self.source, self.destination, self.first, self.last, self.rule, self.spec.to_json()]
+
+    @classmethod
+    def from_json(cls, data: list[Any]) -> "Assignment":
+        """Read an assignment; raises KeyError, TypeError, ValueError."""
+        source, destination, first, last, rule, spec = data
+        return cls(
+            str(source), str(destination), int(first), int(last), str(rule), InspectionSpec.from_json(spec)
+        )
+
+
+class Assignments:
+    """All of them; those of one pair never overlap."""
+
+    def __init__(self, entries: tuple[Assignment, ...] = ()) -> None:
+        self._pairs: Mapping[tuple[str, str], list[Assignment]] = {}
+        pairs: dict[tuple[str, str], list[Assignment]] = {}
+        for one in sorted(entries, key=lambda entry: entry.first):
+            pairs.setdefault((one.source, one.destination), []).append(one)
+        self._pairs = pairs
+
+    def find(self, source: str, destination: str, port: int) -> Assignment | None:
+        """Return who inspects this connection, or None: then it must not pass."""
+        ranges = self._pairs.get((source, destination), [])
+        at = bisect_right(ranges, port, key=lambda one: one.first) - 1
+        return ranges[at] if at >= 0 and port <= ranges[at].last else None

@@ -1,0 +1,73 @@
+"""Talk with quotegated: assignments come, findings go. Without quotegated nothing is carried."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from filters.errors import FiltersError
+from filters.inspection.finding import Finding
+from filters.inspection.worker.assignments import Assignment, Assignments
+from filters.inspection.worker.flow import Flow
+from filters.netd.protocol import FrameReader, encode_frame
+
+
+class ControlLost(FiltersError):
+    """quotegated is away."""
+
+
+class Control:
+    """The connection to quotegated."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._frames = FrameReader()
+        self.assignments = Assignments()
+
+    @classmethod
+    async def connect(cls, path: Path) -> "Control":
+        """Connect; raises ControlLost."""
+        try:
+            return cls(*await asyncio.open_unix_connection(path))
+        except OSError as error:
+            raise ControlLost(
+                "away", f"quotegated does not answer at {path.name}: {error.strerror}"
+            ) from error
+
+    async def listen(self) -> None:
+        """Take assignments for ever; raises ControlLost when quotegated goes."""
+        while data := await self._reader.read(1 << 16):
+            for message in self._frames.feed(data):
+                self.assignments = Assignments(
+                    tuple(Assignment.from_json(one) for one in message["assignments"])
+                )
+                self._send({"taken": message["number"]})
+        raise ControlLost("away", "quotegated hung up")
+
+    def tell(self, flow: Flow, finding: Finding) -> None:
+        """Report a finding."""
+        (source, source_port), (destination, port) = flow.ends.client, flow.ends.server
+        self._send(
+            {
+                "finding": {
+                    "source_ip": source,
+                    "source_port": source_port,
+                    "destination_ip": destination,
+                    "destination_port": port,
+                    "rule": flow.rule,
+                    "protocol_spoken": flow.protocol,
+                    "direction": finding.direction.name.lower().replace("_", "-")
+                    if finding.direction is not None
+                    else "",
+                    "reason": finding.reason,
+                    "check": finding.check,
+                    "detail": finding.detail,
+                    "inside": finding.inside,
+                    "offset": finding.offset,
+                    "evidence": finding.evidence,
+                }
+            }
+        )
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(encode_frame(message))

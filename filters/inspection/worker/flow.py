@@ -1,0 +1,235 @@
+"""Carry one inspected connection: two legs, and between them only what the inspector released."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, cast
+
+from filters.inspection.finding import Direction, Finding
+from filters.inspection.objects.judge import Judge
+from filters.inspection.stream import Job, StreamInspector, Verdict
+from filters.reason import DropReason
+
+_log = logging.getLogger(__name__)
+READ: Final = 256 << 10  # bytes at once: what a guest with segmentation offload sends in a burst
+HIGH, LOW = 512 << 10, 128 << 10  # of what waits to be sent: above, nothing more is read
+PAUSE_S: Final = 0.2  # nothing came for so long: what is held for what might follow is judged as it is
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, unsent bytes are dropped
+
+JudgeObject = Callable[[Job], Awaitable[list[Finding]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The connection as the guests see it."""
+
+    client: tuple[str, int]
+    server: tuple[str, int]
+
+
+class Flow:
+    """Two legs. `done` is set when both are gone; `tell` hears each finding, a cut one after the cut."""
+
+    def __init__(
+        self,
+        ends: Ends,
+        rule: str,
+        judge: Judge,
+        judge_object: JudgeObject,
+        tell: Callable[["Flow", Finding], None],
+    ) -> None:
+        self.ends, self.rule = ends, rule
+        self._inspector = StreamInspector(judge.spec, judge.patterns, judge.limits)
+        self._judge_object, self._tell = judge_object, tell
+        self.legs = (Leg(self, Direction.TO_SERVER), Leg(self, Direction.TO_CLIENT))
+        self._held = (bytearray(), bytearray())
+        self._forwarded = [0, 0]
+        self._ended = [False, False]
+        self._closed = [False, False]
+        self._timers: list[asyncio.TimerHandle | None] = [None, None]
+        self._jobs: set[asyncio.Task[None]] = set()
+        self.done = asyncio.Event()
+        self.protocol = ""
+
+    def received(self, direction: Direction, data: bytes) -> None:
+        """Take bytes of one direction."""
+        if self.done.is_set():
+            return
+        self._held[direction].extend(data)
+        with self._whatever_breaks():
+            self._apply(self._inspector.feed(direction, data))
+            self._watch_pause(direction)
+
+    def ended(self, direction: Direction) -> None:
+        """Take the orderly end of one direction."""
+        if self.done.is_set():
+            return
+        self._ended[direction] = True
+        with self._whatever_breaks():
+            self._apply(self._inspector.end(direction))
+
+    def lost(self, direction: Direction, error: Exception | None) -> None:
+        """Take the end of a leg: a reset on one side is a reset on the other."""
+        self._closed[direction] = True
+        if error is not None or not self._ended[direction]:
+            self.reset()
+        if all(self._closed):
+            self._finish()
+
+    def reset(self) -> None:
+        """End both legs at once; not one more byte leaves."""
+        for held in self._held:
+            held.clear()
+        for leg in self.legs:
+            leg.reset()
+        self._finish()
+
+    def can_send(self, direction: Direction, *, more: bool) -> None:
+        """Read on, or don't: the receiver of this direction takes more, or doesn't."""
+        self.legs[direction].read_on(more and not self._jobs)
+
+    @contextlib.contextmanager
+    def _whatever_breaks(self) -> Iterator[None]:
+        """A mistake of ours costs this flow and no other."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it was
+            _log.exception("a flow broke")
+            self.reset()
+            detail = f"{type(error).__name__} amid the flow"
+            self._tell(self, Finding(DropReason.INSPECTOR_DOWN, "inspector", detail))
+
+    def _apply(self, verdict: Verdict) -> None:
+        self.protocol = self._inspector.protocol
+        if verdict.cut is not None:
+            self.reset()
+        else:
+            for direction in Direction:
+                self._forward(direction, verdict.release[direction])
+        for finding in verdict.findings:
+            self._tell(self, finding)
+        if verdict.cut is None:
+            for job in verdict.jobs:
+                self._start(job)
+
+    def _forward(self, direction: Direction, release: int) -> None:
+        count = release - self._forwarded[direction]
+        if count > 0:
+            held = self._held[direction]
+            receiver = self.legs[direction.other]
+            receiver.send(bytes(held) if count == len(held) else bytes(held[:count]))
+            del held[:count]
+            self._forwarded[direction] = release
+        if self._ended[direction] and not self._held[direction] and not self._jobs:
+            self.legs[direction.other].send_end()
+
+    def _start(self, job: Job) -> None:
+        async def judge() -> None:
+            found = await self._judge_object(job)
+            self._jobs.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            if self.done.is_set():
+                return
+            with self._whatever_breaks():
+                self._apply(self._inspector.judged(job.number, found))
+            if not self._jobs:
+                for leg in self.legs:
+                    leg.read_on(True)
+
+        for leg in self.legs:
+            leg.read_on(False)
+        self._jobs.add(asyncio.create_task(judge(), name="judge"))
+
+    def _watch_pause(self, direction: Direction) -> None:
+        if timer := self._timers[direction]:
+            timer.cancel()
+        self._timers[direction] = None
+        if self._held[direction] and not self.done.is_set():
+            self._timers[direction] = asyncio.get_running_loop().call_later(PAUSE_S, self._paused, direction)
+
+    def _paused(self, direction: Direction) -> None:
+        if not self.done.is_set() and not self._jobs:
+            with self._whatever_breaks():
+                self._apply(self._inspector.pause(direction))
+
+    def _finish(self) -> None:
+        if not self.done.is_set():
+            self.done.set()
+            for timer in self._timers:
+                if timer:
+                    timer.cancel()
+            for job in self._jobs:
+                job.cancel()
+            self._inspector.close()
+
+
+class Leg(asyncio.Protocol):
+    """One leg: `direction` is that of the bytes which come in here."""
+
+    def __init__(self, flow: Flow, direction: Direction) -> None:
+        self._flow, self._direction = flow, direction
+        self._transport: asyncio.Transport | None = None
+        self._reading = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (asyncio.Protocol)."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(HIGH, LOW)
+        self._transport.max_size = READ  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Hand bytes on (asyncio.Protocol)."""
+        self._flow.received(self._direction, data)
+
+    def eof_received(self) -> bool:
+        """Hand the end on; the other direction stays open (asyncio.Protocol)."""
+        self._flow.ended(self._direction)
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Hand the loss on (asyncio.Protocol)."""
+        self._flow.lost(self._direction, error)
+
+    def pause_writing(self) -> None:
+        """Too much waits to be sent here: read no more on the other leg (asyncio.Protocol)."""
+        self._flow.can_send(self._direction.other, more=False)
+
+    def resume_writing(self) -> None:
+        """Read again (asyncio.Protocol)."""
+        self._flow.can_send(self._direction.other, more=True)
+
+    def read_on(self, more: bool) -> None:
+        """Read, or leave what comes in the kernel: back-pressure is its business."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or more == self._reading:
+            return
+        self._reading = more
+        if more:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def send(self, data: bytes) -> None:
+        """Send bytes on this leg."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def send_end(self) -> None:
+        """Send the orderly end, once what waits is sent."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            with contextlib.suppress(OSError):
+                transport.write_eof()
+            if self._flow._ended[self._direction]:
+                transport.close()
+
+    def reset(self) -> None:
+        """End with a reset."""
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()

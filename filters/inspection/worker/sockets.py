@@ -1,0 +1,105 @@
+"""Get sockets from netd, and choose the ports that the far legs use."""
+
+import asyncio
+import errno
+import socket
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+
+from filters.errors import FiltersError
+
+AT_ONCE: Final = 16
+# Far legs speak in a guest's name from ports that guests' own connections hardly use: a far leg with the client's own
+# port would be the same connection as the near leg, for conntrack.
+FIRST_PORT, LAST_PORT = 1024, 32767
+
+
+class SocketsLost(FiltersError):
+    """netd gives no sockets."""
+
+
+class Sockets:
+    """The connection to netd."""
+
+    def __init__(self, client: socket.socket, listener: socket.socket) -> None:
+        self._client, self.listener = client, listener
+        self._spare: list[socket.socket] = []
+        self._lock = asyncio.Lock()
+        self._ports: defaultdict[tuple[str, str, int], int] = defaultdict(lambda: FIRST_PORT)
+
+    @classmethod
+    async def connect(cls, path: Path) -> "Sockets":
+        """Connect and take the listener; raises SocketsLost."""
+        client = socket.socket(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        try:
+            await asyncio.get_running_loop().sock_connect(client, str(path))
+        except OSError as error:
+            client.close()
+            raise SocketsLost("away", f"netd does not answer at {path.name}: {error.strerror}") from error
+        (listener,) = await _receive(client)
+        return cls(client, listener)
+
+    async def watch(self) -> None:
+        """Return only by raising SocketsLost, when netd goes. Answers are read by who asked."""
+        poll = asyncio.Event()
+        while True:
+            try:
+                await asyncio.wait_for(poll.wait(), 0.5)
+            except TimeoutError:
+                async with self._lock:
+                    await self._refill()
+
+    async def far_leg(self, client: tuple[str, int], server: tuple[str, int]) -> socket.socket:
+        """Connect to the server in the client's name; raises OSError as the server's answer says."""
+        key = (client[0], *server)
+        while True:
+            made = await self._take()
+            port = self._ports[key]
+            self._ports[key] = FIRST_PORT if port >= LAST_PORT else port + 1
+            if port == client[1]:
+                self._spare.append(made)
+                continue
+            try:
+                made.bind((client[0], port))
+                await asyncio.get_running_loop().sock_connect(made, server)
+            except OSError as error:
+                made.close()
+                if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}:
+                    raise
+            except BaseException:
+                made.close()
+                raise
+            else:
+                return made
+
+    async def _take(self) -> socket.socket:
+        async with self._lock:
+            await self._refill()
+            return self._spare.pop()
+
+    async def _refill(self) -> None:
+        if not self._spare:
+            try:
+                await asyncio.get_running_loop().sock_sendall(self._client, bytes([AT_ONCE]))
+            except OSError as error:
+                raise SocketsLost("away", f"netd hung up: {error.strerror}") from error
+            self._spare += await _receive(self._client)
+
+
+async def _receive(client: socket.socket) -> list[socket.socket]:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(client.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(client.fileno())
+    count, descriptors, _, _ = socket.recv_fds(client, 1, AT_ONCE + 1)
+    if not count or not descriptors:
+        raise SocketsLost("away", "netd gives no sockets: it went, or another user may have them")
+    found = [socket.socket(fileno=one) for one in descriptors]
+    for one in found:
+        one.setblocking(False)
+    return found

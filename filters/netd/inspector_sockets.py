@@ -1,0 +1,85 @@
+"""Give inspectors the sockets that only CAP_NET_ADMIN can make: one that listens, and those that speak in peers' names.
+
+An inspector connects to a unix socket and gets the listener; for each byte N it sends, N fresh sockets. All are
+IP_TRANSPARENT; what may leave through them is decided by the ruleset's chain `inspector_sends`, packet by packet.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+from filters.ruleset.names import INSPECTION_PORT
+
+MOST_AT_ONCE: Final = 64
+BACKLOG: Final = 4096
+_UCRED: Final = struct.Struct("=iII")
+_log = logging.getLogger(__name__)
+
+
+class InspectorSockets:
+    """Serve inspectors of one uid. netd keeps no copy of the listener: without an inspector nobody listens."""
+
+    def __init__(self, path: Path, uid: int) -> None:
+        self._path, self._uid = path, uid
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        self._path.unlink(missing_ok=True)
+        server = socket.socket(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        try:
+            server.bind(str(self._path))
+            self._path.chmod(0o666)  # who may use it is decided by SO_PEERCRED
+            server.listen(8)
+            while True:
+                client, _ = await asyncio.get_running_loop().sock_accept(server)
+                task = asyncio.create_task(self._attend(client), name="inspector's sockets")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            server.close()
+
+    async def _attend(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with client, contextlib.suppress(OSError):
+            _, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            if uid != self._uid:
+                _log.warning("refused: uid %d may not have inspectors' sockets", uid)
+                return
+            hand_over(client, [make_listener()])
+            while wanted := await loop.sock_recv(client, 1):
+                hand_over(client, [make_transparent() for _ in range(min(wanted[0], MOST_AT_ONCE))])
+
+
+def make_transparent() -> socket.socket:
+    """Make a TCP socket that may bind to any address; raises OSError without CAP_NET_ADMIN."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
+def make_listener() -> socket.socket:
+    """Make the socket that tproxy leads to. Several inspectors may listen: the kernel spreads connections."""
+    listener = make_transparent()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("0.0.0.0", INSPECTION_PORT))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def hand_over(client: socket.socket, sockets: list[socket.socket]) -> None:
+    """Send sockets and forget them here."""
+    try:
+        socket.send_fds(client, [bytes([len(sockets)])], [one.fileno() for one in sockets])
+    finally:
+        for one in sockets:
+            one.close()

@@ -1,0 +1,1 @@
+"""What quotegated has to do with inspectors: who inspects what, and what they found."""
