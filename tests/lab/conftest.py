@@ -137,7 +137,7 @@ def running(spec: LabSpec) -> Iterator[RunningLab]:
     bring_up(spec, owner)
     lab = RunningLab(spec, ApiClient(api_socket(spec.lab.name)))
     try:
-        lab.until(lab.all_trusted)
+        lab.until(lambda: lab.all_trusted() and lab.json("status")["inspectors"] == 1)
         yield lab
     finally:
         tear_down(spec.lab)

@@ -254,27 +254,38 @@ def test_without_an_inspector_nothing_passes_uninspected(
     lab.until(lambda: lab.json("status")["inspectors"] == 1)
 
 
-def test_after_a_cut_not_one_buffered_byte_leaves(lab: RunningLab, serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [True, False])
+def test_after_a_cut_not_one_buffered_byte_leaves(
+    lab: RunningLab, serve: Serve, tmp_path: Path, cut: bool
+) -> None:
     """The inspector's buffers are full when the sender is cut, and then the receiver begins to read."""
     namespace = lab.lab.peer_namespace("db")
-    code = f"import socket,time\ns=socket.create_server(('0.0.0.0',{PORT}))\nprint('up',flush=True)\nc,_=s.accept(); time.sleep(2.5)\nwhile c.recv(1<<16): pass"
-    stuck = subprocess.Popen(
-        ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-c", code], stdout=subprocess.PIPE
+    code = (
+        "import socket,sys\n"
+        f"s=socket.create_server(('0.0.0.0',{PORT}))\nprint('up',flush=True)\n"
+        "c,_=s.accept(); sys.stdin.readline()\nwhile c.recv(1<<16): pass\n"
     )
-    assert stuck.stdout
-    stuck.stdout.readline()
+    argv = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-c", code]
+    slow = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert slow.stdin
+    assert slow.stdout
+    slow.stdout.readline()
     sender = threading.Thread(target=lambda: client(lab, PORT, b"\0" + bytes(8 << 20)))
     sender.start()
     time.sleep(1.5)
-    lab.cli("peer", "quarantine", "web")
-    time.sleep(0.05)
-    capture = Capture.start(namespace, f"tcp dst port {PORT} and tcp[tcpflags] & tcp-push != 0", tmp_path)
-    time.sleep(2)
+    if cut:
+        lab.cli("peer", "quarantine", "web")
+    time.sleep(0.1)
+    capture = Capture.start(namespace, f"tcp dst port {PORT} and greater 100", tmp_path)
+    slow.stdin.write(b"read\n")
+    slow.stdin.flush()
+    time.sleep(1)
     try:
-        assert capture.stop() == []
+        assert (capture.stop() == []) is cut
     finally:
-        stuck.kill()
-        stuck.wait(5)
-        lab.cli("peer", "release", "web")
+        slow.kill()
+        slow.wait(5)
+        if cut:
+            lab.cli("peer", "release", "web")
         sender.join(30)
     lab.until(lambda: lab.peer("web")["state"] == "trusted")
