@@ -7,12 +7,13 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import crowd, kernel, lab, policy, renewal, verify
+from bench import crowd, inspection, kernel, lab, policy, renewal, verify
 
 SUITES = {
     "verify": verify.measure,
     "kernel": kernel.measure,
     "lab": lab.measure,
+    "inspection": inspection.measure,
     "policy": policy.measure,
     "renewal": renewal.measure,
     "crowd": crowd.measure,

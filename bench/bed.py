@@ -22,49 +22,68 @@ from vmhost.spec import LabSpec
 from vmhost.topology import build_topology, destroy_topology
 
 PORT = 5432
+ECHO_PORT = 5433
 RULE = '\n[[rule]]\nid = "all"\nfrom = "a"\nto = "b"\nservice = "any"\naction = "allow"\nlease = "1h"\n'
 
 
-def make_bed_spec(name: str, network: str) -> LabSpec:
+def make_bed_spec(name: str, network: str, rule: str = RULE) -> LabSpec:
     """Describe a bed with two peers, a and b."""
 
     net = IPv4Network(network)
     peers = [place("a", net[2]), place("b", net[3])]
-    return make_spec(Lab(name), peers, PROFILE_TEXT + "".join(map(peer_text, peers)) + RULE, net)
+    return make_spec(Lab(name), peers, PROFILE_TEXT + "".join(map(peer_text, peers)) + rule, net)
 
 
 @dataclass(slots=True)
 class Bed:
-    """A topology, and the server in b."""
+    """A topology, with servers in b."""
 
     spec: LabSpec
-    server: "subprocess.Popen[str]"
 
-    def push(self, seconds: float) -> float:
+    def push(self, seconds: float, file: str = "") -> float:
         """Send from a to b; return bits per second."""
-        words = ["push", str(self.spec.machine("b").ip), str(PORT), str(seconds)]
-        return float(
-            run(in_namespace(self.spec.lab.peer_namespace("a"), [sys.executable, "-m", "bench.flow", *words]))
-        )
+        return self._run("push", PORT, seconds, *([file] if file else []))[0]
+
+    def connect(self, seconds: float) -> float:
+        """Return connections (connect, one request, close) per second."""
+        return self._run("connect", ECHO_PORT, seconds)[0]
+
+    def ask(self, count: int) -> tuple[float, float]:
+        """Return median and 99th percentile of a round trip, in microseconds."""
+        p50, p99 = self._run("ask", ECHO_PORT, count)
+        return p50, p99
+
+    def _run(self, verb: str, port: int, *words: object) -> list[float]:
+        argv = [
+            sys.executable,
+            "-m",
+            "bench.flow",
+            verb,
+            str(self.spec.machine("b").ip),
+            str(port),
+            *map(str, words),
+        ]
+        return [float(one) for one in run(in_namespace(self.spec.lab.peer_namespace("a"), argv)).split()]
 
 
 @contextmanager
-def bed(name: str, network: str) -> Iterator[Bed]:
-    """Build a topology with a server in b; everything goes again."""
-    spec = make_bed_spec(name, network)
+def bed(name: str, network: str, rule: str = RULE) -> Iterator[Bed]:
+    """Build a topology with servers in b; everything goes again."""
+    spec = make_bed_spec(name, network, rule)
     destroy_topology(spec.lab)
     build_topology(spec)
-    server = None
+    servers = []
     try:
-        argv = [sys.executable, "-m", "bench.flow", "serve", str(PORT)]
-        server = subprocess.Popen(
-            in_namespace(spec.lab.peer_namespace("b"), argv), stdout=subprocess.PIPE, text=True
-        )
-        assert server.stdout is not None
-        server.stdout.readline()
-        yield Bed(spec, server)
+        for verb, port in (("serve", PORT), ("echo", ECHO_PORT)):
+            argv = in_namespace(
+                spec.lab.peer_namespace("b"), [sys.executable, "-m", "bench.flow", verb, str(port)]
+            )
+            servers.append(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True))
+            assert servers[-1].stdout is not None
+            servers[-1].stdout.readline()
+        yield Bed(spec)
     finally:
-        if server is not None:
+        for server in servers:
             server.kill()
             server.wait(5)
         destroy_topology(spec.lab)
@@ -107,6 +126,10 @@ def netd_on(spec: LabSpec) -> Iterator[Path]:
             "0",
             "--interface",
             "eth0",
+            "--inspector-socket",
+            str(Path(directory) / "inspector.sock"),
+            "--inspector-uid",
+            "0",
         )
         # as root where the clone lies below a directory that netd's uid can't read
         uid = NETD_UID if _readable(project) else 0

@@ -1,8 +1,10 @@
-"""Push bytes through TCP as fast as it goes: `python -m bench.flow serve PORT | push IP PORT SECONDS`."""
+"""Use TCP as hard as it goes: `python -m bench.flow serve PORT | echo PORT | push IP PORT SECONDS [FILE] | connect IP PORT SECONDS | ask IP PORT COUNT`."""
 
 import socket
 import sys
+import threading
 import time
+from pathlib import Path
 
 CHUNK = 1 << 20
 
@@ -19,9 +21,51 @@ def serve(port: int) -> None:
         connection.close()
 
 
-def push(ip: str, port: int, seconds: float) -> None:
+def echo(port: int) -> None:
+    """Answer every byte."""
+    server = socket.create_server(("0.0.0.0", port), backlog=512)
+    print("ready", flush=True)
+    while True:
+        connection, _ = server.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=_answer, args=(connection,), daemon=True).start()
+
+
+def _answer(connection: socket.socket) -> None:
+    with connection:
+        while data := connection.recv(4096):
+            connection.sendall(data)
+
+
+def connect(ip: str, port: int, seconds: float) -> None:
+    """Connect, ask once, close, again and again; print connections per second."""
+    begun, count = time.monotonic(), 0
+    while time.monotonic() - begun < seconds:
+        with socket.create_connection((ip, port), timeout=10) as out:
+            out.sendall(b"\0request")
+            out.recv(64)
+        count += 1
+    print(count / (time.monotonic() - begun), flush=True)
+
+
+def ask(ip: str, port: int, count: int) -> None:
+    """Print median and 99th percentile of round trips on one idle connection, in microseconds."""
+    times = []
+    with socket.create_connection((ip, port), timeout=10) as out:
+        out.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(count):
+            time.sleep(0.001)
+            begun = time.perf_counter()
+            out.sendall(b"\0 ask")
+            out.recv(64)
+            times.append((time.perf_counter() - begun) * 1e6)
+    times.sort()
+    print(times[len(times) // 2], times[int(len(times) * 0.99)], flush=True)
+
+
+def push(ip: str, port: int, seconds: float, file: str = "") -> None:
     """Send for a while and print bits per second as acknowledged by the other end's close."""
-    data = bytes(CHUNK)
+    data = Path(file).read_bytes() if file else bytes(CHUNK)
     with socket.create_connection((ip, port), timeout=10) as out:
         begun, sent = time.monotonic(), 0
         while time.monotonic() - begun < seconds:
@@ -32,7 +76,14 @@ def push(ip: str, port: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(int(sys.argv[2]))
-    else:
-        push(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    match sys.argv[1:]:
+        case ["serve", number]:
+            serve(int(number))
+        case ["echo", number]:
+            echo(int(number))
+        case ["push", address, number, duration, *rest]:
+            push(address, int(number), float(duration), *rest)
+        case ["connect", address, number, duration]:
+            connect(address, int(number), float(duration))
+        case ["ask", address, number, times]:
+            ask(address, int(number), int(times))

@@ -72,7 +72,7 @@ def _compile_first(patterns: Sequence[Pattern]) -> tuple[Any, list[tuple[Pattern
     for one in patterns:
         words = [_META.sub(rb"\\\1", word) for word in one.keywords] or [
             # hyperscan tells of a word's end only with the next byte: too late to keep the last one here
-            one.expression.removesuffix(b"\\b")
+            one.first or one.expression.removesuffix(b"\\b")
         ]
         for expression in words:
             # the keyword in any case where one of its patterns wants that: the second stage decides

@@ -38,29 +38,37 @@ class Scanner:
         self.doubtful = None
         self._watch.scan(data)
         if self._open:
-            yield from self._look(self._before + data)
+            yield from self._look(data)
         self._seen += len(data)
         if self._open:
             self._open = [one for one in self._open if one[1] + REACH > self._seen]
         self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
 
-    def _look(self, block: bytes) -> Iterator[Match]:
-        origin = self._seen - len(self._before)
+    def _look(self, data: bytes) -> Iterator[Match]:
+        origin, length = self._seen - len(self._before), len(self._before) + len(data)
         places: dict[str, tuple[Pattern, list[int]]] = {}
         for pattern, place in self._open:
             places.setdefault(pattern.id, (pattern, []))[1].append(place - origin)
         for pattern, ends in places.values():
-            for start, stop in stretches(ends, len(block)):
-                for first, last in self._database.matches(pattern, block[start:stop]):
-                    at_start, at_stop = first == 0 and origin + start, start + last == stop < len(block)
+            for start, stop in stretches(ends, length):
+                block = self._cut(data, start, stop)
+                for first, last in self._database.matches(pattern, block):
+                    at_start, at_stop = first == 0 and origin + start, start + last == stop < length
                     if at_start or (at_stop and pattern.looks_beyond):
                         continue  # what stands beside it is not seen: it may be the middle of something longer
-                    match = Match(pattern, block[start + first : start + last], origin + start + last)
-                    if pattern.looks_beyond and start + last == len(block):
+                    match = Match(pattern, block[first:last], origin + start + last)
+                    if pattern.looks_beyond and start + last == length:
                         self.doubtful = match
                     elif self._is_new(match):
                         yield match
         self._told = {key: end for key, end in self._told.items() if key[1] + 2 * REACH > self._seen}
+
+    def _cut(self, data: bytes, start: int, stop: int) -> bytes:
+        """Return a part of what is kept and `data` together."""
+        kept = len(self._before)
+        if start >= kept:
+            return data[start - kept : stop - kept]
+        return self._before[start:stop] + data[: max(0, stop - kept)]
 
     def _is_new(self, match: Match) -> bool:
         key = match.pattern.id, match.end - len(match.text)

@@ -12,9 +12,7 @@ from filters.inspection.patterns.pattern import Pattern
 from filters.reason import DropReason
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-_BY_NAME = (
-    rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:=|:|:=|=>|,)[\t ]{0,4}[\"'](?:%s)[\"']"  # NAME… = "VALUE"
-)
+_NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:=|:|:=|=>|,)[\t ]{0,4}[\"']"  # NAME… = "
 _KEYS = {
     "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason"},
     "assignment": {"name", "value", "mixed"},
@@ -79,13 +77,14 @@ def _pattern(entry: Mapping[str, object], detector: str, where: str) -> list[Pat
 
 def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:
     name = _text(entry, "name", where).encode()
-    expression = re.escape(name) + _BY_NAME % _text(entry, "value", where).encode()
+    begun = re.escape(name) + _NAMED
+    expression = begun + rb"(?:%s)[\"']" % _text(entry, "value", where).encode()
     return [
         Pattern(
             f"assigned-{name.decode().replace('_', '-')}",
             detector,
             expression,
-            (name,),
+            first=begun,
             caseless=True,
             check=mixed if entry.get("mixed") else None,
             detail=f"a value assigned to {name.decode()}",

@@ -12,9 +12,10 @@ REACH = 512  # no pattern is longer than this: so much of a stream's end is kept
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern: `expression` in hyperscan's syntax, `keywords` that every match contains (any one of them).
+    """A pattern: `expression` in the syntax that hyperscan and RE2 share, `keywords` of which every match contains one.
 
-    Without keywords the expression itself is looked for in every byte. `check` may reject a match (checksums).
+    Without keywords `first`, or else the expression itself, is looked for in every byte: no match may end before
+    what `first` finds. `check` may reject a match (checksums).
     """
 
     id: str
@@ -25,6 +26,7 @@ class Pattern:
     caseless: bool = False
     check: Callable[[bytes], bool] | None = None
     detail: str = ""
+    first: bytes = b""
 
     @property
     def looks_beyond(self) -> bool:

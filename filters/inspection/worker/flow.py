@@ -59,9 +59,18 @@ class Flow:
         """Take bytes of one direction."""
         if self.done.is_set():
             return
-        self._held[direction].extend(data)
+        held = self._held[direction]
+        whole = not held  # the common case: what is released at once is never copied
+        if not whole:
+            held.extend(data)
         with self._whatever_breaks():
-            self._apply(self._inspector.feed(direction, data))
+            verdict = self._inspector.feed(direction, data)
+            if whole and verdict.cut is None:
+                ready = verdict.release[direction] - self._forwarded[direction]
+                self.legs[direction.other].send(data if ready == len(data) else data[:ready])
+                self._forwarded[direction] += ready
+                held.extend(data[ready:])
+            self._apply(verdict)
             self._watch_pause(direction)
 
     def ended(self, direction: Direction) -> None:
@@ -214,7 +223,7 @@ class Leg(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Send bytes on this leg."""
-        if self._transport is not None and not self._transport.is_closing():
+        if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def send_end(self) -> None:

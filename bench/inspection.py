@@ -1,0 +1,131 @@
+"""What inspection costs: throughput, connections, round trips, beside plain routing in the same rounds.
+
+Pattern set: the 248 shipped secret patterns and the malware prefilter, every byte scanned. Corpus: this project's own
+Python sources and documents, 4 MiB of them, as an unknown stream.
+"""
+
+import asyncio
+import statistics
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.bed import ECHO_PORT, PORT, Bed, bed, compiled, netd_on, open_gates, route_plainly
+from bench.stats import Figure
+from filters.flow import FlowKey, Protocol, Service
+from filters.inspection.spec import InspectionSpec
+from filters.inspection.worker.assignments import Assignment
+from filters.netd.client import NetdClient
+from filters.netd.protocol import encode_frame
+from filters.policy.compiled import CompiledPolicy
+from filters.ruleset.names import INSPECTED_BIT
+from vmhost.process import Program, Rights, start
+from vmhost.spec import LabSpec
+
+SECONDS = 1.0
+RULE = (
+    '\n[[rule]]\nid = "all"\nfrom = "a"\nto = "b"\nservice = "tcp/1-65535"\naction = "allow"\nlease = "1h"\n'
+    'inspect = { detectors = ["secrets", "malware"] }\n'
+)
+CORPUS_BYTES = 4 << 20
+
+
+def measure(rounds: int) -> list[Figure]:
+    """Run everything about inspection; about 10 s a round."""
+    with bed("bench-plain", "10.70.1.0/24") as plain, bed("bench-inspect", "10.70.2.0/24", RULE) as inspected:
+        route_plainly(plain.spec)
+        with netd_on(inspected.spec) as socket, TemporaryDirectory(prefix="qg-bench-") as directory:
+            return asyncio.run(_measure(plain, inspected, socket, Path(directory), rounds))
+
+
+async def _measure(plain: Bed, inspected: Bed, netd: Path, directory: Path, rounds: int) -> list[Figure]:
+    client = await NetdClient.connect(str(netd))
+    corpus = directory / "corpus"
+    corpus.write_bytes(make_corpus())
+    try:
+        await open_gates(client, inspected.spec)
+        ends = inspected.spec.machine("a").ip, inspected.spec.machine("b").ip
+        for number, port in enumerate((PORT, ECHO_PORT), 1):
+            key = FlowKey(*ends, Service(Protocol.TCP, port))
+            await client.grant(INSPECTED_BIT | number, key, 3_600_000)
+        ready = asyncio.Event()
+        server = await asyncio.start_unix_server(
+            _desk(compiled(inspected.spec), ready), directory / "control.sock"
+        )
+        with _inspector(inspected.spec, netd, directory):
+            await asyncio.wait_for(ready.wait(), 20)
+            await asyncio.sleep(3)  # its judges start
+            figures = await asyncio.to_thread(_rounds, plain, inspected, str(corpus), rounds)
+        server.close()
+        return figures
+    finally:
+        await client.close()
+
+
+def make_corpus() -> bytes:
+    """Return source and prose of this project, repeated to size."""
+    root = Path(__file__).resolve().parents[1]
+    files = sorted([*root.glob("filters/**/*.py"), *root.glob("gateway/**/*.py"), *root.glob("docs/**/*.md")])
+    # without the places that speak of secrets' own forms
+    text = b"".join(one.read_bytes() for one in files if "patterns" not in one.parts)
+    return (text * (CORPUS_BYTES // len(text) + 1))[:CORPUS_BYTES]
+
+
+def _desk(policy: CompiledPolicy, ready: asyncio.Event) -> object:
+    spec = InspectionSpec()
+    listed = [
+        Assignment(str(one.source), str(one.destination), one.first, one.last, one.rule, spec).to_json()
+        for one in policy.allowed
+        if one.inspected
+    ]
+
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(encode_frame({"number": 1, "assignments": listed}))
+        while data := await reader.read(1 << 16):
+            ready.set()
+            if b"finding" in data:
+                sys.exit(f"bench: the corpus is not clean: {data!r}")
+
+    return attend
+
+
+@contextmanager
+def _inspector(spec: LabSpec, netd: Path, directory: Path) -> Iterator[None]:
+    project = Path(__file__).resolve().parents[1]
+    argv = (str(project / ".venv/bin/python"), "-B", "-m", "filters.inspection.worker.main")
+    sockets = ("--netd", str(netd.parent / "inspector.sock"), "--control", str(directory / "control.sock"))
+    environment = {"PYTHONPATH": str(project)}
+    program = Program(
+        "inspector",
+        (*argv, *sockets),
+        spec.lab.gateway_namespace,
+        Rights(0, 0),
+        directory / "log",
+        environment,
+    )
+    running = start(program)
+    try:
+        yield
+    finally:
+        running.stop()
+
+
+def _rounds(plain: Bed, inspected: Bed, corpus: str, rounds: int) -> list[Figure]:
+    beds = (plain, inspected)
+    push, connect, p50, p99 = ([], []), ([], []), ([], []), ([], [])
+    for _ in range(rounds):
+        for at, one in enumerate(beds):
+            push[at].append(one.push(SECONDS, corpus) / 1e9)
+            connect[at].append(one.connect(SECONDS))
+            for kept, value in zip((p50, p99), one.ask(500), strict=True):
+                kept[at].append(value)
+    added = [[two - one for one, two in zip(*pair, strict=True)] for pair in (p50, p99)]
+    note = f"corpus median {statistics.median(push[1]):.2f} Gbit/s"
+    return [
+        Figure("every byte of one flow inspected / plain routed", "x", push[1], "plain routed, Gbit/s", push[0], 0.4, True, True, note),
+        Figure("inspected connections / routed", "x", connect[1], "routed, 1/s", connect[0], 0.5, True, True),
+        Figure("round trip added by inspection, p50", "us", added[0], "routed, us", p50[0], 50, False, False),
+        Figure("round trip added by inspection, p99", "us", added[1], "routed, us", p99[0], 500, False, False),
+    ]  # fmt: skip
