@@ -93,7 +93,8 @@ class Table:
             raise self.error("unknown-key", close[0], message)
 
     def has(self, key: str) -> bool:
-        """Tell whether the key is there."""
+        """Tell whether the key is there; one that may be there is known."""
+        self._known.add(key)
         return key in self._data
 
     def holds_list(self, key: str) -> bool:

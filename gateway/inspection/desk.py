@@ -13,6 +13,7 @@ from filters.policy.compiled import CompiledPolicy
 from filters.policy.model import Policy
 from filters.reason import DropReason
 from gateway.events.model import ContentFound
+from gateway.inspection.report import parse_report
 from gateway.rpc import peer_uid
 
 _log = logging.getLogger(__name__)
@@ -74,48 +75,15 @@ class InspectorDesk:
             while data := await reader.read(1 << 16):
                 for message in frames.feed(data):
                     if "finding" in message:
-                        self._take(message["finding"])
+                        event = parse_report(message["finding"])
+                        self.found[DropReason(event.reason)] += 1
+                        self._record(event)
         except (FiltersError, ConnectionError, TypeError, ValueError) as error:
             _log.warning("an inspector is dismissed: %s", error)
         finally:
             self._inspectors.discard(writer)
             writer.close()
 
-    def _take(self, untrusted: dict[str, object]) -> None:
-        reason = DropReason(str(untrusted.get("reason")))
-        event = ContentFound(
-            source_ip=_text(untrusted, "source_ip"),
-            source_port=_number(untrusted, "source_port"),
-            destination_ip=_text(untrusted, "destination_ip"),
-            destination_port=_number(untrusted, "destination_port"),
-            protocol=6,
-            rule=_text(untrusted, "rule"),
-            spoken=_text(untrusted, "protocol_spoken"),
-            direction=_text(untrusted, "direction"),
-            reason=reason,
-            check=_text(untrusted, "check"),
-            detail=_text(untrusted, "detail"),
-            inside=_text(untrusted, "inside"),
-            offset=_number(untrusted, "offset"),
-            evidence=_text(untrusted, "evidence"),
-        )
-        self.found[reason] += 1
-        self._record(event)
-
     def _tell(self, writer: asyncio.StreamWriter) -> None:
         listed = [one.to_json() for one in self._assignments]
         writer.write(encode_frame({"number": self._number, "assignments": listed}))
-
-
-def _text(untrusted: dict[str, object], name: str) -> str:
-    value = untrusted.get(name)
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text, got {type(value).__name__}")
-    return value[:400]
-
-
-def _number(untrusted: dict[str, object], name: str) -> int:
-    value = untrusted.get(name)
-    if not isinstance(value, int):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    return value

@@ -42,6 +42,7 @@ from filters.reason import DropReason
 from gateway.agent import tcp_diag
 from gateway.authority.gate import AuthorityGate
 from gateway.daemon.drops import parse_packet
+from gateway.inspection.report import parse_report
 from tests.fuzz import inspection, seeds
 from vmhost.errors import HostError
 from vmhost.monitor import protocol as monitor
@@ -227,5 +228,6 @@ TARGETS: dict[str, Target] = {
     "archive": Target(inspection.archive, inspection.archives, (Refusal,), ("members", "check_zip")),
     "capture": Target(inspection.capture, inspection.captures, (CaptureError,), ("Capture", "Twin.events")),
     "dns-message": Target(parse_message, lambda: [b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"], (Refusal,), ("parse_message",)),
+    "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_text", "_number")),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),
 }  # fmt: skip

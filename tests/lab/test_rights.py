@@ -164,5 +164,5 @@ def test_each_runs_with_its_uid_and_no_capability_but_its_own(pids: dict[str, in
 
 def test_nobody_disturbed_the_gateway(lab: RunningLab, pids: dict[str, int]) -> None:
     assert ask(lab.lab, "status")["gateway"]["pids"] == {
-        name: pids[name] for name in ("netd", "tpmd", "quotegated")
+        name: pids[name] for name in ("netd", "tpmd", "quotegated", "inspector")
     }

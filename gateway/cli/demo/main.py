@@ -6,7 +6,7 @@ import signal
 import time
 
 from gateway.cli.client import ApiClient, api_socket
-from gateway.cli.demo import steps_failure, steps_trust
+from gateway.cli.demo import steps_content, steps_failure, steps_trust
 from gateway.cli.demo.observe import Observer
 from gateway.cli.demo.scene import Scene, draw, pick_seed
 from gateway.cli.demo.story import StepFailed, Story
@@ -67,7 +67,7 @@ def demo(arguments: argparse.Namespace) -> int:
         os.close(ours)
         os.close(owner)
     say(
-        f"\nAll seven steps are true: {story.checks} checks in {time.monotonic() - story.started:.0f} s; nothing is left behind."
+        f"\nAll eight steps are true: {story.checks} checks in {time.monotonic() - story.started:.0f} s; nothing is left behind."
     )
     return 0
 
@@ -87,13 +87,15 @@ def _run(scene: Scene, story: Story) -> None:
         steps_trust.session(scene, story)
     with story.step("4", "refusals with reasons; the first packet is held"):
         steps_trust.refusals(scene, story)
-    with story.step("5", "a peer turns bad, falls silent, is stopped, answers late; restart and quarantine"):
+    with story.step("5", "content: malware and a secret are stopped, the same bytes without them pass"):
+        steps_content.content(scene, story)
+    with story.step("6", "a peer turns bad, falls silent, is stopped, answers late; restart and quarantine"):
         steps_failure.tampering(scene, story)
         steps_failure.silence(scene, story)
         steps_failure.quarantine(scene, story)
-    with story.step("6", "a gateway turns bad"):
+    with story.step("7", "a gateway turns bad"):
         steps_failure.bad_gateway(scene, story)
-    with story.step("7", "the gateway dies, then hangs; the record"):
+    with story.step("8", "the gateway dies, then hangs; the record"):
         steps_failure.dead_gateway(scene, story, signal.SIGKILL)
         steps_failure.dead_gateway(scene, story, signal.SIGSTOP)
         steps_failure.record(scene, story)

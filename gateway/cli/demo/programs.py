@@ -3,6 +3,7 @@
 They know nothing of Quotegate: ordinary clients and servers, and one saboteur.
 """
 
+import hashlib
 import os
 import signal
 import socket
@@ -43,6 +44,38 @@ def sink(port: int) -> None:
             except OSError:
                 pass
             os._exit(0)
+
+
+def offer(port: int, file: str) -> None:
+    """Answer each connection's first words with a file, and read on to the end."""
+    answer, server = Path(file).read_bytes(), socket.create_server(("0.0.0.0", port))
+    print("up", flush=True)
+    while True:
+        connection, _ = server.accept()
+        try:
+            connection.recv(CHUNK)
+            connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(CHUNK):
+                pass
+        except OSError:
+            pass
+        connection.close()
+
+
+def fetch(ip: str, port: int, file: str) -> None:
+    """Send a file and say how much came back, its SHA-256, and how it ended."""
+    came, end = b"", "closed"
+    try:
+        with socket.create_connection((ip, port), timeout=5) as connection:
+            connection.sendall(Path(file).read_bytes())
+            while data := connection.recv(CHUNK):
+                came += data
+    except TimeoutError:
+        end = "silent"
+    except OSError:
+        end = "reset"
+    print(f"{end} {len(came)} {hashlib.sha256(came).hexdigest()}", flush=True)
 
 
 def chatter(ip: str, port: int, interval_ms: int) -> None:
@@ -94,6 +127,10 @@ def main() -> None:
     match role:
         case "receive":
             receive(int(words[0]), words[1], int(words[2]))
+        case "offer":
+            offer(int(words[0]), words[1])
+        case "fetch":
+            fetch(words[0], int(words[1]), words[2])
         case "sink":
             sink(int(words[0]))
         case "chatter":

@@ -38,6 +38,7 @@ class Scene:
     request_port: int
     demand_port: int
     forbidden_port: int
+    inspected_port: int
     content: bytes
     api: ApiClient
     see: Observer
@@ -133,7 +134,7 @@ def draw(lab: Lab, seed: int) -> tuple[LabSpec, dict[str, Any]]:
     """Draw a run from its seed: a spec and the rest of the scene."""
     rng = random.Random(seed)  # noqa: S311 - variety, not secrecy
     a, b, c = rng.sample(NAMES, 3)
-    ports = rng.sample(range(1024, 60000), 3)
+    ports = rng.sample(range(1024, 60000), 4)
     network = IPv4Network(f"10.{rng.randrange(64, 200)}.{rng.randrange(256)}.0/24")
     hosts = rng.sample(list(network.hosts())[1:], 3)
     peers = [place(name, ip, f"port-{name}") for name, ip in zip((a, b, c), hosts, strict=True)]
@@ -152,6 +153,15 @@ to = "{b}"
 service = "tcp/{ports[1]}"
 action = "allow"
 open = "on-demand"
+
+[[rule]]
+id = "inspected"
+from = "{a}"
+to = "{b}"
+service = "tcp/{ports[3]}"
+action = "allow"
+open = "on-demand"
+inspect = {{ protocol = "http", detectors = ["secrets", "malware"] }}
 """
     spec = make_spec(lab, peers, PROFILE_TEXT + "".join(map(peer_text, peers)) + rules, network)
     words = {
@@ -161,6 +171,7 @@ open = "on-demand"
         "request_port": ports[0],
         "demand_port": ports[1],
         "forbidden_port": ports[2],
+        "inspected_port": ports[3],
     }
     return spec, {**words, "content": rng.randbytes(rng.randrange(1 << 20, 4 << 20))}
 
