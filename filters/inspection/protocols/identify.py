@@ -42,10 +42,10 @@ def _client(start: bytes) -> Guess | None:
         return Guess.HTTP2
     if _HELLO.match(start):
         return Guess.SMTP
+    if start.startswith(b"SSH-"):  # before methods: its first bytes decide, however many come at once
+        return Guess.SSH
     if _METHOD.match(start) and not _PREFACE.startswith(start):
         return Guess.HTTP
-    if start.startswith(b"SSH-"):
-        return Guess.SSH
     if _tls(start, b"\x01"):
         return Guess.TLS
     if len(start) >= 14 and _dns_query(start):
