@@ -1,4 +1,4 @@
-"""Steps 5 to 7: tampering, silence, a bad gateway, a dead gateway, and the record of it all."""
+"""Steps 6 to 8: tampering, silence, a bad gateway, a dead gateway, and the record of it all."""
 
 import json
 import os
