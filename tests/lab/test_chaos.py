@@ -28,7 +28,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
 
 INSTANTS = int(os.environ.get("QUOTEGATE_CHAOS", "12"))
 SEED = int(os.environ.get("QUOTEGATE_CHAOS_SEED", random.randrange(1 << 32)))
-PROCESSES = ("netd", "tpmd", "quotegated")
+PROCESSES = ("netd", "tpmd", "quotegated", "inspector")
+ALONE = "inspector"  # the only one that is restarted without the others
 FAULTS = ("kill", "stop", "restart")
 PORT = 5432
 SLACK_S = 0.050
@@ -37,7 +38,7 @@ BACK_WITHIN_S = 30.0
 
 @dataclass
 class Fault:
-    """One fault: a stop with `until` goes on then; all others end in a restart of the gateway."""
+    """One fault: a stop with `until` goes on then; all others end in a restart of the gateway, or of the inspector alone."""
 
     process: str
     kind: str
@@ -46,8 +47,11 @@ class Fault:
 
     @property
     def demands_a_stop(self) -> bool:
-        """Without netd or quotegated nobody renews trust; tpmd's death alone proves nothing about the peers."""
-        return self.process != "tpmd"
+        """Without netd or quotegated nobody renews trust; tpmd's death alone proves nothing about the peers.
+
+        The flow watched here is not inspected: inspectors are nothing to it (tests/lab/test_inspection.py).
+        """
+        return self.process not in ("tpmd", ALONE)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.process}" + (f" for {self.until - self.at:.2f} s" if self.until else "")
@@ -129,7 +133,7 @@ class Chaos:
             fault.until = time.time()
             with contextlib.suppress(ProcessLookupError):  # the monitor was quicker
                 os.kill(pid, signal.SIGCONT)
-        return int(gateway["starts"]) + (fault.until is None)
+        return int(gateway["starts"]) + (fault.until is None and process != ALONE)
 
     def events(self, code: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -153,12 +157,19 @@ def chaos(lab: RunningLab) -> Iterator[Chaos]:
 
 
 def plan(rng: random.Random, count: int) -> list[tuple[str, str, float | None]]:
-    """Draw the faults: every pair of process and fault as often as the others; some stops last for ever."""
+    """Draw the faults: every pair of process and fault as often as the others; some stops last for ever.
+
+    Not an inspector's: nobody would notice one that is stopped from outside; a hung one ends itself.
+    """
     pairs = list(product(PROCESSES, FAULTS))
     drawn = [pairs[number % len(pairs)] for number in range(count)]
     rng.shuffle(drawn)
     return [
-        (process, kind, None if kind == "stop" and rng.random() < 0.25 else rng.uniform(0.6, 2.5))
+        (
+            process,
+            kind,
+            None if kind == "stop" and process != ALONE and rng.random() < 0.25 else rng.uniform(0.6, 2.5),
+        )
         for process, kind in drawn
     ]
 

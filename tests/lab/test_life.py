@@ -43,7 +43,7 @@ def test_the_demonstration_comes_out_as_it_should() -> None:
         [QUOTEGATE, "lab", "demo"], capture_output=True, text=True, timeout=220, check=False
     )
     assert demo.returncode == 0, demo.stdout[-3000:] + demo.stderr[-3000:]
-    assert demo.stdout.count("is true") == 7
+    assert demo.stdout.count("is true") == 8
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
