@@ -72,6 +72,11 @@ class Lab:
         return self.run_dir / "gateway" / "quotegated" / "api.sock"
 
     @property
+    def material(self) -> Path:
+        """The operator's patterns and rules for inspectors."""
+        return self.state_dir / "inspection"
+
+    @property
     def administrator_key(self) -> Path:
         """The administrator's signing key of this lab, readable by root alone."""
         return self.state_dir / "administrator.key"

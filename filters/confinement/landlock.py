@@ -24,7 +24,8 @@ _SCOPES: Final = 0b11  # abstract unix sockets, signals
 
 def landlock_abi() -> int:
     """Return the kernel's version of Landlock; 0 where there is none."""
-    return max(0, _libc().syscall(_CREATE, None, 0, _VERSION_FLAG))
+    version: int = _libc().syscall(_CREATE, None, 0, _VERSION_FLAG)
+    return max(0, version)
 
 
 def restrict_files(readable: Iterable[Path], writable: Iterable[Path] = (), *, alone: bool) -> bool:

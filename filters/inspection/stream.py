@@ -219,7 +219,7 @@ class StreamInspector:
 
     def _matched(self, direction: Direction, channel: str, match: Match) -> None:
         one = match.pattern
-        found = Finding(one.reason, f"{one.detector}.{one.id}", one.detail, evidence=redact(match.text))
+        found = Finding(one.reason, one.name, one.detail, evidence=redact(match.text))
         self._find(
             found.at(direction, self.protocol, "body" if channel == "object" else "", self._fed[direction])
         )

@@ -1,10 +1,9 @@
 """Parse a rule's `inspect`: what the content of its flows must be."""
 
-from filters.inspection.spec import PROTOCOLS, Hold, InspectionSpec, OnError
+from filters.inspection.spec import DETECTORS, PROTOCOLS, Hold, InspectionSpec, OnError
 from filters.policy.table import Table
 
 DEFAULT = InspectionSpec()
-DETECTORS = ("secrets", "personal", "malware")  # those that need no file of the operator's
 
 
 def parse_inspection(rule: Table) -> InspectionSpec:

@@ -41,7 +41,8 @@ async def status(call: Call) -> dict[str, Any]:
         "sessions": len(service.broker.book),
         "audit": {"sequence": sequence, "head": head.hex()},
         "drops": {str(reason): count for reason, count in drops.items() if count},
-        "inspectors": service.inspectors.inspectors,
+        "inspectors": service.inspectors.ready,
+        "inspection": service.inspectors.describe(),
     }
 
 

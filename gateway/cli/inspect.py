@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from filters.inspection.directory import read_directory, read_file
 from filters.inspection.finding import Finding
-from filters.inspection.matching.database import PatternError
+from filters.inspection.material import Kind, Material, SourceFile, sift
 from filters.inspection.objects.judge import Judge
 from filters.inspection.offline.capture import Capture, CaptureError
 from filters.inspection.offline.twin import Event, Summary, Twin, inspect_file
@@ -43,18 +44,26 @@ def _judge(arguments: argparse.Namespace) -> Judge:
     if unknown := detectors - set(DETECTORS):
         raise GatewayError("unknown-detector", f"{min(unknown)!r}: expected some of {', '.join(DETECTORS)}")
     if arguments.patterns:
-        detectors |= {"patterns"}
-    for path in (arguments.patterns, arguments.rules):
-        if path and not path.exists():
-            raise GatewayError("unreadable", f"{path}: no such file or directory")
+        detectors |= {"patterns", "marks"}
+    return Toolbox(_material(arguments)).judge(InspectionSpec(detectors))
+
+
+def _material(arguments: argparse.Namespace) -> Material:
+    files = []
     try:
-        toolbox = Toolbox.read(arguments.patterns, arguments.rules)
-        judge = toolbox.judge(InspectionSpec(detectors))
-    except PatternError as error:
-        raise GatewayError("pattern", f"{arguments.patterns}: {error}; mend this pattern") from error
-    for bad in toolbox.rulebook.bad:
-        complain(f"left out, the other rules are used: {bad.path}: {bad.problem}")
-    return judge
+        if arguments.patterns:
+            one = read_file(arguments.patterns)
+            files.append(SourceFile(one.name.removesuffix(".toml") + ".toml", one.data))
+        if arguments.rules:
+            files += [one for one in read_directory(arguments.rules) if one.kind is Kind.YARA]
+    except (OSError, ValueError) as error:
+        raise GatewayError("unreadable", str(error)) from error
+    material = sift(files, Material())
+    for bad in material.bad:
+        if bad.name.endswith(Kind.PATTERNS):
+            raise GatewayError("pattern", f"{arguments.patterns}: {bad.problem}; mend this pattern")
+        complain(f"left out, the other rules are used: {bad.name}: {bad.problem}")
+    return material
 
 
 def _capture(judge: Judge, file: BinaryIO, path: Path, arguments: argparse.Namespace) -> bool:

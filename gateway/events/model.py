@@ -139,6 +139,14 @@ class ContentFound:
 
 
 @dataclass(frozen=True, slots=True)
+class MaterialTaken:
+    """An inspector took the operator's files: those in use, and those that can't be and why."""
+
+    files: tuple[str, ...]
+    bad: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PeerRemedied:
     """A failed peer was restarted, quarantined or released."""
 
@@ -205,6 +213,7 @@ Event = (
     | Delivered
     | FlowDropped
     | ContentFound
+    | MaterialTaken
     | PeerRemedied
     | AuditRecordLost
     | AuthorityChanged

@@ -39,7 +39,7 @@ def _outcome(class_uid: int, activity_id: int, *, good: bool, severity: int = ME
     return _Kind(class_uid, activity_id, INFORMATIONAL if good else severity, SUCCESS if good else FAILURE)
 
 
-def _kind(event: model.Event) -> _Kind:  # noqa: C901 - one line per event is the clearest form
+def _kind(event: model.Event) -> _Kind:  # noqa: C901, PLR0912 - one line per event is the clearest form
     match event:
         case model.SessionGranted():
             return _outcome(4001, 1, good=True)
@@ -63,6 +63,8 @@ def _kind(event: model.Event) -> _Kind:  # noqa: C901 - one line per event is th
             return _outcome(2004, 1, good=False, severity=HIGH)
         case model.PeerRemedied(remedy=remedy):
             return _outcome(7004 if remedy == "restart" else 7001, 1, good=True)
+        case model.MaterialTaken(bad=bad):
+            return _outcome(6002, 3, good=not bad, severity=HIGH if bad else LOW)
         case model.GatewayStarted() | model.PolicyApplied():
             return _outcome(6002, 3, good=True)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from filters.errors import FiltersError
@@ -12,8 +13,8 @@ from filters.netd.protocol import FrameReader, encode_frame
 from filters.policy.compiled import CompiledPolicy
 from filters.policy.model import Policy
 from filters.reason import DropReason
-from gateway.events.model import ContentFound
-from gateway.inspection.report import parse_report
+from gateway.events.model import ContentFound, MaterialTaken
+from gateway.inspection.report import Confined, parse_report
 from gateway.rpc import peer_uid
 
 _log = logging.getLogger(__name__)
@@ -29,20 +30,36 @@ def assignments_of(policy: Policy, compiled: CompiledPolicy) -> list[Assignment]
     ]
 
 
+@dataclass(slots=True)
+class _Known:
+    """What an inspector said of itself."""
+
+    confined: tuple[str, ...] = ()
+    material: MaterialTaken | None = None
+
+
 class InspectorDesk:
     """Serves inspectors of one uid. `found` counts what they ended, by reason."""
 
-    def __init__(self, uid: int, record: Callable[[ContentFound], None]) -> None:
+    def __init__(self, uid: int, record: Callable[[ContentFound | MaterialTaken], None]) -> None:
         self._uid, self._record = uid, record
         self._assignments: list[Assignment] = []
         self._number = 0
-        self._inspectors: set[asyncio.StreamWriter] = set()
+        self._inspectors: dict[asyncio.StreamWriter, _Known] = {}
         self.found: Counter[DropReason] = Counter()
 
     @property
-    def inspectors(self) -> int:
-        """How many inspectors are here."""
-        return len(self._inspectors)
+    def ready(self) -> int:
+        """How many inspectors are here and know their material."""
+        return sum(known.material is not None for known in self._inspectors.values())
+
+    def describe(self) -> list[dict[str, object]]:
+        """Tell of each inspector what confines it, and the operator's files it uses or can't."""
+        return [
+            {"confined": list(known.confined), "files": list(taken.files), "bad": list(taken.bad)}
+            for known in self._inspectors.values()
+            if (taken := known.material) is not None
+        ]
 
     @property
     def assigned(self) -> bool:
@@ -69,20 +86,31 @@ class InspectorDesk:
             if (uid := peer_uid(writer)) != self._uid:
                 _log.warning("refused: uid %d is no inspector", uid)
                 return
-            self._inspectors.add(writer)
+            self._inspectors[writer] = _Known()
             self._tell(writer)
             frames = FrameReader()
             while data := await reader.read(1 << 16):
                 for message in frames.feed(data):
-                    if "finding" in message:
-                        event = parse_report(message["finding"])
-                        self.found[DropReason(event.reason)] += 1
-                        self._record(event)
+                    self._take(writer, parse_report(message))
         except (FiltersError, ConnectionError, TypeError, ValueError) as error:
             _log.warning("an inspector is dismissed: %s", error)
         finally:
-            self._inspectors.discard(writer)
+            self._inspectors.pop(writer, None)
             writer.close()
+
+    def _take(
+        self, writer: asyncio.StreamWriter, report: ContentFound | MaterialTaken | Confined | None
+    ) -> None:
+        match report:
+            case Confined():
+                self._inspectors[writer].confined = report.by
+            case MaterialTaken():
+                self._inspectors[writer].material = report
+                if report.files or report.bad:
+                    self._record(report)
+            case ContentFound():
+                self.found[DropReason(report.reason)] += 1
+                self._record(report)
 
     def _tell(self, writer: asyncio.StreamWriter) -> None:
         listed = [one.to_json() for one in self._assignments]

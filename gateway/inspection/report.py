@@ -1,17 +1,39 @@
 """Parse what an inspector reports. It reads what peers send: it may have been taken over."""
 
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from filters.reason import DropReason
-from gateway.events.model import ContentFound
+from gateway.events.model import ContentFound, MaterialTaken
 
 MAX_TEXT = 400
+MAX_NAMES = 1000
 
 
-def parse_report(untrusted: object) -> ContentFound:
-    """Return the event of a report; raises ValueError or TypeError."""
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """What an inspector says that it is confined by."""
+
+    by: tuple[str, ...]
+
+
+def parse_report(untrusted: object) -> ContentFound | MaterialTaken | Confined | None:
+    """Return what a message of an inspector says, None when that is nothing to note; raises ValueError or TypeError."""
     if not isinstance(untrusted, dict):
-        raise TypeError(f"finding: expected an object, got {type(untrusted).__name__}")
+        raise TypeError(f"message: expected an object, got {type(untrusted).__name__}")
+    match untrusted:
+        case {"finding": dict() as finding}:
+            return _finding(finding)
+        case {"material": {"files": list() as files, "bad": list() as bad}}:
+            return MaterialTaken(_texts(files), tuple(_bad_file(one) for one in bad[:MAX_NAMES]))
+        case {"confined": list() as by}:
+            return Confined(_texts(by))
+        case {"taken": int()}:
+            return None
+    raise ValueError(f"message: expected a finding, material, confined or taken; got {sorted(untrusted)[:5]}")
+
+
+def _finding(untrusted: dict[str, object]) -> ContentFound:
     return ContentFound(
         source_ip=str(IPv4Address(_text(untrusted, "source_ip"))),
         source_port=_number(untrusted, "source_port", 0xFFFF),
@@ -44,3 +66,14 @@ def _number(untrusted: dict[str, object], name: str, most: int) -> int:
     if not 0 <= value <= most:
         raise ValueError(f"{name}: expected 0 to {most}, got {value}")
     return value
+
+
+def _texts(untrusted: list[object]) -> tuple[str, ...]:
+    return tuple(_text({"name": one}, "name") for one in untrusted[:MAX_NAMES])
+
+
+def _bad_file(untrusted: object) -> str:
+    if not isinstance(untrusted, dict):
+        raise TypeError(f"bad file: expected an object, got {type(untrusted).__name__}")
+    kept = "; its former content stays in use" if untrusted.get("kept") is True else ""
+    return f"{_text(untrusted, 'name')}: {_text(untrusted, 'problem')}{kept}"

@@ -214,4 +214,15 @@ def inspector_reports() -> list[bytes]:
         "check": "secrets.github-token", "detail": "a GitHub token", "inside": "body", "offset": 812,
         "evidence": "ghp_…9d",
     }  # fmt: skip
-    return [json.dumps(report).encode()]
+    messages: list[dict[str, object]] = [
+        {"finding": report},
+        {
+            "material": {
+                "files": ["own.toml"],
+                "bad": [{"name": "bad.yar", "problem": "no rule", "kept": True}],
+            }
+        },
+        {"confined": ["seccomp"]},
+        {"taken": 1},
+    ]
+    return [json.dumps(one).encode() for one in messages]

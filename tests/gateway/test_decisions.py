@@ -211,6 +211,7 @@ EVENTS: list[model.Event] = [
         68,
         "X…*",
     ),
+    model.MaterialTaken(("own.toml",), ("bad.yar: no rule",)),
     model.PeerRemedied("a", "restart", "r", 2),
     model.AuthorityChanged("granted", 1, 2.0, "uid 0"),
     model.AuditRecordLost(7, 3),

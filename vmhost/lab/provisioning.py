@@ -100,6 +100,9 @@ def make_directories(spec: LabSpec) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         os.chown(directory, uid, uid)
     paths.gateway_state.chmod(0o700)
+    spec.lab.material.mkdir(exist_ok=True)
+    os.chown(spec.lab.material, 0, INSPECTOR_UID)  # root writes, inspectors read, nobody else does either
+    spec.lab.material.chmod(0o750)
 
 
 def make_administrator_key(lab: Lab) -> None:

@@ -73,6 +73,8 @@ def _gateway_programs(launcher: Launcher) -> Programs:
         str(inspector),
         "--control",
         str(control),
+        "--material",
+        str(lab.material),
     )
     netd_argv = (
         "-m", "filters.netd.main", "--socket", str(netd), "--client-uid", str(GATEWAY_UID), "--interface", INTERFACE,

@@ -26,7 +26,12 @@ class Database:
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         """Raises PatternError."""
         self.patterns = tuple(patterns)
-        self._closer = {one.id: _compile_second(one) for one in self.patterns}
+        self._closer = {one.name: _compile_second(one) for one in self.patterns}
+        if len(self._closer) < len(self.patterns):
+            names = [one.name for one in self.patterns]
+            raise PatternError(
+                f"{next(one for one in names if names.count(one) > 1)}: two patterns have this id"
+            )
         self._first, self._meant = _compile_first(self.patterns)
 
     def watch(self, on_hit: Callable[[int, int], None]) -> "Watch":
@@ -39,7 +44,7 @@ class Database:
 
     def matches(self, pattern: Pattern, block: bytes) -> Iterator[tuple[int, int]]:
         """Yield where a pattern matches in a block, its check included."""
-        for found in self._closer[pattern.id].finditer(block):
+        for found in self._closer[pattern.name].finditer(block):
             start, end = found.span()
             if end > start and (pattern.check is None or pattern.check(block[start:end])):
                 yield start, end

@@ -48,7 +48,7 @@ class Scanner:
         origin, length = self._seen - len(self._before), len(self._before) + len(data)
         places: dict[str, tuple[Pattern, list[int]]] = {}
         for pattern, place in self._open:
-            places.setdefault(pattern.id, (pattern, []))[1].append(place - origin)
+            places.setdefault(pattern.name, (pattern, []))[1].append(place - origin)
         for pattern, ends in places.values():
             for start, stop in stretches(ends, length):
                 block = self._cut(data, start, stop)
@@ -71,7 +71,7 @@ class Scanner:
         return self._before[start:stop] + data[: max(0, stop - kept)]
 
     def _is_new(self, match: Match) -> bool:
-        key = match.pattern.id, match.end - len(match.text)
+        key = match.pattern.name, match.end - len(match.text)
         if key in self._told:
             return False
         self._told[key] = match.end

@@ -93,8 +93,7 @@ class Judge:
         """Yield what the patterns find in bytes that stand alone."""
         for match in scan_whole(self.patterns, data):
             one = match.pattern
-            check = f"{one.detector}.{one.id}"
-            yield Finding(one.reason, check, one.detail, None, match.end, "", name, redact(match.text))
+            yield Finding(one.reason, one.name, one.detail, None, match.end, "", name, redact(match.text))
 
 
 def _printable(name: str) -> str:

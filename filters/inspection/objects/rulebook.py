@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 import yara_x
 
@@ -38,13 +37,11 @@ class Rulebook:
         self._rules = compiler.build()
 
     @classmethod
-    def load(cls, directory: Path | None = None) -> "Rulebook":
-        """Read the starter set and, besides, every *.yar in a directory of the operator's."""
+    def load(cls, own: Sequence[tuple[str, str]] = ()) -> "Rulebook":
+        """Read the starter set; compile it with the operator's own (name, text) pairs."""
         starter = files(__package__).joinpath("rules")
         sources = [(one.name, one.read_text()) for one in sorted(starter.iterdir(), key=lambda one: one.name)]
-        for path in sorted(directory.glob("*.yar")) if directory else ():
-            sources.append((path.name, path.read_text(errors="replace")))
-        return cls(sources)
+        return cls([*sources, *own])
 
     def scan(self, data: bytes, timeout_s: float) -> list[Finding]:
         """Return a finding for each rule that fires; an `inspector-timeout` one when it took too long."""

@@ -92,7 +92,7 @@ def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[
     ]
 
 
-def _mark(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:
+def _mark(entry: Mapping[str, object], _detector: str, where: str) -> list[Pattern]:
     """A classification mark: words in any of the encodings that documents use."""
     words = entry.get("words", [])
     if (
@@ -112,7 +112,7 @@ def _mark(entry: Mapping[str, object], detector: str, where: str) -> list[Patter
             except UnicodeEncodeError:
                 continue
     return [
-        Pattern(f"{name}.{number}", detector, b"".join(b"\\x%02x" % one for one in form), (), caseless=form.isascii(),
+        Pattern(f"{name}.{number}", "marks", b"".join(b"\\x%02x" % one for one in form), (), caseless=form.isascii(),
                 detail=f"the mark {name}")
         for number, form in enumerate(dict.fromkeys(forms), 1)
     ]  # fmt: skip

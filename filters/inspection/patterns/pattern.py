@@ -29,6 +29,11 @@ class Pattern:
     first: bytes = b""
 
     @property
+    def name(self) -> str:
+        """Return its name among all patterns: the check that a finding names."""
+        return f"{self.detector}.{self.id}"
+
+    @property
     def looks_beyond(self) -> bool:
         """Tell whether the byte behind a match may make it none: a word's or a line's end."""
         return _END.search(self.expression) is not None

@@ -28,9 +28,9 @@ def confine_inspector(material: Path | None) -> list[str]:
     return _confine(material, (Path("/dev/shm"),), alone=False)  # noqa: S108
 
 
-def confine_judge(material: Path | None) -> list[str]:
+def confine_judge() -> list[str]:
     """Confine a judging process: it parses whole objects, and speaks through its pipes only. Raises OSError."""
-    return _confine(material, (), alone=True)
+    return _confine(None, (), alone=True)
 
 
 def _confine(material: Path | None, writable: tuple[Path, ...], *, alone: bool) -> list[str]:

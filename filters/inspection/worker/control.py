@@ -6,6 +6,7 @@ from typing import Any
 
 from filters.errors import FiltersError
 from filters.inspection.finding import Finding
+from filters.inspection.material import Material
 from filters.inspection.worker.assignments import Assignment, Assignments
 from filters.inspection.worker.flow import Flow
 from filters.netd.protocol import FrameReader, encode_frame
@@ -42,6 +43,15 @@ class Control:
                 )
                 self._send({"taken": message["number"]})
         raise ControlLost("away", "quotegated hung up")
+
+    def introduce(self, confined: list[str]) -> None:
+        """Say what confines this process."""
+        self._send({"confined": confined})
+
+    def tell_material(self, material: Material) -> None:
+        """Say which of the operator's files are in use, and which can't be."""
+        bad = [{"name": one.name, "problem": one.problem, "kept": one.kept} for one in material.bad]
+        self._send({"material": {"files": [one.name for one in material.files], "bad": bad}})
 
     def tell(self, flow: Flow, finding: Finding) -> None:
         """Report a finding."""

@@ -8,19 +8,31 @@ from multiprocessing import get_context
 from typing import Final
 
 from filters.inspection.finding import Finding
+from filters.inspection.material import Material
 from filters.inspection.objects.judge import Judge
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
 from filters.inspection.toolbox import Toolbox
+from filters.inspection.worker.confinement import confine_judge
+from filters.memory import forbid_inspection
 from filters.reason import DropReason
 
 PROCESSES: Final = 2
 GRACE_S: Final = 5.0
+_material: Material = Material()  # of this judging process, for good
+
+
+def _begin(material: Material) -> None:
+    """Set up this judging process."""
+    global _material  # noqa: PLW0603 - a pool's processes have no other place for it
+    _material = material
+    forbid_inspection()
+    confine_judge()
 
 
 @lru_cache(maxsize=1)
 def _toolbox() -> Toolbox:
-    return Toolbox()
+    return Toolbox(_material)
 
 
 @lru_cache(maxsize=64)
@@ -36,46 +48,57 @@ def judge_here(spec: InspectionSpec, job: Job) -> list[Finding]:
 class Judging:
     """A pool of judging processes, made anew when one breaks."""
 
-    def __init__(self, within_s: float) -> None:
-        self._within_s = within_s + GRACE_S
+    def __init__(self, material: Material, within_s: float) -> None:
+        self._material, self._within_s = material, within_s + GRACE_S
         self._pool = self._make()
 
-    @staticmethod
-    def _make() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(PROCESSES, mp_context=get_context("forkserver"))
+    def _make(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            PROCESSES, mp_context=get_context("forkserver"), initializer=_begin, initargs=(self._material,)
+        )
 
     async def warm(self) -> None:
         """Start the processes and compile what they need."""
-        await asyncio.gather(*(self._run(InspectionSpec(), _NOTHING) for _ in range(PROCESSES)))
+        await asyncio.gather(*(self._run(self._pool, InspectionSpec(), _NOTHING) for _ in range(PROCESSES)))
+
+    async def take(self, material: Material) -> None:
+        """Judge by other material from now on; what is being judged is finished by the former."""
+        self._material, former = material, self._pool
+        self._pool = self._make()
+        former.shutdown(wait=False)
+        await self.warm()
 
     async def judge(self, spec: InspectionSpec, job: Job) -> list[Finding]:
         """Return what is found; a judge that died or hung is a finding too."""
+        pool = self._pool
         try:
-            return await self._run(spec, job)
+            return await self._run(pool, spec, job)
         except BrokenProcessPool:
-            self._renew()
+            self._replace(pool)
             return [Finding(DropReason.INSPECTOR_DOWN, "judge", "the process that judged this object died")]
         except TimeoutError:
-            self._renew()
-            return [
-                Finding(
-                    DropReason.INSPECTOR_TIMEOUT, "judge", f"judging took longer than {self._within_s:g} s"
-                )
-            ]
+            self._replace(pool)
+            within = f"judging took longer than {self._within_s:g} s"
+            return [Finding(DropReason.INSPECTOR_TIMEOUT, "judge", within)]
 
-    async def _run(self, spec: InspectionSpec, job: Job) -> list[Finding]:
+    async def _run(self, pool: ProcessPoolExecutor, spec: InspectionSpec, job: Job) -> list[Finding]:
         async with asyncio.timeout(self._within_s):
-            return await asyncio.get_running_loop().run_in_executor(self._pool, judge_here, spec, job)
+            return await asyncio.get_running_loop().run_in_executor(pool, judge_here, spec, job)
 
-    def _renew(self) -> None:
-        self.close()
-        self._pool = self._make()
+    def _replace(self, broken: ProcessPoolExecutor) -> None:
+        _end(broken)
+        if broken is self._pool:  # once, however many objects it was judging
+            self._pool = self._make()
 
     def close(self) -> None:
         """End the processes, also those that hang."""
-        for process in list((self._pool._processes or {}).values()):
-            process.kill()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        _end(self._pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 _NOTHING = Job(0, 0, "", "", b"", whole=False)  # type: ignore[arg-type]

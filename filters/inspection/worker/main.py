@@ -7,49 +7,47 @@ import logging
 import signal
 import socket
 import sys
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from filters.errors import FiltersError
-from filters.inspection.objects.judge import Judge
-from filters.inspection.spec import InspectionSpec
-from filters.inspection.toolbox import Toolbox
+from filters.inspection.finding import Finding
+from filters.inspection.worker.confinement import confine_inspector, start_forkserver
 from filters.inspection.worker.control import Control
 from filters.inspection.worker.flow import Ends, Flow, Leg
-from filters.inspection.worker.judging import Judging
 from filters.inspection.worker.sockets import Sockets
+from filters.inspection.worker.workshop import Workshop
 from filters.memory import forbid_inspection
+from filters.reason import DropReason
 
 CONNECT_S: Final = 10.0
 MOST_FLOWS: Final = 4096
+HANG_S: Final = 10  # whoever parses for so long without a pause hangs
 _log = logging.getLogger(__name__)
 
 
 class Inspector:
     """Accept, connect on, carry."""
 
-    def __init__(self, sockets: Sockets, control: Control) -> None:
-        self._sockets, self._control = sockets, control
-        self._toolbox = Toolbox()
-        self._judging = Judging(self._toolbox.limits.scan_s)
-        self._judge = lru_cache(maxsize=64)(self._toolbox.judge)
+    def __init__(self, sockets: Sockets, control: Control, workshop: Workshop) -> None:
+        self._sockets, self._control, self._workshop = sockets, control, workshop
         self._flows: set[Flow] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve until netd or quotegated goes; raises FiltersError."""
-        self._judge(InspectionSpec())
-        await self._judging.warm()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._control.listen(), name="control")
                 group.create_task(self._sockets.watch(), name="netd")
+                group.create_task(self._workshop.watch(), name="material")
+                group.create_task(_stay_alive(), name="watchdog")
                 group.create_task(self._accept(), name="accept")
         finally:
             for flow in list(self._flows):
                 flow.reset()
-            self._judging.close()
+            self._workshop.judging.close()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -65,10 +63,18 @@ class Inspector:
         if found is None or len(self._flows) >= MOST_FLOWS:
             _drop(near)
             return
-        judge: Judge = self._judge(found.spec)
         flow = Flow(
-            ends, found.rule, judge, lambda job: self._judging.judge(found.spec, job), self._control.tell
+            ends,
+            found.rule,
+            self._workshop.judge(found.spec),
+            lambda job: self._workshop.judging.judge(found.spec, job),
+            self._control.tell,
         )
+        if lacking := self._workshop.lacking(found.spec):
+            detail = f"the rule demands {', '.join(sorted(lacking))}, and no file of yours says what that is"
+            self._control.tell(flow, Finding(DropReason.INSPECTOR_DOWN, "material", detail))
+            _drop(near)
+            return
         try:
             async with asyncio.timeout(CONNECT_S):
                 far = await self._sockets.far_leg(client, ends.server)
@@ -95,10 +101,24 @@ def _drop(near: socket.socket) -> None:
     near.close()
 
 
-async def run(netd: Path, control: Path) -> None:
+async def _stay_alive() -> None:
+    """Let the kernel end this process when it hangs, whoever holds the interpreter then."""
+    try:
+        while True:
+            signal.alarm(HANG_S)
+            await asyncio.sleep(1)
+    finally:
+        signal.alarm(0)
+
+
+async def run(netd: Path, control: Path, material: Path | None) -> None:
     """Connect to both and serve until SIGTERM; raises FiltersError."""
-    inspector = Inspector(await Sockets.connect(netd), await Control.connect(control))
-    main = asyncio.create_task(inspector.run())
+    start_forkserver()
+    sockets, told = await Sockets.connect(netd), await Control.connect(control)
+    told.introduce(confine_inspector(material))
+    workshop = Workshop(material, told.tell_material)
+    await workshop.open()
+    main = asyncio.create_task(Inspector(sockets, told, workshop).run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await main
@@ -109,13 +129,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="inspector", description="Quotegate's inspector of content")
     parser.add_argument("--netd", type=Path, required=True, help="where netd gives sockets")
     parser.add_argument("--control", type=Path, required=True, help="where quotegated listens for inspectors")
+    parser.add_argument("--material", type=Path, help="directory of the operator's patterns and rules")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="inspector: %(levelname)s %(message)s")
     forbid_inspection()
     status = 0
     try:
-        asyncio.run(run(options.netd, options.control))
-    except* FiltersError as group:
+        asyncio.run(run(options.netd, options.control, options.material))
+    except* (FiltersError, OSError) as group:
         status = 1
         for error in group.exceptions:
             _log.error("%s", error)

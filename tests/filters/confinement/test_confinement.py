@@ -149,7 +149,7 @@ from filters.inspection.stream import Job
 from filters.inspection.worker.judging import judge_here
 if sys.argv[1] == "confine_inspector":
     confinement.start_forkserver()
-done = getattr(confinement, sys.argv[1])(None)
+done = confinement.confine_judge() if sys.argv[1] == "confine_judge" else confinement.confine_inspector(None)
 eicar = b"X5O!P%@AP[4\\\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 import tempfile
 def spool():

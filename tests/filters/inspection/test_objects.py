@@ -149,7 +149,7 @@ def test_every_starter_rule_has_its_example() -> None:
 def test_a_broken_file_of_rules_is_named_and_the_others_are_used(tmp_path: Path) -> None:
     (tmp_path / "bad.yar").write_text("rule broken { condition: nonsense }")
     (tmp_path / "good.yar").write_text('rule mine { strings: $a = "needle" condition: $a }')
-    book = Rulebook.load(tmp_path)
+    book = Rulebook.load([(one.name, one.read_text()) for one in tmp_path.iterdir()])
     assert [one.path for one in book.bad] == ["bad.yar"]
     assert "nonsense" in book.bad[0].problem
     assert [one.check for one in book.scan(b"a needle", 5)] == ["yara.mine"]

@@ -5,22 +5,29 @@ from typing import Any
 
 import pytest
 
-from gateway.inspection.report import MAX_TEXT, parse_report
+from gateway.events.model import ContentFound, MaterialTaken
+from gateway.inspection.report import MAX_TEXT, Confined, parse_report
 from tests.fuzz import seeds
 
 
 def good() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(seeds.inspector_reports()[0])
+    found: dict[str, Any] = json.loads(seeds.inspector_reports()[0])["finding"]
     return found
 
 
+def parsed(finding: dict[str, Any]) -> ContentFound:
+    event = parse_report({"finding": finding})
+    assert isinstance(event, ContentFound)
+    return event
+
+
 def test_takes_a_report() -> None:
-    event = parse_report(good())
+    event = parsed(good())
     assert (event.reason, event.check, event.offset) == ("data-leak", "secrets.github-token", 812)
 
 
 def test_long_texts_are_cut() -> None:
-    assert len(parse_report({**good(), "evidence": "x" * 100_000}).evidence) == MAX_TEXT
+    assert len(parsed({**good(), "evidence": "x" * 100_000}).evidence) == MAX_TEXT
 
 
 @pytest.mark.parametrize(
@@ -40,9 +47,28 @@ def test_long_texts_are_cut() -> None:
 )
 def test_refuses_a_lying_inspector(change: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        parse_report({**good(), **change})
+        parse_report({"finding": {**good(), **change}})
 
 
-def test_refuses_what_is_no_object() -> None:
-    with pytest.raises(TypeError):
-        parse_report([1])
+@pytest.mark.parametrize(
+    "message",
+    [
+        [1],
+        {},
+        {"finding": 1},
+        {"material": {"files": [1], "bad": []}},
+        {"material": {"files": [], "bad": [1]}},
+    ],
+)
+def test_refuses_what_is_no_message(message: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        parse_report(message)
+
+
+def test_takes_what_an_inspector_says_of_itself() -> None:
+    bad = [{"name": "b.yar", "problem": "no rule", "kept": True}]
+    assert parse_report({"material": {"files": ["a"], "bad": bad}}) == MaterialTaken(
+        ("a",), ("b.yar: no rule; its former content stays in use",)
+    )
+    assert parse_report({"confined": ["seccomp"]}) == Confined(("seccomp",))
+    assert parse_report({"taken": 1}) is None

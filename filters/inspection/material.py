@@ -1,0 +1,107 @@
+"""What operators give to inspectors, as files, and which of them can be used. Pure; others read the files."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from filters.errors import FiltersError
+from filters.inspection.matching.database import Database, PatternError
+from filters.inspection.objects.rulebook import Rulebook
+from filters.inspection.patterns.load import parse_patterns
+from filters.inspection.patterns.pattern import Pattern
+
+
+class Kind(StrEnum):
+    """What a file is, shown by its suffix."""
+
+    PATTERNS = ".toml"
+    YARA = ".yar"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of the operator's."""
+
+    name: str
+    data: bytes
+
+    @property
+    def kind(self) -> Kind | None:
+        """Return what it is, or None: then it is none of ours."""
+        return next((kind for kind in Kind if self.name.endswith(kind)), None)
+
+    @property
+    def text(self) -> str:
+        """Return its text; what is no UTF-8 shows as such."""
+        return self.data.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file that can't be used, and why; `kept`: its former content is used still."""
+
+    name: str
+    problem: str
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Files that can be used, and those that can't."""
+
+    files: tuple[SourceFile, ...] = ()
+    bad: tuple[BadFile, ...] = ()
+
+    def of(self, kind: Kind) -> tuple[SourceFile, ...]:
+        """Return the files of a kind, by name."""
+        return tuple(sorted((one for one in self.files if one.kind is kind), key=lambda one: one.name))
+
+
+def sift(found: Iterable[SourceFile], before: Material) -> Material:
+    """Try each file alone. One that can't be used never takes down the others, and its former content stays in use."""
+    former = {one.name: one for one in before.files}
+    good: list[SourceFile] = []
+    bad: list[BadFile] = []
+    for one in found:
+        if one.kind is None:
+            bad.append(BadFile(one.name, f"expected a name ending in {', '.join(Kind)}", kept=False))
+            continue
+        if former.get(one.name) == one:
+            good.append(one)
+            continue
+        try:
+            _TRY[one.kind](one, Material(tuple(good)))
+        except (FiltersError, PatternError, ValueError) as error:
+            kept = former.get(one.name)
+            bad.append(BadFile(one.name, str(error), kept=kept is not None))
+            good += [kept] if kept else []
+        else:
+            good.append(one)
+    return Material(tuple(good), tuple(bad))
+
+
+def own_patterns(material: Material) -> tuple[Pattern, ...]:
+    """Return the patterns and marks of all files; raises PolicyError."""
+    files = material.of(Kind.PATTERNS)
+    return tuple(pattern for one in files for pattern in parse_patterns(one.text, "patterns", one.name))
+
+
+def own_rules(material: Material) -> Rulebook:
+    """Compile the shipped YARA rules and those of all files."""
+    return Rulebook.load([(one.name, one.text) for one in material.of(Kind.YARA)])
+
+
+def _try_patterns(one: SourceFile, others: Material) -> None:
+    Database(own_patterns(Material((*others.of(Kind.PATTERNS), one))))
+
+
+def _try_yara(one: SourceFile, _others: Material) -> None:
+    for bad in Rulebook([(one.name, one.text)]).bad:
+        raise PatternError(bad.problem)
+
+
+_TRY: Final[Mapping[Kind, Callable[[SourceFile, Material], None]]] = {
+    Kind.PATTERNS: _try_patterns,
+    Kind.YARA: _try_yara,
+}

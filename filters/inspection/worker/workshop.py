@@ -1,0 +1,75 @@
+"""Keep the toolbox that flows are inspected with up to date: the operator's files are watched and taken all at once."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from filters.inspection.directory import read_directory, signature
+from filters.inspection.material import Material, sift
+from filters.inspection.objects.judge import Judge
+from filters.inspection.spec import InspectionSpec
+from filters.inspection.toolbox import Toolbox
+from filters.inspection.worker.judging import Judging
+
+LOOK_EVERY_S: Final = 0.5
+_log = logging.getLogger(__name__)
+
+
+class Workshop:
+    """The toolbox in use and the judging processes that use it too. Flows keep what they began with."""
+
+    def __init__(self, directory: Path | None, told: Callable[[Material], None]) -> None:
+        self._directory, self._told = directory, told
+        self._seen = signature(directory) if directory else frozenset()
+        self._use(self._load(Material()))
+        self.judging = Judging(self._toolbox.material, self._toolbox.limits.scan_s)
+
+    async def open(self) -> None:
+        """Compile what most flows need; raises OSError."""
+        await self.judging.warm()
+        self._told(self._toolbox.material)
+
+    def judge(self, spec: InspectionSpec) -> Judge:
+        """Return the engines for a rule, compiled once."""
+        return self._judge(spec)
+
+    def lacking(self, spec: InspectionSpec) -> frozenset[str]:
+        """Return the detectors of a rule that could find nothing."""
+        return self._toolbox.lacking(spec)
+
+    async def watch(self) -> None:
+        """Look for changes for ever. A change is taken when it has settled: two looks in a row see the same."""
+        if self._directory is None:
+            return
+        before = self._seen
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                now = await asyncio.to_thread(signature, self._directory)
+                if now == before and now != self._seen:
+                    await self._renew()
+                    self._seen = now
+                before = now
+            except (OSError, ValueError) as error:
+                _log.error("the former rules stay in use: %s", error)
+
+    async def _renew(self) -> None:
+        toolbox = await asyncio.to_thread(self._load, self._toolbox.material)
+        await self.judging.take(toolbox.material)
+        self._use(toolbox)
+        self._told(toolbox.material)
+
+    def _load(self, former: Material) -> Toolbox:
+        files = read_directory(self._directory) if self._directory else []
+        toolbox = Toolbox(sift(files, former))
+        toolbox.judge(InspectionSpec())
+        for bad in toolbox.material.bad:
+            _log.error("%s: %s%s", bad.name, bad.problem, "; its former content stays in use" * bad.kept)
+        return toolbox
+
+    def _use(self, toolbox: Toolbox) -> None:
+        self._toolbox = toolbox
+        self._judge = lru_cache(maxsize=64)(toolbox.judge)

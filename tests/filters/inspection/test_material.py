@@ -1,0 +1,75 @@
+"""Operator's files: a broken one is left out by name, and never takes down what is good."""
+
+from pathlib import Path
+
+import pytest
+
+from filters.inspection.directory import read_directory, signature
+from filters.inspection.material import Material, SourceFile, sift
+from filters.inspection.spec import InspectionSpec
+from filters.inspection.toolbox import Toolbox
+
+GOOD = SourceFile("own.toml", b'[[pattern]]\nid = "p"\nexpression = "Project [A-Z]{6}"\n')
+MARKS = SourceFile("marks.toml", '[[mark]]\nid = "m"\nwords = ["机密"]\n'.encode())
+RULE = SourceFile("own.yar", b'rule own { strings: $a = "own malware" condition: $a }')
+
+
+def found(toolbox: Toolbox, data: bytes, *detectors: str) -> list[str]:
+    judge = toolbox.judge(InspectionSpec(frozenset(detectors)))
+    return [one.check for one in (*judge.judge(data, "object"), *judge.text(data, "object"))]
+
+
+def test_good_files_are_used() -> None:
+    toolbox = Toolbox(sift([GOOD, MARKS, RULE], Material()))
+    assert not toolbox.material.bad
+    assert found(toolbox, b"own malware", "malware") == ["yara.own"]
+    assert found(toolbox, b"Project ABCDEF", "patterns") == ["patterns.p"]
+    assert found(toolbox, "机密".encode("gb18030"), "marks") == ["marks.m.4"]
+    assert found(toolbox, b"Project ABCDEF own malware", "marks", "personal") == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (SourceFile("bad.toml", b"[[pattern"), "bad.toml"),
+        (SourceFile("bad.toml", b'[[pattern]]\nid = "b"\nexpression = "("\n'), "b: "),
+        (SourceFile("bad.toml", GOOD.data), "patterns.p: two patterns have this id"),
+        (SourceFile("bad.toml", b"\xff\xfe"), "bad.toml"),
+        (SourceFile("bad.yar", b"rule x { condition: nonsense }"), "nonsense"),
+        (SourceFile("bad.doc", b"x"), "expected a name ending in .toml, .yar"),
+    ],
+)
+def test_a_broken_file_takes_nothing_down(bad: SourceFile, words: str) -> None:
+    material = sift([GOOD, RULE, bad], Material())
+    assert material.files == (GOOD, RULE)
+    assert [(one.name, one.kept) for one in material.bad] == [(bad.name, False)]
+    assert words in material.bad[0].problem
+    assert found(Toolbox(material), b"Project ABCDEF", "patterns") == ["patterns.p"]
+
+
+def test_what_broke_keeps_its_former_content() -> None:
+    before = sift([GOOD, RULE], Material())
+    after = sift([SourceFile("own.toml", b"[["), RULE], before)
+    assert after.files == before.files
+    assert [one.kept for one in after.bad] == [True]
+
+
+def test_what_is_removed_is_gone() -> None:
+    assert sift([RULE], sift([GOOD, RULE], Material())).files == (RULE,)
+
+
+def test_tells_which_detector_has_nothing_to_look_for() -> None:
+    spec = InspectionSpec(frozenset({"secrets", "patterns", "marks"}))
+    assert Toolbox().lacking(spec) == {"patterns", "marks"}
+    assert Toolbox(sift([GOOD], Material())).lacking(spec) == {"marks"}
+    assert Toolbox(sift([GOOD, MARKS], Material())).lacking(spec) == frozenset()
+
+
+def test_reads_a_directory_and_sees_changes(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_bytes(GOOD.data)
+    (tmp_path / ".hidden.toml").write_bytes(b"x")
+    (tmp_path / "folder.yar").mkdir()
+    before = signature(tmp_path)
+    assert read_directory(tmp_path) == [GOOD]
+    (tmp_path / "own.toml").write_bytes(GOOD.data + b"\n")
+    assert signature(tmp_path) != before

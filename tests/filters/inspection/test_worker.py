@@ -1,0 +1,68 @@
+"""The inspector's own process: what hangs ends itself; what judges breaks alone."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+from filters.inspection.material import Material, SourceFile, sift
+from filters.inspection.spec import InspectionSpec
+from filters.inspection.stream import Job
+from filters.inspection.worker.judging import Judging
+from filters.reason import DropReason
+
+OBJECT = Job(1, None, "", "", b"own malware", whole=True)  # type: ignore[arg-type]
+
+
+def test_what_hangs_is_ended_by_the_kernel() -> None:
+    code = (
+        "import asyncio\n"
+        "from filters.inspection.worker import main\n"
+        "main.HANG_S = 1\n"
+        "async def hang():\n"
+        "    asyncio.create_task(main._stay_alive())\n"
+        "    await asyncio.sleep(0.1)\n"
+        "    print('alive', flush=True)\n"
+        "    while True: pass\n"
+        "asyncio.run(hang())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert (done.stdout, done.returncode) == (b"alive\n", -signal.SIGALRM)
+
+
+def test_judges_take_new_material_and_are_replaced_when_killed() -> None:
+    rule = SourceFile("own.yar", b'rule own { strings: $a = "own malware" condition: $a }')
+
+    async def story() -> list[list[str]]:
+        judging = Judging(Material(), 10)
+        told = []
+        try:
+            told.append(await judging.judge(InspectionSpec(), OBJECT))
+            await judging.take(sift([rule], Material()))
+            told.append(await judging.judge(InspectionSpec(), OBJECT))
+            for process in judging._pool._processes.values():
+                process.kill()
+            told.append(await judging.judge(InspectionSpec(), OBJECT))
+            told.append(await judging.judge(InspectionSpec(), OBJECT))
+        finally:
+            judging.close()
+        return [[one.check for one in found] for found in told]
+
+    assert asyncio.run(story()) == [[], ["yara.own"], ["judge"], ["yara.own"]]
+
+
+def test_a_judge_that_hangs_is_a_timeout() -> None:
+    async def story() -> str:
+        judging = Judging(Material(), 10)
+        try:
+            await judging.warm()
+            judging._within_s = 0.2
+            for process in judging._pool._processes.values():
+                assert process.pid
+                os.kill(process.pid, signal.SIGSTOP)
+            return (await judging.judge(InspectionSpec(), OBJECT))[0].reason
+        finally:
+            judging.close()
+
+    assert asyncio.run(story()) == DropReason.INSPECTOR_TIMEOUT

@@ -1,0 +1,101 @@
+"""The operator's files in a live gateway: taken while it runs, all at once; a broken one takes nothing down."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.filters.inspection.drive import answer
+from tests.lab.conftest import RunningLab, running
+from tests.lab.inspected import Service, client, found
+from vmhost.lab.defaults import default_spec
+from vmhost.monitor.client import ask
+from vmhost.names import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
+PORT = 8080
+INSPECT = 'inspect = { detectors = ["secrets", "malware", "patterns"] }'
+GET = b"GET / HTTP/1.1\r\nHost: db\r\nConnection: close\r\n\r\n"
+PATTERN = '[[pattern]]\nid = "{0}"\nexpression = "Project {0} [0-9]+"\n'
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    spec = default_spec(Lab(f"m{os.getpid() % 100000}"))
+    text = spec.policy_text.replace(f'service = "tcp/{PORT}"', f'service = "tcp/{PORT}"\n{INSPECT}')
+    with running(replace(spec, policy_text=text)) as one:
+        one.cli("authority", "grant", "--for", "1h")
+        one.until(lambda: one.json("status")["inspectors"] == 1)
+        yield one
+
+
+def inspection(lab: RunningLab) -> dict[str, list[str]]:
+    (one,) = lab.json("status")["inspection"]
+    return dict(one)
+
+
+def asked(lab: RunningLab, body: bytes) -> str:
+    process = Service(lab, PORT)(answer(body))
+    try:
+        return client(lab, PORT, GET)[1]
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+def put(lab: RunningLab, name: str, text: str) -> Path:
+    """Write as an operator should: whole, then renamed."""
+    path: Path = lab.lab.material / name
+    temporary = path.with_name(f".{name}")
+    temporary.write_text(text)
+    return temporary.replace(path)
+
+
+def test_operators_files_come_and_go_while_it_runs(lab: RunningLab) -> None:
+    pid = ask(lab.lab, "status")["gateway"]["pids"]["inspector"]
+    since = lab.last_sequence()
+    assert asked(lab, b"nothing") == "reset"  # the rule demands patterns, and there are none
+    assert found(lab, since) == ["material"]
+
+    put(lab, "own.toml", PATTERN.format("alpha"))
+    lab.until(lambda: inspection(lab)["files"] == ["own.toml"])
+    assert asked(lab, b"nothing") == "closed"
+    since = lab.last_sequence()
+    assert asked(lab, b"Project alpha 1 ") == "reset"
+    assert found(lab, since) == ["patterns.alpha"]
+    assert asked(lab, b"Project beta 1 ") == "closed"
+
+    put(lab, "own.yar", "rule own { strings: $a = { 00 6f 77 6e 62 61 64 } condition: $a }")
+    put(lab, "own.toml", PATTERN.format("beta"))
+    lab.until(lambda: inspection(lab)["files"] == ["own.toml", "own.yar"])
+    assert asked(lab, b"Project alpha 1 ") == "closed"
+    since = lab.last_sequence()
+    assert asked(lab, b"Project beta 1 ") == "reset"
+    assert asked(lab, b"x\0ownbad") == "reset"  # judged in a process of its own
+    lab.until(lambda: len(lab.events(since, "content-found")) == 2)
+    assert found(lab, since) == ["patterns.beta", "yara.own"]
+
+    since = lab.last_sequence()
+    put(lab, "own.toml", "[[broken")
+    put(lab, "bad.yar", "rule bad { condition: nonsense }")
+    lab.until(lambda: len(inspection(lab)["bad"]) == 2)
+    assert [one.partition(":")[0] for one in inspection(lab)["bad"]] == ["bad.yar", "own.toml"]
+    assert "its former content stays in use" in inspection(lab)["bad"][1]
+    (event,) = lab.events(since, "material-taken")[-1:]
+    assert event["severity_id"] >= 4
+    assert asked(lab, b"Project beta 1 ") == "reset"
+    assert asked(lab, b"x\0ownbad") == "reset"
+    assert asked(lab, b"nothing") == "closed"
+
+    assert ask(lab.lab, "status")["gateway"]["pids"]["inspector"] == pid
+
+
+def test_inspectors_say_what_confines_them(lab: RunningLab) -> None:
+    pid = ask(lab.lab, "status")["gateway"]["pids"]["inspector"]
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
+    assert inspection(lab)["confined"][-1] == "seccomp"
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
