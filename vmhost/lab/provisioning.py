@@ -75,6 +75,11 @@ class LabPaths:
         """The gateway's databases."""
         return self.lab.state_dir / "gateway"
 
+    @property
+    def inspector_temporary(self) -> Path:
+        """Where inspectors keep large objects while they come in: on disk, it may be much."""
+        return self.lab.state_dir / "inspector"
+
 
 def make_directories(spec: LabSpec) -> None:
     """Create the lab's directories, each writable by its one owner."""
@@ -83,6 +88,7 @@ def make_directories(spec: LabSpec) -> None:
         paths.gateway_dir / "netd": NETD_UID,
         paths.gateway_dir / "tpmd": TPMD_UID,
         paths.gateway_dir / "quotegated": GATEWAY_UID,
+        paths.inspector_temporary: INSPECTOR_UID,
         paths.gateway_state: GATEWAY_UID,
     }
     for peer in spec.peers:
@@ -99,7 +105,8 @@ def make_directories(spec: LabSpec) -> None:
     for directory, uid in owned.items():
         directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         os.chown(directory, uid, uid)
-    paths.gateway_state.chmod(0o700)
+    for directory in (paths.gateway_state, paths.inspector_temporary):
+        directory.chmod(0o700)
     spec.lab.material.mkdir(exist_ok=True)
     os.chown(spec.lab.material, 0, INSPECTOR_UID)  # root writes, inspectors read, nobody else does either
     spec.lab.material.chmod(0o750)

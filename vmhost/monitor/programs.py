@@ -87,8 +87,14 @@ def _gateway_programs(launcher: Launcher) -> Programs:
             launcher.program("quotegated", ("-m", "gateway.daemon.main", *setup), namespace, GATEWAY_UID),
             lab.api_socket,
         ),
-        (replace(launcher.program("inspector", inspector_argv, namespace, INSPECTOR_UID), alone=True), None),
+        (_inspector(launcher, inspector_argv, paths.inspector_temporary), None),
     )
+
+
+def _inspector(launcher: Launcher, argv: tuple[str, ...], temporary: Path) -> Program:
+    made = launcher.program("inspector", argv, launcher.lab.gateway_namespace, INSPECTOR_UID)
+    # what one that was killed leaves there goes with the lab
+    return replace(made, alone=True, environment={**made.environment, "TMPDIR": str(temporary)})
 
 
 def _agent_programs(launcher: Launcher, peer: str) -> Programs:
