@@ -1,10 +1,12 @@
 """Put the engines for a rule together, each compiled once."""
 
 from functools import lru_cache
+from pathlib import Path
 
 from filters.inspection.limits import DEFAULT_LIMITS, Limits
 from filters.inspection.matching.database import Database
 from filters.inspection.material import Material, own_patterns, own_rules
+from filters.inspection.objects.clamd import Clamd
 from filters.inspection.objects.judge import Judge
 from filters.inspection.patterns.load import secrets
 from filters.inspection.patterns.malware import MALWARE
@@ -25,9 +27,12 @@ NOTHING = Material()
 class Toolbox:
     """What a gateway (or the offline twin) inspects with. Immutable: new material means a new toolbox."""
 
-    def __init__(self, material: Material = NOTHING, limits: Limits = DEFAULT_LIMITS) -> None:
-        """Take the operator's files, sifted; raises PatternError, PolicyError."""
+    def __init__(
+        self, material: Material = NOTHING, limits: Limits = DEFAULT_LIMITS, clamd: Path | None = None
+    ) -> None:
+        """Take the operator's files, sifted, and clamd's socket; raises PatternError, PolicyError."""
         self.material, self.limits = material, limits
+        self._clamd = Clamd(clamd) if clamd else None
         self._rulebook = own_rules(material)
         own = own_patterns(material)
         self._by_detector = {
@@ -40,10 +45,14 @@ class Toolbox:
 
     def lacking(self, spec: InspectionSpec) -> frozenset[str]:
         """Return the detectors of a rule that could find nothing, for want of the operator's files."""
-        return frozenset(one for one in spec.detectors if not self._by_detector.get(one))
+        found = {name for name, patterns in self._by_detector.items() if patterns}
+        if self._clamd and self._clamd.path.is_socket():
+            found.add("clamd")
+        return spec.detectors - found
 
     def judge(self, spec: InspectionSpec) -> Judge:
         """Return the engines for one rule; raises PatternError."""
         patterns = tuple(one for name in sorted(spec.detectors) for one in self._by_detector.get(name, ()))
         rulebook = self._rulebook if "malware" in spec.detectors else None
-        return Judge(spec, self.limits, compiled(patterns), rulebook)
+        engines = (self._clamd,) if self._clamd and "clamd" in spec.detectors else ()
+        return Judge(spec, self.limits, compiled(patterns), rulebook, engines)

@@ -45,7 +45,9 @@ def _judge(arguments: argparse.Namespace) -> Judge:
         raise GatewayError("unknown-detector", f"{min(unknown)!r}: expected some of {', '.join(DETECTORS)}")
     if arguments.patterns:
         detectors |= {"patterns", "marks"}
-    return Toolbox(_material(arguments)).judge(InspectionSpec(detectors))
+    if arguments.clamd:
+        detectors |= {"clamd"}
+    return Toolbox(_material(arguments), clamd=arguments.clamd).judge(InspectionSpec(detectors))
 
 
 def _material(arguments: argparse.Namespace) -> Material:

@@ -196,4 +196,5 @@ def _add_inspect(inspect: argparse.ArgumentParser) -> None:
     )
     inspect.add_argument("--patterns", type=Path, metavar="FILE", help="your own patterns and marks (TOML)")
     inspect.add_argument("--rules", type=Path, metavar="DIRECTORY", help="your own YARA rules (*.yar)")
+    inspect.add_argument("--clamd", type=Path, metavar="SOCKET", help="ask this clamd as well")
     inspect.add_argument("--check", action="store_true", help="exit 4 when something is found")

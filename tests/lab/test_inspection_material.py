@@ -1,12 +1,14 @@
 """The operator's files in a live gateway: taken while it runs, all at once; a broken one takes nothing down."""
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.filters.inspection.clamd import BAD, clamd
 from tests.filters.inspection.drive import answer
 from tests.lab.conftest import RunningLab, running
 from tests.lab.inspected import Service, client, found
@@ -17,6 +19,17 @@ from vmhost.names import Lab
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
 PORT = 8080
 INSPECT = 'inspect = { detectors = ["secrets", "malware", "patterns"] }'
+CLAMD_PORT = 9091
+CLAMD = f"""
+[[rule]]
+id = "web-to-db-clamd"
+from = "web"
+to = "db"
+service = "tcp/{CLAMD_PORT}"
+action = "allow"
+open = "on-demand"
+inspect = {{ detectors = ["clamd"] }}
+"""
 GET = b"GET / HTTP/1.1\r\nHost: db\r\nConnection: close\r\n\r\n"
 PATTERN = '[[pattern]]\nid = "{0}"\nexpression = "Project {0} [0-9]+"\n'
 
@@ -24,7 +37,7 @@ PATTERN = '[[pattern]]\nid = "{0}"\nexpression = "Project {0} [0-9]+"\n'
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     spec = default_spec(Lab(f"m{os.getpid() % 100000}"))
-    text = spec.policy_text.replace(f'service = "tcp/{PORT}"', f'service = "tcp/{PORT}"\n{INSPECT}')
+    text = spec.policy_text.replace(f'service = "tcp/{PORT}"', f'service = "tcp/{PORT}"\n{INSPECT}') + CLAMD
     with running(replace(spec, policy_text=text)) as one:
         one.cli("authority", "grant", "--for", "1h")
         one.until(lambda: one.json("status")["inspectors"] == 1)
@@ -36,10 +49,10 @@ def inspection(lab: RunningLab) -> dict[str, list[str]]:
     return dict(one)
 
 
-def asked(lab: RunningLab, body: bytes) -> str:
-    process = Service(lab, PORT)(answer(body))
+def asked(lab: RunningLab, body: bytes, port: int = PORT) -> str:
+    process = Service(lab, port)(answer(body))
     try:
-        return client(lab, PORT, GET)[1]
+        return client(lab, port, GET)[1]
     finally:
         process.kill()
         process.wait(5)
@@ -90,6 +103,29 @@ def test_operators_files_come_and_go_while_it_runs(lab: RunningLab) -> None:
     assert asked(lab, b"nothing") == "closed"
 
     assert ask(lab.lab, "status")["gateway"]["pids"]["inspector"] == pid
+
+
+def test_a_real_clamd_is_asked_and_when_it_is_away_nothing_passes(lab: RunningLab, tmp_path: Path) -> None:
+    since = lab.last_sequence()
+    assert asked(lab, b"clean", CLAMD_PORT) == "reset"
+    assert found(lab, since) == ["material"]
+    link = lab.lab.material / "clamd.sock"
+    with clamd(tmp_path) as path:
+        for directory in (tmp_path, *list(tmp_path.parents)[:3]):
+            directory.chmod(0o755)  # as /run/clamav is
+        link.symlink_to(path)
+        assert asked(lab, b"clean", CLAMD_PORT) == "closed"
+        since = lab.last_sequence()
+        assert asked(lab, BAD, CLAMD_PORT) == "reset"
+        assert found(lab, since) == ["clamd.Own.Test.UNOFFICIAL"]
+        waiting = socket.socket(socket.AF_UNIX)
+        waiting.bind(str(tmp_path / "silent"))
+    link.unlink()
+    link.symlink_to(tmp_path / "silent")  # it is there, and nobody listens
+    since = lab.last_sequence()
+    assert asked(lab, b"clean", CLAMD_PORT) == "reset"
+    assert found(lab, since) == ["clamd"]
+    waiting.close()
 
 
 def test_inspectors_say_what_confines_them(lab: RunningLab) -> None:

@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Final
 
 from filters.inspection.finding import Finding
@@ -19,20 +20,21 @@ from filters.reason import DropReason
 
 PROCESSES: Final = 2
 GRACE_S: Final = 5.0
-_material: Material = Material()  # of this judging process, for good
+_equipment: tuple[Material, Path | None] = (Material(), None)  # of this judging process, for good
 
 
-def _begin(material: Material) -> None:
+def _begin(material: Material, clamd: Path | None) -> None:
     """Set up this judging process."""
-    global _material  # noqa: PLW0603 - a pool's processes have no other place for it
-    _material = material
+    global _equipment  # noqa: PLW0603 - a pool's processes have no other place for it
+    _equipment = material, clamd
     forbid_inspection()
     confine_judge()
 
 
 @lru_cache(maxsize=1)
 def _toolbox() -> Toolbox:
-    return Toolbox(_material)
+    material, clamd = _equipment
+    return Toolbox(material, clamd=clamd)
 
 
 @lru_cache(maxsize=64)
@@ -48,14 +50,13 @@ def judge_here(spec: InspectionSpec, job: Job) -> list[Finding]:
 class Judging:
     """A pool of judging processes, made anew when one breaks."""
 
-    def __init__(self, material: Material, within_s: float) -> None:
-        self._material, self._within_s = material, within_s + GRACE_S
+    def __init__(self, material: Material, clamd: Path | None, within_s: float) -> None:
+        self._material, self._clamd, self._within_s = material, clamd, within_s + GRACE_S
         self._pool = self._make()
 
     def _make(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            PROCESSES, mp_context=get_context("forkserver"), initializer=_begin, initargs=(self._material,)
-        )
+        context, equipment = get_context("forkserver"), (self._material, self._clamd)
+        return ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=_begin, initargs=equipment)
 
     async def warm(self) -> None:
         """Start the processes and compile what they need."""

@@ -15,6 +15,7 @@ from filters.inspection.toolbox import Toolbox
 from filters.inspection.worker.judging import Judging
 
 LOOK_EVERY_S: Final = 0.5
+CLAMD: Final = "clamd.sock"  # beside the files: a link to where clamd listens
 _log = logging.getLogger(__name__)
 
 
@@ -23,9 +24,10 @@ class Workshop:
 
     def __init__(self, directory: Path | None, told: Callable[[Material], None]) -> None:
         self._directory, self._told = directory, told
+        self._clamd = directory / CLAMD if directory else None
         self._seen = signature(directory) if directory else frozenset()
         self._use(self._load(Material()))
-        self.judging = Judging(self._toolbox.material, self._toolbox.limits.scan_s)
+        self.judging = Judging(self._toolbox.material, self._clamd, self._toolbox.limits.scan_s)
 
     async def open(self) -> None:
         """Compile what most flows need; raises OSError."""
@@ -64,7 +66,7 @@ class Workshop:
 
     def _load(self, former: Material) -> Toolbox:
         files = read_directory(self._directory) if self._directory else []
-        toolbox = Toolbox(sift(files, former))
+        toolbox = Toolbox(sift(files, former), clamd=self._clamd)
         toolbox.judge(InspectionSpec())
         for bad in toolbox.material.bad:
             _log.error("%s: %s%s", bad.name, bad.problem, "; its former content stays in use" * bad.kept)

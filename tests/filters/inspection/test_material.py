@@ -60,6 +60,7 @@ def test_what_is_removed_is_gone() -> None:
 
 def test_tells_which_detector_has_nothing_to_look_for() -> None:
     spec = InspectionSpec(frozenset({"secrets", "patterns", "marks"}))
+    assert Toolbox().lacking(InspectionSpec(frozenset({"clamd"}))) == {"clamd"}
     assert Toolbox().lacking(spec) == {"patterns", "marks"}
     assert Toolbox(sift([GOOD], Material())).lacking(spec) == {"marks"}
     assert Toolbox(sift([GOOD, MARKS], Material())).lacking(spec) == frozenset()

@@ -35,7 +35,7 @@ def test_judges_take_new_material_and_are_replaced_when_killed() -> None:
     rule = SourceFile("own.yar", b'rule own { strings: $a = "own malware" condition: $a }')
 
     async def story() -> list[list[str]]:
-        judging = Judging(Material(), 10)
+        judging = Judging(Material(), None, 10)
         told = []
         try:
             told.append(await judging.judge(InspectionSpec(), OBJECT))
@@ -54,7 +54,7 @@ def test_judges_take_new_material_and_are_replaced_when_killed() -> None:
 
 def test_a_judge_that_hangs_is_a_timeout() -> None:
     async def story() -> str:
-        judging = Judging(Material(), 10)
+        judging = Judging(Material(), None, 10)
         try:
             await judging.warm()
             judging._within_s = 0.2
