@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from bench.bed import ECHO_PORT, PORT, Bed, bed, compiled, netd_on, open_gates, route_plainly
 from bench.stats import Figure
 from filters.flow import FlowKey, Protocol, Service
+from filters.inspection.assignments import Assignment
 from filters.inspection.spec import InspectionSpec
-from filters.inspection.worker.assignments import Assignment
 from filters.netd.client import NetdClient
 from filters.netd.protocol import encode_frame
 from filters.policy.compiled import CompiledPolicy

@@ -1,6 +1,6 @@
 """Give inspectors the sockets that only CAP_NET_ADMIN can make: one that listens, and those that speak in peers' names.
 
-An inspector connects to a unix socket and gets the listener; for each byte N it sends, N fresh sockets. All are
+An inspector connects to a unix socket and gets the listener and its end for packets (packet_desk.py); for each byte N it sends, N fresh sockets. All are
 IP_TRANSPARENT; what may leave through them is decided by the ruleset's chain `inspector_sends`, packet by packet.
 """
 
@@ -9,6 +9,7 @@ import contextlib
 import logging
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +24,9 @@ _log = logging.getLogger(__name__)
 class InspectorSockets:
     """Serve inspectors of one uid. netd keeps no copy of the listener: without an inspector nobody listens."""
 
-    def __init__(self, path: Path, uid: int) -> None:
-        self._path, self._uid = path, uid
+    def __init__(self, path: Path, uid: int, admit: Callable[[], socket.socket]) -> None:
+        """admit: makes the end over which an inspector gets packets."""
+        self._path, self._uid, self._admit = path, uid, admit
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -54,7 +56,7 @@ class InspectorSockets:
             if uid != self._uid:
                 _log.warning("refused: uid %d may not have inspectors' sockets", uid)
                 return
-            hand_over(client, [make_listener()])
+            hand_over(client, [make_listener(), self._admit()])
             while wanted := await loop.sock_recv(client, 1):
                 hand_over(client, [make_transparent() for _ in range(min(wanted[0], MOST_AT_ONCE))])
 

@@ -10,11 +10,22 @@ from filters.netd.fingerprint import Fingerprint, describe
 from filters.netd.netlink_socket import NetlinkSocket
 from filters.netd.nftables_adapter import Libnftables
 from filters.netd.probe import probe
-from filters.ruleset.names import HOLD_QUEUE_NUMBER, STATIC_SETS, MapName, SetName
+from filters.ruleset.names import (
+    HOLD_QUEUE_NUMBER,
+    INSPECTION_QUEUE_NUMBER,
+    STATIC_SETS,
+    ChainName,
+    MapName,
+    SetName,
+)
 
 Step = nft.Change | nft.Flush
 _STRUCTURE: Final = (nft.Nft.GETCHAIN, nft.Nft.GETRULE, nft.Nft.GETSET)
 _WRAP: Final = 1 << 32
+_QUEUES: Final = (
+    (ChainName.HOLD_QUEUE, HOLD_QUEUE_NUMBER),
+    (ChainName.INSPECTION_QUEUE, INSPECTION_QUEUE_NUMBER),
+)
 
 
 def read_set(
@@ -84,11 +95,12 @@ class KernelTable:
         """Ask, in another thread, whether the kernel would take this text; raises NetdError `kernel`."""
         await asyncio.to_thread(self._libnftables.check, text)
 
-    def insert_queue_rule(self) -> None:
-        """Put the queue in front of the hold chain's drop, where the kernel has no `nft queue`."""
-        raw, last = nft.queue_rule_batch(HOLD_QUEUE_NUMBER, self._netlink.sequence(3))
-        self._netlink.execute(raw, last, "insert the queue rule")
-        self._committed()
+    def insert_queue_rules(self) -> None:
+        """Put the queues in front of their chains' drops, where the kernel has no `nft queue`."""
+        for chain, number in _QUEUES:
+            raw, last = nft.queue_rule_batch(chain, number, self._netlink.sequence(3))
+            self._netlink.execute(raw, last, "insert a queue rule")
+            self._committed()
 
     def fingerprint(self) -> Fingerprint:
         """Read back chains, rules, set declarations and static elements; empty when the table is missing."""

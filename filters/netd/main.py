@@ -22,7 +22,7 @@ from filters.netd.sysctl import apply_sysctls
 _SOCKET_MODE = 0o666  # who may use it is decided by SO_PEERCRED
 
 
-async def run(path: Path, client_uid: int, interface: str, inspectors: InspectorSockets | None) -> None:
+async def run(path: Path, client_uid: int, interface: str, inspectors: tuple[Path, int] | None) -> None:
     """Serve until SIGTERM or SIGINT; raises FiltersError when the kernel refuses what netd needs."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -39,7 +39,8 @@ async def run(path: Path, client_uid: int, interface: str, inspectors: Inspector
         async with listener, asyncio.TaskGroup() as group:
             tasks = [group.create_task(service.watch(), name="watch")]
             if inspectors is not None:
-                tasks.append(group.create_task(inspectors.serve(), name="inspectors"))
+                sockets = InspectorSockets(*inspectors, service.packets.admit)
+                tasks.append(group.create_task(sockets.serve(), name="inspectors"))
             await stop.wait()
             for task in tasks:
                 task.cancel()
@@ -65,7 +66,7 @@ def main() -> int:
     try:
         inspectors = None
         if options.inspector_socket is not None and options.inspector_uid is not None:
-            inspectors = InspectorSockets(options.inspector_socket, options.inspector_uid)
+            inspectors = options.inspector_socket, options.inspector_uid
         asyncio.run(run(options.socket, options.client_uid, options.interface, inspectors))
     except* FiltersError as group:
         status = 1

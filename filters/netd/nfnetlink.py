@@ -110,8 +110,8 @@ def batch(steps: Sequence[Change | Flush], sequence: int) -> tuple[bytes, int]:
     return b"".join(parts), sequence
 
 
-def queue_rule_batch(queue: int, sequence: int) -> tuple[bytes, int]:
-    """Write the batch that puts an xt NFQUEUE target at the head of the hold queue's chain, no bypass."""
+def queue_rule_batch(chain: ChainName, queue: int, sequence: int) -> tuple[bytes, int]:
+    """Write the batch that puts an xt NFQUEUE target at the head of a queue's chain, no bypass."""
     target = nl.nested(
         _EXPR_DATA,
         nl.text(_TARGET_NAME, "NFQUEUE"),
@@ -120,7 +120,7 @@ def queue_rule_batch(queue: int, sequence: int) -> tuple[bytes, int]:
     )
     payload = (
         nl.text(_RULE_TABLE, TABLE)
-        + nl.text(_RULE_CHAIN, ChainName.HOLD_QUEUE.value)
+        + nl.text(_RULE_CHAIN, chain.value)
         + nl.nested(_RULE_EXPRESSIONS, nl.nested(_ELEM, nl.text(_EXPR_NAME, "target"), target))
     )
     flags = nl.NLM_F_CREATE | nl.NLM_F_ACK

@@ -54,7 +54,7 @@ class Policies:
             state.kernel.run(CLOSED_RULESET)
             return
         state.kernel.run(self._full_text(state.policy))
-        self._open_queue()
+        self._open_queues()
 
     def forget_client(self) -> None:
         """Take back trust, authority and leases, and forget all connections; quarantine stays."""
@@ -98,7 +98,7 @@ class Policies:
         state = self._state
         if state.policy is None:
             await state.kernel.run_beside(self._full_text(policy))
-            self._open_queue()
+            self._open_queues()
             return ()
         text = await asyncio.to_thread(compile_policy_update, policy, state.kernel.features)
         now = boottime()
@@ -115,9 +115,9 @@ class Policies:
         current = self._state.book.all_elements(self._state.interface, boottime())
         return compile_ruleset(policy, self._state.kernel.features) + add_text(current)
 
-    def _open_queue(self) -> None:
+    def _open_queues(self) -> None:
         if not self._state.kernel.features.native_queue:
-            self._state.kernel.insert_queue_rule()
+            self._state.kernel.insert_queue_rules()
 
     def _settle(self) -> None:
         """Note how the table looks now; whatever a stranger did meanwhile is undone first."""

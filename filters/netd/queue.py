@@ -1,4 +1,4 @@
-"""The hold queue: receive first packets from NFQUEUE and give verdicts (linux/netfilter/nfnetlink_queue.h)."""
+"""Queues: receive packets from NFQUEUE and give verdicts (linux/netfilter/nfnetlink_queue.h)."""
 
 import errno
 import struct
@@ -15,9 +15,10 @@ from filters.netd.packet import NEEDED
 _PACKET, _VERDICT, _CONFIG = 0, 1, 2  # NFQNL_MSG_*
 _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN = 1, 2, 3  # NFQA_CFG_*
 _BIND, _COPY_PACKET = 1, 2  # NFQNL_CFG_CMD_BIND, NFQNL_COPY_PACKET
-_PACKET_HDR, _VERDICT_HDR, _PAYLOAD = 1, 2, 10  # NFQA_*
+_PACKET_HDR, _VERDICT_HDR, _MARK, _PAYLOAD = 1, 2, 3, 10  # NFQA_*
+WHOLE: Final = 0xFFFF  # bytes of a packet to copy: all of it
 _QUEUE_LENGTH: Final = 4096  # above what may wait, so that the bounds in hold.py decide
-_RECEIVE: Final = 65536
+_RECEIVE: Final = 1 << 17
 _BURST: Final = 64  # datagrams per turn of the event loop: a flood must not starve the requests
 
 
@@ -30,23 +31,23 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueuedPacket:
-    """A packet that waits for a verdict, and its first bytes from the IP header on."""
+    """A packet that waits for a verdict, and its bytes from the IP header on, as many as were asked for."""
 
     packet_id: int
     head: bytes
 
 
-def bind_message(number: int, sequence: int) -> bytes:
-    """Write the message that binds a queue; the kernel drops what finds no room or no listener."""
+def bind_message(number: int, sequence: int, copied: int) -> bytes:
+    """Write the message that binds a queue and says how many bytes of a packet come with it; the kernel drops what finds no room or no listener."""
     payload = nl.attribute(_CFG_CMD, struct.pack("!BxH", _BIND, 0))
-    payload += nl.attribute(_CFG_PARAMS, struct.pack("!IB", NEEDED, _COPY_PACKET))
+    payload += nl.attribute(_CFG_PARAMS, struct.pack("!IB", copied, _COPY_PACKET))
     payload += nl.u32(_CFG_MAXLEN, _QUEUE_LENGTH)
     return nl.nf_message(nl.Subsystem.QUEUE, _CONFIG, nl.NLM_F_ACK, sequence, payload, resource=number)
 
 
-def verdict_message(number: int, packet_id: int, verdict: Verdict) -> bytes:
-    """Write one verdict."""
-    payload = nl.attribute(_VERDICT_HDR, struct.pack("!II", verdict, packet_id))
+def verdict_message(number: int, packet_id: int, verdict: Verdict, mark: int = 0) -> bytes:
+    """Write one verdict; the packet goes on with that mark."""
+    payload = nl.attribute(_VERDICT_HDR, struct.pack("!II", verdict, packet_id)) + nl.u32(_MARK, mark)
     return nl.nf_message(nl.Subsystem.QUEUE, _VERDICT, 0, 0, payload, resource=number)
 
 
@@ -60,11 +61,11 @@ def read_packet(payload: bytes) -> QueuedPacket:
 class PacketQueue:
     """One bound NFQUEUE. When it closes, the kernel drops every packet that waits in it."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, copied: int = NEEDED) -> None:
         self._number = number
         self._netlink = NetlinkSocket()
         sequence = self._netlink.sequence()
-        self._netlink.execute(bind_message(number, sequence), sequence, "bind the hold queue")
+        self._netlink.execute(bind_message(number, sequence, copied), sequence, "bind a queue")
         self.lost = 0
 
     def fileno(self) -> int:
@@ -91,10 +92,10 @@ class PacketQueue:
                 if message.type == nl.Subsystem.QUEUE << 8 | _PACKET:
                     yield read_packet(message.payload)
 
-    def decide(self, packet_ids: Iterable[int], verdict: Verdict) -> None:
+    def decide(self, packet_ids: Iterable[int], verdict: Verdict, mark: int = 0) -> None:
         """Give one verdict to several packets; those the kernel no longer has are ignored."""
         for packet_id in packet_ids:
             try:
-                self._netlink.socket.sendto(verdict_message(self._number, packet_id, verdict), (0, 0))
+                self._netlink.socket.sendto(verdict_message(self._number, packet_id, verdict, mark), (0, 0))
             except OSError as error:
                 raise NetdError("kernel", f"verdict: {error}", errno=error.errno) from error

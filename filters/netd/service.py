@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from filters.netd.hold_desk import HoldDesk
 from filters.netd.kernel import KernelTable
 from filters.netd.leases import Leases
 from filters.netd.log import DropLog
+from filters.netd.packet_desk import PacketDesk
 from filters.netd.policies import Policies
 from filters.netd.protocol import Event, Lost, NetdCode, Verb, malformed, snapshot_to_wire
 from filters.netd.readout import take_snapshot
@@ -39,6 +41,7 @@ class Service:
         self._watch = Watch(self._state, self._policies, emit)
         self._announcements = Announcements()
         self._holds = HoldDesk(self._state.may_wait, emit)
+        self.packets = PacketDesk()
         self._log = DropLog(LOG_GROUP)
         self._lost_samples = 0
         self._tally = Tally()
@@ -66,6 +69,7 @@ class Service:
         self.forget_client()
         self._leases.close()
         self._holds.close()
+        self.packets.close()
         self._log.close()
         self._announcements.close()
         self._state.kernel.close()
@@ -124,7 +128,7 @@ class Service:
 
     def _counters(self) -> Answer:
         self._read_counters()
-        total = self._tally.total(self._holds.dropped)
+        total = self._tally.total(Counter(self._holds.dropped) + Counter(self.packets.dropped))
         return {"counters": {reason.value: packets for reason, packets in total.items()}}
 
     def _read_counters(self) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from filters.flow import Protocol
 from filters.policy.inspections import parse_inspection
 from filters.policy.model import Action, Mode, Opening, Peer, Rule, ServiceRange, Tier
 from filters.policy.services import parse_duration_ms, parse_label, parse_services
@@ -16,35 +15,24 @@ def parse_rule(table: Table, peers: Mapping[str, Peer]) -> Rule:
     """Read one `[[rule]]`; raises PolicyError, also for peers and tags that do not exist."""
     name = table.parse("id", parse_label)
     table.name = f"rule {name}"
+    services = _services(table)
     rule = Rule(
         name,
         _ends(table, "from", peers),
         _ends(table, "to", peers),
-        _services(table),
+        services,
         Action(table.choice("action", tuple(Action))),
         TIERS[table.choice("tier", tuple(TIERS), "site")],
         Mode(table.choice("mode", tuple(Mode), "enforce")),
         Opening(table.choice("open", tuple(Opening), "request")),
         table.parse("lease", _lease, "5m"),
         table.line,
-        parse_inspection(table) if table.has("inspect") else None,
+        parse_inspection(table, services) if table.has("inspect") else None,
     )
     table.finish()
-    if rule.inspection is not None:
-        _check_inspected(table, rule)
-    return rule
-
-
-def _check_inspected(table: Table, rule: Rule) -> None:
-    if any(one.protocol is not Protocol.TCP for one in rule.services):
-        raise table.error(
-            "inspection-unsupported",
-            "inspect",
-            f"{table.name}: `inspect` is supported for TCP only so far, and a rule that asks for it would pass other "
-            "services uninspected; write a rule of its own for them",
-        )
-    if rule.action is not Action.ALLOW:
+    if rule.inspection is not None and rule.action is not Action.ALLOW:
         raise table.error("bad-value", "inspect", f"{table.name}: `inspect` belongs to a rule that allows")
+    return rule
 
 
 def _lease(text: str) -> int:

@@ -8,11 +8,13 @@ from filters.ruleset.names import (
     HOLD_QUEUE_NUMBER,
     INSPECTED_BIT,
     INSPECTION_PORT,
+    INSPECTION_QUEUE_NUMBER,
     LOG_GROUP,
     LOG_PREFIX,
     LOG_SNAPLEN,
     MARK_CONTROL,
     MARK_INSPECTED,
+    MARK_JUDGED,
     MARK_LEASED,
     MARK_REJECT,
     RULESET_REASONS,
@@ -53,6 +55,8 @@ def chains(features: Features) -> list[Chain]:
         _hold_queue(features),
         _hold_limit(),
         _hold(),
+        _inspection_queue(features),
+        _datagrams(),
         _divert(),
         _admit(),
         _related(),
@@ -168,6 +172,26 @@ def _hold() -> Chain:
     )
 
 
+def _inspection_queue(features: Features) -> Chain:
+    if features.native_queue:
+        return ChainName.INSPECTION_QUEUE, (f"queue num {INSPECTION_QUEUE_NUMBER}",)
+    # netd inserts its queue rule before this one
+    return ChainName.INSPECTION_QUEUE, (_goto(DropReason.INSPECTOR_DOWN),)
+
+
+def _datagrams() -> Chain:
+    # Before the lease chain: whatever an inspector says, trust and lease are looked up after it.
+    return ChainName.DATAGRAMS, (
+        _base("prerouting", -155, "accept"),
+        "meta l4proto != { udp, icmp } accept",
+        "ct state invalid,untracked,related accept",
+        f"ip saddr != @{SetName.TRUSTED} accept",
+        f"ip daddr != @{SetName.TRUSTED} accept",
+        f"ct state new ct direction original jump {ChainName.LOOK_UP}",
+        f"{INSPECTED} ct mark @{SetName.LIVE} goto {ChainName.INSPECTION_QUEUE}",
+    )
+
+
 def _admit() -> Chain:
     count = f"add @{SetName.CONNECTIONS} {{ ip saddr ct count over {CONNECTIONS} }}"
     return ChainName.ADMIT, (
@@ -178,9 +202,10 @@ def _admit() -> Chain:
 
 
 def _divert() -> Chain:
-    # To an inspector's socket, or nowhere: an inspected connection is never forwarded.
+    # To an inspector's socket, or nowhere: an inspected connection is never forwarded, a datagram only when judged.
     return ChainName.DIVERT, (
-        f"meta l4proto != tcp {_goto(DropReason.UNKNOWN_PROTOCOL)}",
+        f"meta l4proto != tcp meta mark {MARK_JUDGED:#x} meta mark set {MARK_LEASED:#x} accept",
+        f"meta l4proto != tcp {_goto(DropReason.INSPECTOR_DOWN)}",
         # receivers place urgent data differently (RFC 6093)
         f"tcp flags & urg == urg {_goto(DropReason.PARSE_ERROR)}",
         f"socket transparent 1 meta mark set {MARK_INSPECTED:#x} accept",

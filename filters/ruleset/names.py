@@ -16,6 +16,7 @@ FAMILY: Final = "inet"
 TABLE: Final = "quotegate"
 
 HOLD_QUEUE_NUMBER: Final = 17
+INSPECTION_QUEUE_NUMBER: Final = 18
 LOG_GROUP: Final = 7
 LOG_SNAPLEN: Final = 96
 LOG_PREFIX: Final = "qg "  # followed by the reason and one space
@@ -23,6 +24,7 @@ LOG_PREFIX: Final = "qg "  # followed by the reason and one space
 MARK_LEASED: Final = 0x10  # the lease chain let the packet through; forward demands it
 MARK_REJECT: Final = 0x20  # the kernel's own answer to a rejected packet (fwmark_reflect); output demands it
 MARK_INSPECTED: Final = 0x40  # for an inspector's socket: routed to this machine itself; input demands it
+MARK_JUDGED: Final = 0x80  # an inspector let this datagram pass; the lease chain demands it
 INSPECTED_BIT: Final = 0x8000_0000  # of a lease id: its connections go through an inspector
 INSPECTION_PORT: Final = (
     7071  # where inspectors listen; no packet with this port comes here that tproxy did not send
@@ -75,6 +77,7 @@ class ChainName(StrEnum):
     # base chains
     GUARD = "guard"  # prerouting -450, before defragmentation and conntrack
     HOLD = "hold"  # prerouting -160, after conntrack
+    DATAGRAMS = "datagrams"  # prerouting -155
     LEASE = "lease"  # prerouting -150
     INPUT = "input"
     FORWARD = "forward"
@@ -86,6 +89,7 @@ class ChainName(StrEnum):
     LOOK_UP = "look_up"
     HOLD_LIMIT = "hold_limit"
     HOLD_QUEUE = "hold_queue"  # netd inserts its queue rule here where `nft queue` is missing
+    INSPECTION_QUEUE = "inspection_queue"  # the same
     RELATED = "related"
     ADMIT = "admit"
     REFUSE = "refuse"

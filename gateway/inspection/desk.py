@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from filters.errors import FiltersError
-from filters.inspection.worker.assignments import Assignment
+from filters.inspection.assignments import Assignment
 from filters.netd.protocol import FrameReader, encode_frame
 from filters.policy.compiled import CompiledPolicy
 from filters.policy.model import Policy
@@ -24,7 +25,9 @@ def assignments_of(policy: Policy, compiled: CompiledPolicy) -> list[Assignment]
     """Return who inspects what under a policy."""
     specs = {rule.id: rule.inspection for rule in policy.rules}
     return [
-        Assignment(str(one.source), str(one.destination), one.first, one.last, one.rule, spec)
+        Assignment(
+            int(one.protocol), str(one.source), str(one.destination), one.first, one.last, one.rule, spec
+        )
         for one in compiled.allowed
         if one.inspected and (spec := specs[one.rule]) is not None
     ]
@@ -109,7 +112,8 @@ class InspectorDesk:
                 if report.files or report.bad:
                     self._record(report)
             case ContentFound():
-                self.found[DropReason(report.reason)] += 1
+                if report.protocol == socket.IPPROTO_TCP:  # of datagrams netd counts each one that is dropped
+                    self.found[DropReason(report.reason)] += 1
                 self._record(report)
 
     def _tell(self, writer: asyncio.StreamWriter) -> None:

@@ -39,7 +39,7 @@ def _finding(untrusted: dict[str, object]) -> ContentFound:
         source_port=_number(untrusted, "source_port", 0xFFFF),
         destination_ip=str(IPv4Address(_text(untrusted, "destination_ip"))),
         destination_port=_number(untrusted, "destination_port", 0xFFFF),
-        protocol=6,
+        protocol=_number(untrusted, "transport", 0xFF),
         rule=_text(untrusted, "rule"),
         spoken=_text(untrusted, "protocol_spoken"),
         direction=_text(untrusted, "direction"),

@@ -3,6 +3,8 @@
 import io
 from functools import cache
 
+from filters.inspection.assignments import Assignment, Assignments
+from filters.inspection.datagrams import Datagrams
 from filters.inspection.finding import Direction
 from filters.inspection.limits import Limits
 from filters.inspection.objects.archive import Budget, members
@@ -14,7 +16,14 @@ from filters.inspection.offline.twin import Twin
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import StreamInspector, Verdict
 from filters.inspection.toolbox import Toolbox
-from tests.filters.inspection import drive, test_http, test_objects, test_offline, test_protocols
+from tests.filters.inspection import (
+    drive,
+    test_datagrams,
+    test_http,
+    test_objects,
+    test_offline,
+    test_protocols,
+)
 
 LIMITS = Limits(object=1 << 20, ratio_from=1 << 16, unpacked=1 << 20, members=50)
 TURN = b"\xff\xfe\xfd"  # where the other end speaks
@@ -76,6 +85,25 @@ def archive(data: bytes) -> None:
 
 def capture(data: bytes) -> None:
     list(Twin(judge(), LIMITS).events(Capture(io.BytesIO(data))))
+
+
+def datagrams(data: bytes) -> None:
+    """Whatever comes in a packet, there is a verdict, and the same one for the same packets."""
+    assignments = Assignments(
+        tuple(Assignment(one, "10.0.0.2", "10.0.0.3", 0, 65535, "r", judge().spec) for one in (1, 17))
+    )
+    verdicts = []
+    for _ in range(2):
+        inspector = Datagrams(lambda _spec: judge(), lambda _spec: frozenset(), lambda _flow, _finding: None)
+        packets = data.split(TURN)
+        verdicts.append([inspector.verdict(one, assignments, float(now)) for now, one in enumerate(packets)])
+    assert verdicts[0] == verdicts[1]
+
+
+def packets() -> list[bytes]:
+    query = b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"
+    both = test_datagrams.udp(query), test_datagrams.udp(query, answer=True)
+    return [TURN.join(both), test_datagrams.udp(b"text", port=9), test_datagrams.echo(b"ping")]
 
 
 def conversations() -> list[bytes]:

@@ -209,7 +209,7 @@ def monitor_requests() -> list[bytes]:
 
 def inspector_reports() -> list[bytes]:
     report = {
-        "source_ip": "10.0.0.2", "source_port": 40000, "destination_ip": "10.0.0.3", "destination_port": 80,
+        "transport": 6, "source_ip": "10.0.0.2", "source_port": 40000, "destination_ip": "10.0.0.3", "destination_port": 80,
         "protocol_spoken": "http", "rule": "web-to-db", "direction": "request", "reason": "data-leak",
         "check": "secrets.github-token", "detail": "a GitHub token", "inside": "body", "offset": 812,
         "evidence": "ghp_…9d",

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from filters.inspection.assignments import Assignment
+from filters.inspection.datagrams import DatagramFlow
 from filters.inspection.finding import Direction, Finding, Refusal
 from filters.inspection.limits import DEFAULT_LIMITS, Limits
 from filters.inspection.objects.judge import Judge
@@ -19,7 +21,7 @@ from filters.inspection.offline.packet import (
     strip_link,
 )
 from filters.inspection.offline.reassembly import Fragments, Side, is_reset
-from filters.inspection.protocols.dns import Message, TunnelWatch, parse_message
+from filters.inspection.protocols.dns import TunnelWatch
 from filters.inspection.stream import StreamInspector, Verdict
 from filters.reason import DropReason
 
@@ -74,8 +76,8 @@ class Twin:
         self._judge, self._limits = judge, limits
         self._connections: dict[frozenset[Endpoint], _Connection] = {}
         self._fragments = Fragments()
-        self._tunnels: dict[Endpoint | tuple[str, str], TunnelWatch] = {}
-        self._seen_flows: set[Flow] = set()
+        self._tunnels: dict[tuple[str, str], TunnelWatch] = {}
+        self._datagrams: dict[Flow, DatagramFlow] = {}
         self.summary = Summary()
 
     def events(self, capture: Capture) -> Iterator[Event]:
@@ -89,6 +91,9 @@ class Twin:
         for connection in self._connections.values():
             for finding in self._finish(connection):
                 yield self._event(finding, connection.flow, last)
+        for datagrams in self._datagrams.values():
+            self.summary.protocols[datagrams.spoken] += 1
+            datagrams.close()
         if self._fragments.left:
             self.summary.left_out["fragments of incomplete datagrams"] += self._fragments.left
         self.summary.broken = capture.broken
@@ -198,25 +203,20 @@ class Twin:
         from_client = source[1] >= destination[1]
         flow = Flow(name, source, destination) if from_client else Flow(name, destination, source)
         direction = Direction.TO_SERVER if from_client else Direction.TO_CLIENT
-        if flow not in self._seen_flows:
-            self._seen_flows.add(flow)
+        known = self._datagrams.get(flow)
+        if known is None:
+            (server, port), spec = flow.server, self._judge.spec
+            rule = Assignment(packet.protocol, flow.client[0], server, port, port, "", spec)
+            known = DatagramFlow(packet.protocol, flow.client, flow.server, rule, self._judge)
+            self._datagrams[flow] = known
             self.summary.flows += 1
-            self.summary.protocols["dns" if 53 in (source[1], destination[1]) else name] += 1
-        found: list[Finding] = []
-        if packet.protocol == UDP and 53 in (source[1], destination[1]):
-            found += self._dns(packet, flow)
-        found += self._judge.text(packet.payload, "")
-        for one in found:
-            yield flow, one.at(direction, one.protocol or name, one.inside, one.offset)
-
-    def _dns(self, packet: Packet, flow: Flow) -> Iterator[Finding]:
-        watch = self._tunnels.setdefault((flow.client[0], flow.server[0]), TunnelWatch())
-        try:
-            message: Message = parse_message(packet.payload)
-            for name in message.questions:
-                watch.see(name)
-        except Refusal as refusal:
-            yield refusal.finding().at(None, "dns")
+        if known.cut is not None:
+            return
+        tunnel = self._tunnels.setdefault((flow.client[0], flow.server[0]), TunnelWatch())
+        for one in known.inspect(direction, packet.payload, tunnel):
+            known.cut = one.reason
+            yield flow, one
+        self.summary.refused_flows += known.cut is not None
 
 
 def inspect_file(judge: Judge, data: bytes, name: str) -> list[Finding]:

@@ -1,13 +1,15 @@
 """Talk with quotegated: assignments come, findings go. Without quotegated nothing is carried."""
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
 from filters.errors import FiltersError
+from filters.inspection.assignments import Assignment, Assignments
+from filters.inspection.datagrams import DatagramFlow, Endpoint
 from filters.inspection.finding import Finding
 from filters.inspection.material import Material
-from filters.inspection.worker.assignments import Assignment, Assignments
 from filters.inspection.worker.flow import Flow
 from filters.netd.protocol import FrameReader, encode_frame
 
@@ -53,30 +55,35 @@ class Control:
         bad = [{"name": one.name, "problem": one.problem, "kept": one.kept} for one in material.bad]
         self._send({"material": {"files": [one.name for one in material.files], "bad": bad}})
 
-    def tell(self, flow: Flow, finding: Finding) -> None:
-        """Report a finding."""
-        (source, source_port), (destination, port) = flow.ends.client, flow.ends.server
-        self._send(
-            {
-                "finding": {
-                    "source_ip": source,
-                    "source_port": source_port,
-                    "destination_ip": destination,
-                    "destination_port": port,
-                    "rule": flow.rule,
-                    "protocol_spoken": flow.protocol,
-                    "direction": finding.direction.name.lower().replace("_", "-")
-                    if finding.direction is not None
-                    else "",
-                    "reason": finding.reason,
-                    "check": finding.check,
-                    "detail": finding.detail,
-                    "inside": finding.inside,
-                    "offset": finding.offset,
-                    "evidence": finding.evidence,
-                }
-            }
-        )
+    def tell_stream(self, flow: Flow, finding: Finding) -> None:
+        """Report a finding in a TCP connection."""
+        self._tell(socket.IPPROTO_TCP, flow.ends.client, flow.ends.server, flow.rule, flow.protocol, finding)
+
+    def tell_datagram(self, flow: DatagramFlow, finding: Finding) -> None:
+        """Report a finding in datagrams."""
+        self._tell(flow.transport, flow.client, flow.server, flow.assignment.rule, flow.spoken, finding)
+
+    def _tell(
+        self, transport: int, client: Endpoint, server: Endpoint, rule: str, spoken: str, finding: Finding
+    ) -> None:
+        direction = finding.direction
+        report = {
+            "transport": transport,
+            "source_ip": client[0],
+            "source_port": client[1],
+            "destination_ip": server[0],
+            "destination_port": server[1],
+            "rule": rule,
+            "protocol_spoken": spoken,
+            "direction": "" if direction is None else direction.name.lower().replace("_", "-"),
+            "reason": finding.reason,
+            "check": finding.check,
+            "detail": finding.detail,
+            "inside": finding.inside,
+            "offset": finding.offset,
+            "evidence": finding.evidence,
+        }
+        self._send({"finding": report})
 
     def _send(self, message: dict[str, Any]) -> None:
         if not self._writer.is_closing():

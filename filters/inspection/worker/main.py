@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from filters.errors import FiltersError
+from filters.inspection.datagrams import Datagrams
 from filters.inspection.finding import Finding
 from filters.inspection.worker.confinement import confine_inspector, start_forkserver
 from filters.inspection.worker.control import Control
 from filters.inspection.worker.flow import Ends, Flow, Leg
+from filters.inspection.worker.packets import Packets
 from filters.inspection.worker.sockets import Sockets
 from filters.inspection.worker.workshop import Workshop
 from filters.memory import forbid_inspection
@@ -34,6 +36,8 @@ class Inspector:
         self._sockets, self._control, self._workshop = sockets, control, workshop
         self._flows: set[Flow] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        datagrams = Datagrams(workshop.judge, workshop.lacking, control.tell_datagram)
+        self._packets = Packets(sockets.packets, datagrams, lambda: control.assignments)
 
     async def run(self) -> None:
         """Serve until netd or quotegated goes; raises FiltersError."""
@@ -43,6 +47,7 @@ class Inspector:
                 group.create_task(self._sockets.watch(), name="netd")
                 group.create_task(self._workshop.watch(), name="material")
                 group.create_task(_stay_alive(), name="watchdog")
+                group.create_task(self._packets.serve(), name="packets")
                 group.create_task(self._accept(), name="accept")
         finally:
             for flow in list(self._flows):
@@ -59,7 +64,7 @@ class Inspector:
 
     async def _carry(self, near: socket.socket, client: tuple[str, int]) -> None:
         ends = Ends(client, near.getsockname())
-        found = self._control.assignments.find(client[0], ends.server[0], ends.server[1])
+        found = self._control.assignments.find(socket.IPPROTO_TCP, client[0], ends.server[0], ends.server[1])
         if found is None or len(self._flows) >= MOST_FLOWS:
             _drop(near)
             return
@@ -68,11 +73,11 @@ class Inspector:
             found.rule,
             self._workshop.judge(found.spec),
             lambda job: self._workshop.judging.judge(found.spec, job),
-            self._control.tell,
+            self._control.tell_stream,
         )
         if lacking := self._workshop.lacking(found.spec):
             detail = f"the rule demands {', '.join(sorted(lacking))}, and no file of yours says what that is"
-            self._control.tell(flow, Finding(DropReason.INSPECTOR_DOWN, "material", detail))
+            self._control.tell_stream(flow, Finding(DropReason.INSPECTOR_DOWN, "material", detail))
             _drop(near)
             return
         try:

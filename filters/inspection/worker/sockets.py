@@ -22,8 +22,8 @@ class SocketsLost(FiltersError):
 class Sockets:
     """The connection to netd."""
 
-    def __init__(self, client: socket.socket, listener: socket.socket) -> None:
-        self._client, self.listener = client, listener
+    def __init__(self, client: socket.socket, listener: socket.socket, packets: socket.socket) -> None:
+        self._client, self.listener, self.packets = client, listener, packets
         self._spare: list[socket.socket] = []
         self._lock = asyncio.Lock()
         self._ports: defaultdict[tuple[str, str, int], int] = defaultdict(lambda: FIRST_PORT)
@@ -39,8 +39,7 @@ class Sockets:
         except OSError as error:
             client.close()
             raise SocketsLost("away", f"netd does not answer at {path.name}: {error.strerror}") from error
-        (listener,) = await _receive(client)
-        return cls(client, listener)
+        return cls(client, *await _receive(client))
 
     async def watch(self) -> None:
         """Return only by raising SocketsLost, when netd goes. Answers are read by who asked."""

@@ -12,7 +12,7 @@ from filters.netd import conntrack, elements, log, neighbours, netlink, queue
 from filters.netd import nfnetlink as nft
 from filters.policy.compiled import Pin
 from filters.reason import DropReason
-from filters.ruleset.names import SetName
+from filters.ruleset.names import ChainName, SetName
 
 A = IPv4Address("10.0.0.2")
 
@@ -55,7 +55,7 @@ def test_flush_has_no_elements() -> None:
 
 
 def test_queue_rule_has_no_bypass() -> None:
-    raw, last = nft.queue_rule_batch(17, 3)
+    raw, last = nft.queue_rule_batch(ChainName.HOLD_QUEUE, 17, 3)
     rule = list(netlink.messages(raw))[1]
     assert (rule.type, rule.flags, rule.sequence) == (0xA06, 0x405, last)
     assert b"NFQUEUE\0" in rule.payload
@@ -78,11 +78,11 @@ def test_reads_elements() -> None:
 
 
 def test_queue_messages() -> None:
-    (bind,) = netlink.messages(queue.bind_message(17, 1))
+    (bind,) = netlink.messages(queue.bind_message(17, 1, 68))
     assert bind.type == 0x302
     assert bind.payload[:4] == bytes([0, 0, 0, 17])
     (verdict,) = netlink.messages(queue.verdict_message(17, 9, queue.Verdict.ACCEPT))
-    assert verdict.payload[4:].hex() == "0c000200" + "00000001" + "00000009"
+    assert verdict.payload[4:].hex() == "0c000200" + "00000001" + "00000009" + "08000300" + "00000000"
     payload = bytes(4) + netlink.attribute(1, struct.pack("!IHB", 9, 0x0800, 0)) + netlink.attribute(10, b"E")
     assert queue.read_packet(payload) == queue.QueuedPacket(9, b"E")
 

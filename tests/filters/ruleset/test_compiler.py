@@ -63,12 +63,15 @@ def test_update_names_every_static_set_and_no_dynamic_one() -> None:
     assert not any(name in words for name in DYNAMIC_SETS)
 
 
-def test_only_the_hold_queue_differs_between_kernels() -> None:
+def test_only_the_queues_differ_between_kernels() -> None:
     native, xt = (compile_ruleset(policies.small(), VARIANTS[name]).splitlines() for name in ("native", "xt"))
     differences = [
         (one.strip(), other.strip()) for one, other in zip(native, xt, strict=True) if one != other
     ]
-    assert differences == [("queue num 17", "goto drop_hold_timeout")]
+    assert differences == [
+        ("queue num 17", "goto drop_hold_timeout"),
+        ("queue num 18", "goto drop_inspector_down"),
+    ]
 
 
 def test_queue_is_never_bypassed() -> None:

@@ -12,6 +12,7 @@ from filters.inspection.spec import InspectionSpec
 class Assignment:
     """A range of services from one address to another, the rule that allows it, and how it is inspected."""
 
+    protocol: int
     source: str
     destination: str
     first: int
@@ -21,14 +22,28 @@ class Assignment:
 
     def to_json(self) -> list[object]:
         """Write what `from_json` reads."""
-        return [self.source, self.destination, self.first, self.last, self.rule, self.spec.to_json()]
+        return [
+            self.protocol,
+            self.source,
+            self.destination,
+            self.first,
+            self.last,
+            self.rule,
+            self.spec.to_json(),
+        ]
 
     @classmethod
     def from_json(cls, data: list[Any]) -> "Assignment":
         """Read an assignment; raises KeyError, TypeError, ValueError."""
-        source, destination, first, last, rule, spec = data
+        protocol, source, destination, first, last, rule, spec = data
         return cls(
-            str(source), str(destination), int(first), int(last), str(rule), InspectionSpec.from_json(spec)
+            int(protocol),
+            str(source),
+            str(destination),
+            int(first),
+            int(last),
+            str(rule),
+            InspectionSpec.from_json(spec),
         )
 
 
@@ -36,14 +51,13 @@ class Assignments:
     """All of them; those of one pair never overlap."""
 
     def __init__(self, entries: tuple[Assignment, ...] = ()) -> None:
-        self._pairs: Mapping[tuple[str, str], list[Assignment]] = {}
-        pairs: dict[tuple[str, str], list[Assignment]] = {}
+        pairs: dict[tuple[int, str, str], list[Assignment]] = {}
         for one in sorted(entries, key=lambda entry: entry.first):
-            pairs.setdefault((one.source, one.destination), []).append(one)
-        self._pairs = pairs
+            pairs.setdefault((one.protocol, one.source, one.destination), []).append(one)
+        self._pairs: Mapping[tuple[int, str, str], list[Assignment]] = pairs
 
-    def find(self, source: str, destination: str, port: int) -> Assignment | None:
-        """Return who inspects this connection, or None: then it must not pass."""
-        ranges = self._pairs.get((source, destination), [])
+    def find(self, protocol: int, source: str, destination: str, port: int) -> Assignment | None:
+        """Return who inspects this flow, or None: then it must not pass. ICMP echo has port 0."""
+        ranges = self._pairs.get((protocol, source, destination), [])
         at = bisect_right(ranges, port, key=lambda one: one.first) - 1
         return ranges[at] if at >= 0 and port <= ranges[at].last else None

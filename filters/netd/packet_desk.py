@@ -1,0 +1,127 @@
+"""Hand queued packets to inspectors and carry out what they say (verdicts.py). netd itself never looks into a packet.
+
+A packet that nobody judges in time goes on without the mark that says so: the ruleset drops it as `inspector-down`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from filters.netd.queue import WHOLE, PacketQueue, QueuedPacket, Verdict
+from filters.netd.verdicts import PACKET, REASONS, VERDICT
+from filters.reason import DropReason
+from filters.ruleset.names import INSPECTION_QUEUE_NUMBER, MARK_JUDGED
+
+WAITS_S: Final = 0.5
+MOST_WAITING: Final = 2048
+_ROOM: Final = 4 << 20  # bytes of packets on their way to one inspector
+_SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    inspector: socket.socket
+    until: float
+
+
+class PacketDesk:
+    """Serve the inspection queue on the running event loop."""
+
+    def __init__(self) -> None:
+        self.dropped: dict[DropReason, int] = {}
+        self._queue = PacketQueue(INSPECTION_QUEUE_NUMBER, WHOLE)
+        self._inspectors: list[socket.socket] = []
+        self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._queue.fileno(), self._receive)
+
+    def admit(self) -> socket.socket:
+        """Return a new inspector's end; packets go there until it hangs up."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM)
+        self._inspectors.append(ours)
+        self._loop.add_reader(ours.fileno(), self._answered, ours)
+        return theirs
+
+    def close(self) -> None:
+        """Stop; the kernel drops what still waits."""
+        for inspector in list(self._inspectors):
+            self._dismiss(inspector)
+        if self._timer:
+            self._timer.cancel()
+        self._loop.remove_reader(self._queue.fileno())
+        self._queue.close()
+
+    def _receive(self) -> None:
+        until = time.monotonic() + WAITS_S
+        for packet in self._queue.receive():
+            self._hand_on(packet, until)
+        self._arm()
+
+    def _hand_on(self, packet: QueuedPacket, until: float) -> None:
+        inspector = self._inspector_of(packet.head)
+        if inspector is not None and len(self._waiting) < MOST_WAITING:
+            with contextlib.suppress(OSError):  # full, or gone: then nobody judges it
+                inspector.send(PACKET.pack(packet.packet_id) + packet.head)
+                self._waiting[packet.packet_id] = _Waiting(inspector, until)
+                return
+        self._queue.decide([packet.packet_id], Verdict.ACCEPT)
+
+    def _inspector_of(self, head: bytes) -> socket.socket | None:
+        """Choose one for a pair of addresses, whichever way: it has to see both directions."""
+        if not self._inspectors or len(head) < 20:
+            return None
+        pair = int.from_bytes(head[12:16], "big") ^ int.from_bytes(head[16:20], "big")
+        return self._inspectors[pair * 0x9E3779B1 % (1 << 32) % len(self._inspectors)]
+
+    def _answered(self, inspector: socket.socket) -> None:
+        try:
+            answer = inspector.recv(1 << 16)
+            if not answer or len(answer) % VERDICT.size:
+                raise ConnectionError("an inspector hung up or speaks otherwise")
+            for packet_id, number in VERDICT.iter_unpack(answer):
+                self._decide(inspector, packet_id, number)
+        except BlockingIOError:
+            return
+        except (OSError, IndexError) as error:
+            _log.warning("an inspector of packets is dismissed: %s", error)
+            self._dismiss(inspector)
+
+    def _decide(self, inspector: socket.socket, packet_id: int, number: int) -> None:
+        waiting = self._waiting.get(packet_id)
+        if waiting is None or waiting.inspector is not inspector:
+            return  # too late, or another's
+        if number == 0:
+            self._queue.decide([packet_id], Verdict.ACCEPT, MARK_JUDGED)
+        else:
+            reason = REASONS[number - 1]
+            self._queue.decide([packet_id], Verdict.DROP)
+            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        del self._waiting[packet_id]
+
+    def _dismiss(self, inspector: socket.socket) -> None:
+        self._loop.remove_reader(inspector.fileno())
+        self._inspectors.remove(inspector)
+        inspector.close()
+        gone = [packet_id for packet_id, one in self._waiting.items() if one.inspector is inspector]
+        for packet_id in gone:
+            del self._waiting[packet_id]
+        self._queue.decide(gone, Verdict.ACCEPT)
+
+    def _arm(self) -> None:
+        if self._waiting and self._timer is None:
+            first = next(iter(self._waiting.values()))
+            self._timer = self._loop.call_later(max(0.0, first.until - time.monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        self._timer, now = None, time.monotonic()
+        while self._waiting and next(iter(self._waiting.values())).until <= now:
+            self._queue.decide([self._waiting.popitem(last=False)[0]], Verdict.ACCEPT)
+        self._arm()

@@ -1,0 +1,14 @@
+"""What netd and inspectors say to each other about packets.
+
+To an inspector, one message a packet: its number and the packet. From it: any count of numbers, each with a byte:
+0 lets the packet pass, N drops it for the N-th reason.
+"""
+
+import struct
+from typing import Final
+
+from filters.reason import DropReason
+
+PACKET: Final = struct.Struct("!I")
+VERDICT: Final = struct.Struct("!IB")
+REASONS: Final = tuple(DropReason)
