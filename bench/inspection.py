@@ -76,7 +76,9 @@ def make_corpus() -> bytes:
 def _desk(policy: CompiledPolicy, ready: asyncio.Event) -> object:
     spec = InspectionSpec()
     listed = [
-        Assignment(str(one.source), str(one.destination), one.first, one.last, one.rule, spec).to_json()
+        Assignment(
+            int(one.protocol), str(one.source), str(one.destination), one.first, one.last, one.rule, spec
+        ).to_json()
         for one in policy.allowed
         if one.inspected
     ]
