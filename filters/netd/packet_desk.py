@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from filters.netd.queue import WHOLE, PacketQueue, QueuedPacket, Verdict
-from filters.netd.verdicts import PACKET, REASONS, VERDICT
+from filters.netd.verdicts import PACKET, PASS, REASONS, REFUSED, VERDICT
 from filters.reason import DropReason
-from filters.ruleset.names import INSPECTION_QUEUE_NUMBER, MARK_JUDGED
+from filters.ruleset.names import INSPECTION_QUEUE_NUMBER, MARK_JUDGED, MARK_REFUSED
 
 WAITS_S: Final = 0.5
 MOST_WAITING: Final = 2048
 _ROOM: Final = 4 << 20  # bytes of packets on their way to one inspector
 _SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
+_MARKS: Final = {PASS: MARK_JUDGED, REFUSED: MARK_REFUSED}
 _log = logging.getLogger(__name__)
 
 
@@ -98,8 +99,8 @@ class PacketDesk:
         waiting = self._waiting.get(packet_id)
         if waiting is None or waiting.inspector is not inspector:
             return  # too late, or another's
-        if number == 0:
-            self._queue.decide([packet_id], Verdict.ACCEPT, MARK_JUDGED)
+        if number in _MARKS:
+            self._queue.decide([packet_id], Verdict.ACCEPT, _MARKS[number])
         else:
             reason = REASONS[number - 1]
             self._queue.decide([packet_id], Verdict.DROP)

@@ -1,7 +1,7 @@
 """What netd and inspectors say to each other about packets.
 
 To an inspector, one message a packet: its number and the packet. From it: any count of numbers, each with a byte:
-0 lets the packet pass, N drops it for the N-th reason.
+0 lets the packet pass, N drops it for the N-th reason, 255 says that the server refuses the connection it would open.
 """
 
 import struct
@@ -12,3 +12,4 @@ from filters.reason import DropReason
 PACKET: Final = struct.Struct("!I")
 VERDICT: Final = struct.Struct("!IB")
 REASONS: Final = tuple(DropReason)
+PASS, REFUSED = 0, 255

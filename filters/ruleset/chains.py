@@ -16,6 +16,7 @@ from filters.ruleset.names import (
     MARK_INSPECTED,
     MARK_JUDGED,
     MARK_LEASED,
+    MARK_REFUSED,
     MARK_REJECT,
     RULESET_REASONS,
     VISIBLE,
@@ -56,7 +57,8 @@ def chains(features: Features) -> list[Chain]:
         _hold_limit(),
         _hold(),
         _inspection_queue(features),
-        _datagrams(),
+        _inspect(),
+        _refused_by_server(),
         _divert(),
         _admit(),
         _related(),
@@ -179,11 +181,13 @@ def _inspection_queue(features: Features) -> Chain:
     return ChainName.INSPECTION_QUEUE, (_goto(DropReason.INSPECTOR_DOWN),)
 
 
-def _datagrams() -> Chain:
+def _inspect() -> Chain:
+    # Datagrams, and what opens a connection: an inspector opens its other end first.
     # Before the lease chain: whatever an inspector says, trust and lease are looked up after it.
-    return ChainName.DATAGRAMS, (
+    return ChainName.INSPECT, (
         _base("prerouting", -155, "accept"),
-        "meta l4proto != { udp, icmp } accept",
+        "meta l4proto != { tcp, udp, icmp } accept",
+        "tcp flags & (fin | syn | rst | ack) != syn accept",
         "ct state invalid,untracked,related accept",
         f"ip saddr != @{SetName.TRUSTED} accept",
         f"ip daddr != @{SetName.TRUSTED} accept",
@@ -201,6 +205,11 @@ def _admit() -> Chain:
     )
 
 
+def _refused_by_server() -> Chain:
+    # no drop of ours: what the server itself answered
+    return ChainName.REFUSED_BY_SERVER, (f"meta mark set {MARK_REJECT:#x}", "reject with tcp reset")
+
+
 def _divert() -> Chain:
     # To an inspector's socket, or nowhere: an inspected connection is never forwarded, a datagram only when judged.
     return ChainName.DIVERT, (
@@ -208,8 +217,11 @@ def _divert() -> Chain:
         f"meta l4proto != tcp {_goto(DropReason.INSPECTOR_DOWN)}",
         # receivers place urgent data differently (RFC 6093)
         f"tcp flags & urg == urg {_goto(DropReason.PARSE_ERROR)}",
+        f"{SYN} meta mark {MARK_REFUSED:#x} goto {ChainName.REFUSED_BY_SERVER}",
+        # before sockets: a connection that is closed for a minute yet may open anew
+        f"{SYN} meta mark {MARK_JUDGED:#x} tproxy ip to :{INSPECTION_PORT} meta mark set {MARK_INSPECTED:#x} accept",
+        f"{SYN} {_goto(DropReason.INSPECTOR_DOWN)}",
         f"socket transparent 1 meta mark set {MARK_INSPECTED:#x} accept",
-        f"{SYN} tproxy ip to :{INSPECTION_PORT} meta mark set {MARK_INSPECTED:#x} accept",
         _goto(DropReason.INSPECTOR_DOWN),
     )
 

@@ -24,7 +24,10 @@ LOG_PREFIX: Final = "qg "  # followed by the reason and one space
 MARK_LEASED: Final = 0x10  # the lease chain let the packet through; forward demands it
 MARK_REJECT: Final = 0x20  # the kernel's own answer to a rejected packet (fwmark_reflect); output demands it
 MARK_INSPECTED: Final = 0x40  # for an inspector's socket: routed to this machine itself; input demands it
-MARK_JUDGED: Final = 0x80  # an inspector let this datagram pass; the lease chain demands it
+MARK_JUDGED: Final = (
+    0x80  # an inspector let this datagram, or first packet of a connection, pass; the lease chain demands it
+)
+MARK_REFUSED: Final = 0x90  # the server refused the connection that this packet would open
 INSPECTED_BIT: Final = 0x8000_0000  # of a lease id: its connections go through an inspector
 INSPECTION_PORT: Final = (
     7071  # where inspectors listen; no packet with this port comes here that tproxy did not send
@@ -77,7 +80,7 @@ class ChainName(StrEnum):
     # base chains
     GUARD = "guard"  # prerouting -450, before defragmentation and conntrack
     HOLD = "hold"  # prerouting -160, after conntrack
-    DATAGRAMS = "datagrams"  # prerouting -155
+    INSPECT = "inspect"  # prerouting -155
     LEASE = "lease"  # prerouting -150
     INPUT = "input"
     FORWARD = "forward"
@@ -96,6 +99,7 @@ class ChainName(StrEnum):
     REFUSE_INVALID = "refuse_invalid"
     REFUSE_ICMP = "refuse_icmp"
     DIVERT = "divert"
+    REFUSED_BY_SERVER = "refused_by_server"
     INSPECTOR_SENDS = "inspector_sends"
 
 

@@ -20,6 +20,8 @@ GATEWAY_SYSCTLS: Final[tuple[tuple[str, str], ...]] = (
     # a packet in mid-stream never makes a connection: after a flush it stays invalid
     ("net/netfilter/nf_conntrack_tcp_loose", "0"),
     ("net/netfilter/nf_conntrack_checksum", "1"),
+    # an inspector opens connections in a client's name: their ports are soon needed again (safe with timestamps, RFC 6191)
+    ("net/ipv4/tcp_tw_reuse", "1"),
     # rejects carry the mark of the packet they answer; the output chain lets nothing else out
     ("net/ipv4/fwmark_reflect", "1"),
 )

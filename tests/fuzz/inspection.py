@@ -1,5 +1,6 @@
 """Fuzz what reads the content of flows: streams of both directions, parts, archives, captures."""
 
+import contextlib
 import io
 from functools import cache
 
@@ -12,10 +13,12 @@ from filters.inspection.objects.file_type import file_type
 from filters.inspection.objects.judge import Judge
 from filters.inspection.objects.mime import form_parts, message_parts
 from filters.inspection.offline.capture import Capture
+from filters.inspection.offline.packet import Unreadable
 from filters.inspection.offline.twin import Twin
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import StreamInspector, Verdict
 from filters.inspection.toolbox import Toolbox
+from filters.inspection.worker.opening import read_ends
 from tests.filters.inspection import (
     drive,
     test_datagrams,
@@ -92,6 +95,8 @@ def datagrams(data: bytes) -> None:
     assignments = Assignments(
         tuple(Assignment(one, "10.0.0.2", "10.0.0.3", 0, 65535, "r", judge().spec) for one in (1, 17))
     )
+    with contextlib.suppress(Unreadable):
+        read_ends(data)
     verdicts = []
     for _ in range(2):
         inspector = Datagrams(lambda _spec: judge(), lambda _spec: frozenset(), lambda _flow, _finding: None)

@@ -229,7 +229,7 @@ TARGETS: dict[str, Target] = {
     "archive": Target(inspection.archive, inspection.archives, (Refusal,), ("members", "check_zip")),
     "capture": Target(inspection.capture, inspection.captures, (CaptureError,), ("Capture", "Twin.events")),
     "dns-message": Target(parse_message, lambda: [b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"], (Refusal,), ("parse_message",)),
-    "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict",)),
+    "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict", "read_ends")),
     "clamd-answer": Target(judge_answer, lambda: [b"stream: OK\0", b"stream: Eicar FOUND\0", b"INSTREAM size limit exceeded. ERROR\0"], (), ("judge_answer",)),
     "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_finding", "_text", "_texts", "_number", "_bad_file")),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),

@@ -117,11 +117,6 @@ def test_of_a_held_object_not_one_byte_arrives(lab: RunningLab, serve: Serve) ->
     assert found(lab, since) == ["protocol"]
 
 
-def test_a_refused_connection_ends_for_the_client(lab: RunningLab) -> None:
-    _, end = client(lab, PORT, GET)
-    assert end == "reset"
-
-
 def test_other_rules_flows_are_routed_as_before(lab: RunningLab, serve: Serve) -> None:
     serve(PLAIN_PORT, EICAR)
     got, end = client(lab, PLAIN_PORT, b"hello")

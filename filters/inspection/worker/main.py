@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Final
 
 from filters.errors import FiltersError
-from filters.inspection.datagrams import Datagrams
+from filters.inspection.assignments import Assignment
+from filters.inspection.datagrams import Datagrams, Endpoint
 from filters.inspection.finding import Finding
 from filters.inspection.worker.confinement import confine_inspector, start_forkserver
 from filters.inspection.worker.control import Control
 from filters.inspection.worker.flow import Ends, Flow, Leg
+from filters.inspection.worker.opening import Opening
 from filters.inspection.worker.packets import Packets
 from filters.inspection.worker.sockets import Sockets
 from filters.inspection.worker.workshop import Workshop
 from filters.memory import forbid_inspection
 from filters.reason import DropReason
 
-CONNECT_S: Final = 10.0
 MOST_FLOWS: Final = 4096
 HANG_S: Final = 10  # whoever parses for so long without a pause hangs
 _log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ class Inspector:
         self._flows: set[Flow] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         datagrams = Datagrams(workshop.judge, workshop.lacking, control.tell_datagram)
-        self._packets = Packets(sockets.packets, datagrams, lambda: control.assignments)
+        self._opening = Opening(sockets.far_leg, lambda *ends: self._assignment(*ends) is not None)
+        self._packets = Packets(sockets.packets, datagrams, self._opening, lambda: control.assignments)
 
     async def run(self) -> None:
         """Serve until netd or quotegated goes; raises FiltersError."""
@@ -64,7 +66,7 @@ class Inspector:
 
     async def _carry(self, near: socket.socket, client: tuple[str, int]) -> None:
         ends = Ends(client, near.getsockname())
-        found = self._control.assignments.find(socket.IPPROTO_TCP, client[0], ends.server[0], ends.server[1])
+        found = self._assignment(client, ends.server)
         if found is None or len(self._flows) >= MOST_FLOWS:
             _drop(near)
             return
@@ -81,20 +83,24 @@ class Inspector:
             _drop(near)
             return
         try:
-            async with asyncio.timeout(CONNECT_S):
-                far = await self._sockets.far_leg(client, ends.server)
+            await self._connect(flow, near)
         except (OSError, TimeoutError):
             _drop(near)  # refused, unreachable or silent: the client's connection ends
-            return
+        finally:
+            self._opening.over(client, ends.server)
+            self._flows.discard(flow)
+
+    def _assignment(self, client: Endpoint, server: Endpoint) -> Assignment | None:
+        return self._control.assignments.find(socket.IPPROTO_TCP, client[0], server[0], server[1])
+
+    async def _connect(self, flow: Flow, near: socket.socket) -> None:
+        far = await self._opening.take(flow.ends.client, flow.ends.server)
         self._flows.add(flow)
         loop = asyncio.get_running_loop()
-        try:
-            for sock, leg in ((far, flow.legs[1]), (near, flow.legs[0])):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await loop.connect_accepted_socket(partial(_itself, leg), sock)
-            await flow.done.wait()
-        finally:
-            self._flows.discard(flow)
+        for sock, leg in ((far, flow.legs[1]), (near, flow.legs[0])):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.connect_accepted_socket(partial(_itself, leg), sock)
+        await flow.done.wait()
 
 
 def _itself(leg: Leg) -> Leg:

@@ -8,7 +8,8 @@ from typing import Final
 
 from filters.inspection.assignments import Assignments
 from filters.inspection.datagrams import Datagrams
-from filters.netd.verdicts import PACKET, REASONS, VERDICT
+from filters.inspection.worker.opening import Opening, opens
+from filters.netd.verdicts import PACKET, PASS, REASONS, VERDICT
 
 _LARGEST: Final = 1 << 17
 _BURST: Final = 64  # packets in one turn of the loop: streams must not wait long
@@ -19,9 +20,15 @@ class Packets:
     """The connection over which packets come."""
 
     def __init__(
-        self, packets: socket.socket, datagrams: Datagrams, assignments: Callable[[], Assignments]
+        self,
+        packets: socket.socket,
+        datagrams: Datagrams,
+        opening: Opening,
+        assignments: Callable[[], Assignments],
     ) -> None:
-        self._socket, self._datagrams, self._assignments = packets, datagrams, assignments
+        self._socket, self._datagrams, self._opening = packets, datagrams, opening
+        self._assignments = assignments
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Judge packets until netd hangs up."""
@@ -31,6 +38,7 @@ class Packets:
             await over.wait()
         finally:
             loop.remove_reader(self._socket.fileno())
+            self._opening.close()
 
     def _burst(self, over: asyncio.Event) -> None:
         assignments, now, verdicts = self._assignments(), time.monotonic(), bytearray()
@@ -42,8 +50,16 @@ class Packets:
             if not data:
                 over.set()
                 break
-            reason = self._datagrams.verdict(data[PACKET.size :], assignments, now)
-            (number,) = PACKET.unpack_from(data)
-            verdicts += VERDICT.pack(number, _NUMBERS[reason] if reason else 0)
+            (number,), packet = PACKET.unpack_from(data), data[PACKET.size :]
+            if opens(packet):
+                task = asyncio.create_task(self._open(number, packet), name="opening")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                continue
+            reason = self._datagrams.verdict(packet, assignments, now)
+            verdicts += VERDICT.pack(number, _NUMBERS[reason] if reason else PASS)
         if verdicts:
             self._socket.send(verdicts)
+
+    async def _open(self, number: int, packet: bytes) -> None:
+        self._socket.send(VERDICT.pack(number, await self._opening.answer(packet)))
