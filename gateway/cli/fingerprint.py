@@ -66,7 +66,7 @@ def _added(prints: PrintSet, path: Path, name: str, *, common: bool) -> PrintSet
     try:
         return prints.add(name, texts, len(data), int(time.time()), common=common)
     except FingerprintError as error:
-        where = "" if str(path) in error.message else f"{path}: "
+        where = "" if error.message.startswith(f"{path}: ") else f"{path}: "
         raise GatewayError(error.code, f"{where}{error.message}; nothing was added") from error
 
 

@@ -51,7 +51,7 @@ class PrintSet:
         if len(prints) < LEAST:
             raise FingerprintError(
                 "fingerprint-small",
-                f"{name}: expected a text with at least {LEAST} fragments that differ from blanks and tables, about 100 "
+                f"expected a text with at least {LEAST} fragments that differ from blanks and tables, about 100 "
                 f"bytes; got {len(prints)}; protect so short a text with a pattern or a mark instead",
             )
         document = Document(name, size, added, common, recognised, prints)
