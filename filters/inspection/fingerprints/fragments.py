@@ -24,7 +24,7 @@ Names = NDArray[np.uint64]
 
 _WORDS: Final = GRAM // 8
 _ROUNDS: Final = 2
-_15, _13, _1, _32 = np.uint32(15), np.uint32(13), np.uint32(1), np.uint64(32)
+_15, _1, _32 = np.uint32(15), np.uint32(1), np.uint64(32)
 _BLOCK: Final = (
     24 << 10
 )  # bytes at once: their words are below the 128 KiB from which malloc asks the kernel each time
@@ -54,11 +54,10 @@ class Chooser:
         # a fragment is kept when it is the smallest of any window it lies in; hashes are never 0
         padded = np.zeros(len(hashes) + WINDOW - 1, np.uint32)
         padded[WINDOW - 1 : len(hashes)] = smallest
-        kept = np.flatnonzero(_sliding(np.maximum, padded, WINDOW) == hashes)
-        if len(kept) > 1:
+        kept: Places = (_sliding(np.maximum, padded, WINDOW) == hashes).nonzero()[0]
+        if 8 * len(kept) > len(hashes):  # twice as many as usual: a run of zeros, say, is kept at every byte
             again = (np.diff(kept) <= _PERIOD) & (np.diff(hashes[kept]) == 0)
-            if again.any():  # a run of zeros is kept at every byte: no more of it than of anything else
-                kept = kept[np.concatenate(([True], ~again))]
+            kept = kept[np.concatenate(([True], ~again))]
         return kept
 
     def _hashes(self, data: bytes) -> NDArray[np.uint32]:
@@ -70,7 +69,6 @@ class Chooser:
             hashes = longer
         hashes ^= hashes >> _15
         hashes *= self._last
-        hashes ^= hashes >> _13
         hashes |= _1
         return hashes
 
@@ -111,11 +109,11 @@ class Reader:
         places = self._chooser.choose(block)
         fresh = places
         if self._told:
-            early = int(np.searchsorted(places, WINDOW))
+            early = int(places.searchsorted(WINDOW))
             new = [one for one in places[:early].tolist() if one + origin not in self._told]
             fresh = np.concatenate((np.array(new, np.intp), places[early:]))
         horizon = len(block) - REACH
-        late = places[np.searchsorted(places, horizon) :]
+        late = places[places.searchsorted(horizon) :]
         self._told = {one for one in self._told if one >= origin + horizon}
         self._told.update((late + origin).tolist())
         return [(fresh + origin, self._chooser.name(block, fresh))] if len(fresh) else []
@@ -136,8 +134,9 @@ def covered(places: Places) -> int:
 
 def _cut(data: bytes, places: Places) -> NDArray[np.uint8]:
     """Return the fragments as rows."""
-    rows: NDArray[np.uint8] = np.ndarray((len(data) - GRAM + 1, GRAM), np.uint8, data, strides=(1, 1))
-    return rows[places]
+    whole = np.ndarray((len(data) - GRAM + 1,), np.dtype((np.void, GRAM)), data, strides=(1,))
+    rows: NDArray[np.uint8] = whole[places].view(np.uint8).reshape(-1, GRAM)
+    return rows
 
 
 def _sliding(extreme: np.ufunc, values: NDArray[np.uint32], width: int) -> NDArray[np.uint32]:

@@ -6,7 +6,8 @@ from filters.inspection.fingerprints.fragments import Names, Places
 from filters.inspection.fingerprints.parameters import LEAST, NEEDED
 from filters.inspection.fingerprints.print_set import PrintSet
 
-_SMALLEST, _LARGEST = 12, 24  # bits of a name that the first look uses
+_SMALLEST, _LARGEST = 12, 27  # bits of a name that the first look uses
+_3, _7, _1 = np.uint64(3), np.uint64(7), np.uint8(1)
 
 
 class Index:
@@ -27,10 +28,12 @@ class Index:
         owners = np.repeat(np.arange(len(counted)), self.sizes)
         order = np.argsort(names, kind="stable")
         self._names, self._owners = names[order], owners[order]
-        bits = min(_LARGEST, max(_SMALLEST, len(names).bit_length() + 3))
+        bits = min(_LARGEST, max(_SMALLEST, len(names).bit_length() + 4))
         self._shift = np.uint64(64 - bits)
-        self._there = np.zeros(1 << bits, np.bool_)  # most of what passes is told here, in one look
-        self._there[self._names >> self._shift] = True
+        # a bit for each beginning of a name, one in twenty set: what passes ends here, most of it
+        self._there = np.zeros(1 << (bits - 3), np.uint8)
+        slots = self._names >> self._shift
+        np.bitwise_or.at(self._there, slots >> _3, _1 << (slots & _7).astype(np.uint8))
 
     def needed(self, document: int) -> int:
         """Return how many different fragments of a document are an alarm; more than it has for one that never can."""
@@ -38,7 +41,8 @@ class Index:
 
     def find(self, names: Names) -> Places:
         """Return which of `names` some document has."""
-        maybe = np.flatnonzero(self._there[names >> self._shift])
+        slots = names >> self._shift
+        maybe: Places = (self._there[slots >> _3] >> (slots & _7).astype(np.uint8) & _1).nonzero()[0]
         if not len(maybe):
             return maybe
         at = np.searchsorted(self._names, names[maybe])
