@@ -118,7 +118,9 @@ def _try_yara(one: SourceFile, _others: Material) -> None:
 def _try_fingerprints(one: SourceFile, others: Material) -> None:
     if known := others.of(Kind.FINGERPRINTS):
         # each set has a secret of its own, and everything would be read once for each
-        raise ValueError(f"expected one set of fingerprints; {known[0].name} is in use: add the documents to that")
+        raise ValueError(
+            f"expected one set of fingerprints; {known[0].name} is in use: add the documents to that"
+        )
     own_fingerprints(Material((one,)))
 
 

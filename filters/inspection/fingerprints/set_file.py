@@ -19,7 +19,7 @@ from filters.inspection.fingerprints.print_set import (
 
 MAGIC: Final = b"QGPRINTS"
 VERSION: Final = 1
-MOST_BYTES: Final = 1 << 30
+MOST_BYTES: Final = 64 << 20  # of a set: some 130 MB of documents; no file of an operator's is larger
 _FIXED: Final = struct.Struct("<8sII")  # magic, version, length of the header
 _DIGEST: Final = 32
 _FACTS: Final = {"added": int, "common": bool, "fragments": int, "name": str, "recognised": int, "size": int}

@@ -50,14 +50,26 @@ def changing(where: Path) -> Iterator[None]:
 
 
 def write_set(where: Path, prints: PrintSet) -> None:
-    """Put a set in its file's place, mode 0600; raises FingerprintError, then the old file stands."""
+    """Put a set in its file's place; raises FingerprintError, then the old file stands.
+
+    A new file is for its owner alone (mode 0600). One that was there keeps its owner, group and mode: somebody let the
+    inspectors read it.
+    """
     path = set_path(where)
     data = encode(prints)
+    if len(data) > MOST_BYTES:
+        raise FingerprintError(
+            "fingerprint-set", f"{path}: expected at most {MOST_BYTES} bytes; this would be {len(data)}"
+        )
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its mode is 0600
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
+                if path.exists():
+                    former = path.stat()
+                    os.fchown(file.fileno(), former.st_uid, former.st_gid)
+                    os.fchmod(file.fileno(), former.st_mode & 0o777)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 from filters.inspection.fingerprints.engine import Engine
 from filters.inspection.fingerprints.print_set import PrintSet
+from filters.inspection.fingerprints.set_file import encode
 from filters.inspection.fingerprints.texts import texts_of
 from filters.inspection.limits import DEFAULT_LIMITS
+from filters.inspection.material import Material, SourceFile
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import StreamInspector
 from filters.inspection.toolbox import Toolbox
@@ -72,10 +74,14 @@ def found(made: Engine, data: bytes) -> list[str]:
     return [one.document for one in made.whole(data)]
 
 
-def drive(made: Engine, spec: InspectionSpec = SPEC) -> Driven:
+def toolbox(made: PrintSet) -> Toolbox:
+    return Toolbox(Material((SourceFile("documents.qgp", encode(made)),)))
+
+
+def drive(made: PrintSet, spec: InspectionSpec = SPEC) -> Driven:
     """A connection that is watched for the documents of a set."""
     driven = Driven(spec)
-    driven.judge = Toolbox(fingerprints=made).judge(spec)
+    driven.judge = toolbox(made).judge(spec)
     driven.inspector = StreamInspector(spec, driven.judge.patterns, driven.limits, driven.judge.fingerprints)
     return driven
 

@@ -12,13 +12,13 @@ from filters.inspection.fingerprints.parameters import RUN
 from filters.inspection.spec import Hold, InspectionSpec
 from filters.reason import DropReason
 from tests.filters.inspection.drive import DOWN, GET, UP, Driven, answer, chunked
-from tests.filters.inspection.fingerprints.documents import SPEC, docx, drive, engine, noise, prose
+from tests.filters.inspection.fingerprints.documents import SPEC, docx, drive, noise, print_set, prose
 from tests.filters.inspection.test_http import CODERS
 from tests.filters.inspection.test_objects import tarred, zipped
 from tests.filters.inspection.test_protocols import smtp
 
 PLAN = prose(1)
-ENGINE = engine({"plan": PLAN})
+PROTECTED = print_set({"plan": PLAN})
 PART = PLAN[1111 : 1111 + RUN]
 Way = Callable[[bytes], list[tuple[Direction, bytes]]]
 
@@ -66,7 +66,7 @@ WAYS: dict[str, Way] = {
 
 
 def carried(way: Way, part: bytes, size: int, spec: InspectionSpec = SPEC) -> Driven:
-    driven = drive(ENGINE, spec)
+    driven = drive(PROTECTED, spec)
     for direction, data in way(part):
         for at in range(0, len(data), size):
             driven.feed(direction, data[at : at + size])
@@ -107,7 +107,7 @@ def test_the_last_byte_never_leaves_at_any_split(start: int) -> None:
         earlier = sum(len(data) for to, data in pieces[:number] if to is direction)
         ends = last.find(run) + RUN if run in last else len(last) - 5
         for split in range(1, len(last), 61):
-            driven = drive(ENGINE)
+            driven = drive(PROTECTED)
             for to, data in [
                 *pieces[:number], (direction, last[:split]), (direction, last[split:]), *pieces[number + 1 :],
             ]:  # fmt: skip
@@ -125,7 +125,7 @@ def test_held_objects_leave_not_one_byte() -> None:
 
 
 def test_an_office_document_saved_anew_and_its_text_alone_are_recognised() -> None:
-    made = engine({"letter": docx(PLAN)})
+    made = print_set({"letter": docx(PLAN)})
     judge = drive(made).judge
     for data in (docx(PLAN), docx(PLAN, run=4), zipped({"x.txt": PLAN.replace(b"\n\n", b"\n")})):
         assert {one.check for one in judge.judge(data, "x")} == {"fingerprints.letter"}
@@ -133,14 +133,14 @@ def test_an_office_document_saved_anew_and_its_text_alone_are_recognised() -> No
 
 
 def test_office_documents_of_the_same_program_are_not_accused() -> None:
-    judge = drive(engine({"letter": docx(PLAN), "note": docx(prose(3))})).judge
+    judge = drive(print_set({"letter": docx(PLAN), "note": docx(prose(3))})).judge
     for seed in range(10, 20):
         other = docx(prose(seed))
         assert [*judge.judge(other, "x"), *judge.text(other, "x")] == []
 
 
 def test_a_rule_that_does_not_ask_for_it_lets_a_document_pass() -> None:
-    driven = drive(ENGINE, InspectionSpec(frozenset({"secrets"})))
+    driven = drive(PROTECTED, InspectionSpec(frozenset({"secrets"})))
     driven.feed(UP, b"\0\1" + PLAN)
     assert driven.findings == []
     assert bytes(driven.out[UP]) == b"\0\1" + PLAN
@@ -148,4 +148,4 @@ def test_a_rule_that_does_not_ask_for_it_lets_a_document_pass() -> None:
 
 def test_pieces_of_an_object_that_can_not_be_judged_are_refused() -> None:
     part = answer(PLAN[:100], b"Content-Range: bytes 0-99/6000", status=b"HTTP/1.1 206 Partial Content")
-    assert drive(ENGINE).feed(UP, GET).feed(DOWN, part).checks == ["partial-object"]
+    assert drive(PROTECTED).feed(UP, GET).feed(DOWN, part).checks == ["partial-object"]

@@ -26,6 +26,16 @@ def test_is_for_its_owner_alone_and_leaves_nothing_beside_it(tmp_path: Path) -> 
     assert set_path(tmp_path / "other") == tmp_path / "other"
 
 
+def test_a_set_that_inspectors_may_read_stays_theirs(tmp_path: Path) -> None:
+    write_set(tmp_path, SET)
+    (tmp_path / "fingerprints.qgp").chmod(0o640)
+    group = next((one for one in os.getgroups() if one != os.getgid()), os.getgid())
+    os.chown(tmp_path / "fingerprints.qgp", -1, group)
+    write_set(tmp_path, print_set({"budget": prose(2)}))
+    status = (tmp_path / "fingerprints.qgp").stat()
+    assert (status.st_mode & 0o777, status.st_gid) == (0o640, group)
+
+
 def test_a_write_that_fails_leaves_the_old_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_set(tmp_path, SET)
 
@@ -63,6 +73,8 @@ def test_errors_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(FingerprintError, match="No such file"):
         write_set(tmp_path / "no" / "set", SET)
     monkeypatch.setattr(store, "MOST_BYTES", 3)
+    with pytest.raises(FingerprintError, match="at most 3 bytes; this would be"):
+        write_set(tmp_path / "y", SET)
     with pytest.raises(FingerprintError, match="at most 3 bytes"):
         read_set(tmp_path / "x")
 
