@@ -7,7 +7,14 @@ document the marks differ and the text does not.
 import re
 from typing import Final
 
-_STARTS: Final = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\0", b"\xfe\xff\0<")
+_STARTS: Final = {  # and the encoding that shows in them (XML 1.0, appendix F)
+    b"<\0": "utf-16-le",
+    b"\0<": "utf-16-be",
+    b"\xff\xfe<\0": "utf-16",
+    b"\xfe\xff\0<": "utf-16",
+    b"\xef\xbb\xbf<": "utf-8-sig",
+    b"<": "utf-8",
+}
 _CDATA: Final = re.compile(r"<!\[CDATA\[|\]\]>")
 _LINE: Final = re.compile(
     r"</(?:[a-z]+:)?(?:p|h|h[1-6]|si|c|row|li|td|tr|div)[ \t\r\n]*>|<(?:[a-z]+:)?(?:br|cr)\b[^<>]*>"
@@ -20,13 +27,17 @@ _NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nb
 
 def is_markup(data: bytes) -> bool:
     """Tell whether bytes begin like XML or HTML."""
-    return data[:64].lstrip(b" \t\r\n").startswith(_STARTS)
+    return _encoding(data) is not None
+
+
+def _encoding(data: bytes) -> str | None:
+    head = data[:64].lstrip(b" \t\r\n")
+    return next((encoding for start, encoding in _STARTS.items() if head.startswith(start)), None)
 
 
 def plain(untrusted_markup: bytes) -> bytes:
     """Return the text in UTF-8: a paragraph or cell a line. Whatever comes, there is an answer."""
-    two_bytes = untrusted_markup.startswith((b"\xff\xfe", b"\xfe\xff"))
-    text = untrusted_markup.decode("utf-16" if two_bytes else "utf-8-sig", "replace")
+    text = untrusted_markup.decode(_encoding(untrusted_markup) or "utf-8", "replace")
     text = _CDATA.sub("", text)
     text = _MARK.sub("", _BLANK.sub(" ", _LINE.sub("\n", text)))
     return _ENTITY.sub(_character, text).encode("utf-8", "replace")

@@ -19,6 +19,8 @@ from filters.inspection.fingerprints.markup import is_markup, plain
         (b"<t><![CDATA[hidden text]]></t>", "hidden text"),
         (b"\xef\xbb\xbf<p>mark</p>", "mark\n"),
         ("\ufeff<p>wide 机密</p>".encode("utf-16-le"), "wide 机密\n"),
+        ("<p>wide 机密</p>".encode("utf-16-be"), "wide 机密\n"),
+        ("<p>wide 机密</p>".encode("utf-16-le"), "wide 机密\n"),
         (b"<p>\xff broken", "\ufffd broken"),
         (b"no marks < at all", "no marks < at all"),
     ],
