@@ -7,12 +7,23 @@ from email.message import EmailMessage
 
 import pytest
 
-from filters.inspection.finding import Direction
+from filters.inspection.assignments import Assignment, Assignments
+from filters.inspection.datagrams import Datagrams
+from filters.inspection.finding import Direction, Finding
 from filters.inspection.fingerprints.parameters import RUN
 from filters.inspection.spec import Hold, InspectionSpec
 from filters.reason import DropReason
 from tests.filters.inspection.drive import DOWN, GET, UP, Driven, answer, chunked
-from tests.filters.inspection.fingerprints.documents import SPEC, docx, drive, noise, print_set, prose
+from tests.filters.inspection.fingerprints.documents import (
+    SPEC,
+    docx,
+    drive,
+    noise,
+    print_set,
+    prose,
+    toolbox,
+)
+from tests.filters.inspection.test_datagrams import A, B, udp
 from tests.filters.inspection.test_http import CODERS
 from tests.filters.inspection.test_objects import tarred, zipped
 from tests.filters.inspection.test_protocols import smtp
@@ -149,3 +160,20 @@ def test_a_rule_that_does_not_ask_for_it_lets_a_document_pass() -> None:
 def test_pieces_of_an_object_that_can_not_be_judged_are_refused() -> None:
     part = answer(PLAN[:100], b"Content-Range: bytes 0-99/6000", status=b"HTTP/1.1 206 Partial Content")
     assert drive(PROTECTED).feed(UP, GET).feed(DOWN, part).checks == ["partial-object"]
+
+
+@pytest.mark.parametrize("size", [60, 200, 1400])
+@pytest.mark.parametrize("back", [False, True])
+def test_documents_in_datagrams_are_recognised_and_the_rest_passes(size: int, back: bool) -> None:
+    box = toolbox(PROTECTED)
+    assignments = Assignments((Assignment(17, A, B, 1, 65535, "r", SPEC),))
+    for text, checks in ((PLAN[:3000], {"fingerprints.plan"}), (prose(2, 3000), set())):
+        told: list[Finding] = []
+        datagrams = Datagrams(box.judge, box.lacking, lambda _flow, finding, told=told: told.append(finding))
+        assert datagrams.verdict(udp(b"hello", 9), assignments, 0.0) is None
+        reasons = [
+            datagrams.verdict(udp(text[at : at + size], 9, answer=back), assignments, 0.0)
+            for at in range(0, len(text), size)
+        ]
+        assert {one.check for one in told} == checks
+        assert (reasons[-1] is DropReason.DATA_LEAK) is bool(checks)
