@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from filters.inspection.assignments import Assignment, Assignments
 from filters.inspection.finding import Direction, Finding, Refusal
@@ -14,6 +14,9 @@ from filters.inspection.patterns.pattern import redact
 from filters.inspection.protocols.dns import TunnelWatch, parse_message
 from filters.inspection.spec import InspectionSpec, OnError
 from filters.reason import DropReason
+
+if TYPE_CHECKING:
+    from filters.inspection.fingerprints.engine import Watch
 
 MOST_FLOWS: Final = 4096
 IDLE_S: Final = 120.0  # RFC 4787 REQ-5: what UDP mappings may be forgotten after
@@ -36,6 +39,7 @@ class DatagramFlow:
     seen_at: float = 0.0
     cut: DropReason | None = None
     scanners: dict[Direction, Scanner] = field(default_factory=dict)
+    watches: "dict[Direction, Watch]" = field(default_factory=dict)
     lengths: list[int] = field(default_factory=lambda: [0, 0])
 
     def inspect(self, direction: Direction, payload: bytes, tunnel: TunnelWatch) -> list[Finding]:
@@ -49,6 +53,7 @@ class DatagramFlow:
         if scanner is None:
             scanner = self.scanners[direction] = Scanner(self.judge.patterns)
         found = [self._matched(match, direction) for match in scanner.scan(payload)]
+        found += self._recognised(direction, payload)
         # alone as well: a datagram's ends are ends, whatever its neighbours begin or end with
         for text in (payload, *texts):
             found += [self._placed(one, direction) for one in self.judge.text(text, "")]
@@ -77,6 +82,15 @@ class DatagramFlow:
     def _matched(self, match: Match, direction: Direction) -> Finding:
         one = match.pattern
         return self._placed(Finding(one.reason, one.name, one.detail, evidence=redact(match.text)), direction)
+
+    def _recognised(self, direction: Direction, payload: bytes) -> list[Finding]:
+        """Return which protected documents are recognised by this datagram and those before."""
+        if self.judge.fingerprints is None:
+            return []
+        if direction not in self.watches:
+            self.watches[direction] = self.judge.fingerprints.watch()
+        found = self.watches[direction].scan("datagrams", payload)
+        return [self._placed(one, direction) for one in found]
 
     def _placed(self, finding: Finding, direction: Direction) -> Finding:
         return finding.at(direction, self.spoken, "", self.lengths[direction])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from filters.errors import FiltersError
 from filters.inspection.matching.database import Database, PatternError
@@ -11,12 +11,16 @@ from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.load import parse_patterns
 from filters.inspection.patterns.pattern import Pattern
 
+if TYPE_CHECKING:  # numpy is loaded only where there are fingerprints
+    from filters.inspection.fingerprints.engine import Engine
+
 
 class Kind(StrEnum):
     """What a file is, shown by its suffix."""
 
     PATTERNS = ".toml"
     YARA = ".yar"
+    FINGERPRINTS = ".qgp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,16 @@ def own_rules(material: Material) -> Rulebook:
     return Rulebook.load([(one.name, one.text) for one in material.of(Kind.YARA)])
 
 
+def own_fingerprints(material: Material) -> "Engine | None":
+    """Return what recognises the documents of the one set there may be; raises FingerprintError."""
+    for one in material.of(Kind.FINGERPRINTS):
+        from filters.inspection.fingerprints.engine import Engine
+        from filters.inspection.fingerprints.set_file import parse
+
+        return Engine(parse(one.data))
+    return None
+
+
 def _try_patterns(one: SourceFile, others: Material) -> None:
     Database(own_patterns(Material((*others.of(Kind.PATTERNS), one))))
 
@@ -101,7 +115,17 @@ def _try_yara(one: SourceFile, _others: Material) -> None:
         raise PatternError(bad.problem)
 
 
+def _try_fingerprints(one: SourceFile, others: Material) -> None:
+    if known := others.of(Kind.FINGERPRINTS):
+        # each set has a secret of its own, and everything would be read once for each
+        raise ValueError(
+            f"expected one set of fingerprints; {known[0].name} is in use: add the documents to that"
+        )
+    own_fingerprints(Material((one,)))
+
+
 _TRY: Final[Mapping[Kind, Callable[[SourceFile, Material], None]]] = {
     Kind.PATTERNS: _try_patterns,
     Kind.YARA: _try_yara,
+    Kind.FINGERPRINTS: _try_fingerprints,
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-DETECTORS = ("secrets", "personal", "malware", "marks", "patterns", "clamd")
+DETECTORS = ("secrets", "personal", "malware", "marks", "patterns", "clamd", "fingerprints")
 PROTOCOLS = ("http", "tls", "dns", "smtp", "ssh")
 
 
@@ -67,5 +67,5 @@ class InspectionSpec:
     @property
     def wants_objects(self) -> bool:
         """Tell whether objects have to be whole to be judged."""
-        judged = {"malware", "clamd"} & self.detectors
+        judged = {"malware", "clamd", "fingerprints"} & self.detectors
         return bool(judged or self.allow_types or self.deny_types or self.hold is Hold.OBJECT)

@@ -1,7 +1,7 @@
 """Inspect one TCP connection: bytes of both directions in, decisions out. Pure; the driver reads and writes."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from filters.inspection.finding import Direction, Finding, Refusal
 from filters.inspection.limits import Limits
@@ -15,6 +15,9 @@ from filters.inspection.protocols.opaque import Opaque
 from filters.inspection.protocols.registry import open_parser
 from filters.inspection.spec import Hold, InspectionSpec, OnError
 from filters.reason import DropReason
+
+if TYPE_CHECKING:
+    from filters.inspection.fingerprints.engine import Engine as Fingerprints
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,15 @@ class Verdict:
 class StreamInspector:
     """See `parser.Sink` for what parsers say to it. Not for use after a verdict with `cut`."""
 
-    def __init__(self, spec: InspectionSpec, patterns: Database, limits: Limits) -> None:
+    def __init__(
+        self,
+        spec: InspectionSpec,
+        patterns: Database,
+        limits: Limits,
+        fingerprints: "Fingerprints | None" = None,
+    ) -> None:
         self._spec, self._patterns, self._limits = spec, patterns, limits
+        self._watches = (fingerprints.watch(), fingerprints.watch()) if fingerprints else None
         self._parser: Parser | None = None
         self._guesses: list[Guess | None] = [None, None]
         self._start = [bytearray(), bytearray()]  # until the protocol is known
@@ -112,9 +122,14 @@ class StreamInspector:
             scanner = self._scanners[direction, channel] = Scanner(self._patterns)
         for match in scanner.scan(data):
             self._matched(direction, channel, match)
+        if self._watches:
+            for found in self._watches[direction].scan(channel, data):
+                self._found_in(direction, channel, found)
 
     def fresh(self, direction: Direction, channel: str) -> None:
         """See Sink."""
+        if self._watches:
+            self._watches[direction].fresh(channel)
         if scanner := self._scanners.pop((direction, channel), None):
             if scanner.doubtful:
                 self._matched(direction, channel, scanner.doubtful)
@@ -220,9 +235,11 @@ class StreamInspector:
     def _matched(self, direction: Direction, channel: str, match: Match) -> None:
         one = match.pattern
         found = Finding(one.reason, one.name, one.detail, evidence=redact(match.text))
-        self._find(
-            found.at(direction, self.protocol, "body" if channel == "object" else "", self._fed[direction])
-        )
+        self._found_in(direction, channel, found)
+
+    def _found_in(self, direction: Direction, channel: str, found: Finding) -> None:
+        inside = "body" if channel == "object" else ""
+        self._find(found.at(direction, self.protocol, inside, self._fed[direction]))
 
     def _settle(self, direction: Direction) -> None:
         """Nothing follows: what only the next byte could have made harmless is a match."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from filters.inspection.limits import DEFAULT_LIMITS, Limits
 from filters.inspection.matching.database import Database
-from filters.inspection.material import Material, own_patterns, own_rules
+from filters.inspection.material import Material, own_fingerprints, own_patterns, own_rules
 from filters.inspection.objects.clamd import Clamd
 from filters.inspection.objects.judge import Judge
 from filters.inspection.patterns.load import secrets
@@ -30,10 +30,11 @@ class Toolbox:
     def __init__(
         self, material: Material = NOTHING, limits: Limits = DEFAULT_LIMITS, clamd: Path | None = None
     ) -> None:
-        """Take the operator's files, sifted, and clamd's socket; raises PatternError, PolicyError."""
+        """Take the operator's files, sifted, and clamd's socket; raises PatternError, PolicyError, FingerprintError."""
         self.material, self.limits = material, limits
         self._clamd = Clamd(clamd) if clamd else None
         self._rulebook = own_rules(material)
+        self._fingerprints = own_fingerprints(material)
         own = own_patterns(material)
         self._by_detector = {
             "secrets": secrets(),
@@ -48,6 +49,8 @@ class Toolbox:
         found = {name for name, patterns in self._by_detector.items() if patterns}
         if self._clamd and self._clamd.path.is_socket():
             found.add("clamd")
+        if self._fingerprints and self._fingerprints.recognises:
+            found.add("fingerprints")
         return spec.detectors - found
 
     def judge(self, spec: InspectionSpec) -> Judge:
@@ -55,4 +58,5 @@ class Toolbox:
         patterns = tuple(one for name in sorted(spec.detectors) for one in self._by_detector.get(name, ()))
         rulebook = self._rulebook if "malware" in spec.detectors else None
         engines = (self._clamd,) if self._clamd and "clamd" in spec.detectors else ()
-        return Judge(spec, self.limits, compiled(patterns), rulebook, engines)
+        fingerprints = self._fingerprints if "fingerprints" in spec.detectors else None
+        return Judge(spec, self.limits, compiled(patterns), rulebook, engines, fingerprints)

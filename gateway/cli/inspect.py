@@ -47,6 +47,10 @@ def _judge(arguments: argparse.Namespace) -> Judge:
         detectors |= {"patterns", "marks"}
     if arguments.clamd:
         detectors |= {"clamd"}
+    if arguments.fingerprints:
+        detectors |= {"fingerprints"}
+    elif "fingerprints" in detectors:
+        raise GatewayError("no-fingerprints", "the detector fingerprints needs a set: --fingerprints PATH")
     return Toolbox(_material(arguments), clamd=arguments.clamd).judge(InspectionSpec(detectors))
 
 
@@ -58,14 +62,25 @@ def _material(arguments: argparse.Namespace) -> Material:
             files.append(SourceFile(one.name.removesuffix(".toml") + ".toml", one.data))
         if arguments.rules:
             files += [one for one in read_directory(arguments.rules) if one.kind is Kind.YARA]
+        if arguments.fingerprints:
+            one = read_file(_set_file(arguments.fingerprints))
+            files.append(SourceFile(one.name.removesuffix(Kind.FINGERPRINTS) + Kind.FINGERPRINTS, one.data))
     except (OSError, ValueError) as error:
         raise GatewayError("unreadable", str(error)) from error
     material = sift(files, Material())
     for bad in material.bad:
         if bad.name.endswith(Kind.PATTERNS):
             raise GatewayError("pattern", f"{arguments.patterns}: {bad.problem}; mend this pattern")
+        if bad.name.endswith(Kind.FINGERPRINTS):
+            raise GatewayError("fingerprint-set", f"{arguments.fingerprints}: {bad.problem}")
         complain(f"left out, the other rules are used: {bad.name}: {bad.problem}")
     return material
+
+
+def _set_file(where: Path) -> Path:
+    from filters.inspection.fingerprints.store import set_path
+
+    return set_path(where)
 
 
 def _capture(judge: Judge, file: BinaryIO, path: Path, arguments: argparse.Namespace) -> bool:

@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
             "inspect a capture or a file, as the gateway would",
         )
     )
+    _add_fingerprint(group("fingerprint", "recognise protected documents in transit"), add)
     add(commands, "doctor", _call("doctor.main", "doctor"), "examine this machine and say how to mend it")
     _add_policy(group("policy", "check, plan, apply and take back policies"), add)
     _add_peer(group("peer", "act on one peer"), add)
@@ -197,4 +198,29 @@ def _add_inspect(inspect: argparse.ArgumentParser) -> None:
     inspect.add_argument("--patterns", type=Path, metavar="FILE", help="your own patterns and marks (TOML)")
     inspect.add_argument("--rules", type=Path, metavar="DIRECTORY", help="your own YARA rules (*.yar)")
     inspect.add_argument("--clamd", type=Path, metavar="SOCKET", help="ask this clamd as well")
+    inspect.add_argument(
+        "--fingerprints", type=Path, metavar="PATH", help="a set that `quotegate fingerprint add` made"
+    )
     inspect.add_argument("--check", action="store_true", help="exit 4 when something is found")
+
+
+def _add_fingerprint(fingerprint: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    new = add(fingerprint, "add", _call("fingerprint", "add"), "add documents to a set; a new set is made")
+    new.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a document; archives are opened")
+    new.add_argument("--name", help="what findings call it (default: the file's name)")
+    new.add_argument(
+        "--common",
+        action="store_true",
+        help="a harmless file (a letterhead, a licence): what is in it implicates no document",
+    )
+    listed = add(fingerprint, "list", _call("fingerprint", "list_documents"), "list the documents of a set")
+    remove = add(fingerprint, "remove", _call("fingerprint", "remove"), "remove a document from a set")
+    remove.add_argument("name")
+    for command in (new, listed, remove):
+        command.add_argument(
+            "--set",
+            type=Path,
+            default=Path("fingerprints.qgp"),
+            metavar="PATH",
+            help="the set's file, or its directory (default: fingerprints.qgp)",
+        )

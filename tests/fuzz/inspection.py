@@ -7,6 +7,9 @@ from functools import cache
 from filters.inspection.assignments import Assignment, Assignments
 from filters.inspection.datagrams import Datagrams
 from filters.inspection.finding import Direction
+from filters.inspection.fingerprints.engine import Engine
+from filters.inspection.fingerprints.markup import plain
+from filters.inspection.fingerprints.set_file import encode
 from filters.inspection.limits import Limits
 from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.file_type import file_type
@@ -27,6 +30,7 @@ from tests.filters.inspection import (
     test_offline,
     test_protocols,
 )
+from tests.filters.inspection.fingerprints import documents
 
 LIMITS = Limits(object=1 << 20, ratio_from=1 << 16, unpacked=1 << 20, members=50)
 TURN = b"\xff\xfe\xfd"  # where the other end speaks
@@ -166,3 +170,33 @@ def archives() -> list[bytes]:
 
 def captures() -> list[bytes]:
     return [test_offline.WHOLE, test_offline.WHOLE_NG]
+
+
+PROTECTED = documents.prose(1, 1500)
+
+
+@cache
+def prints() -> Engine:
+    return documents.engine({"plan": PROTECTED})
+
+
+def fingerprints(data: bytes) -> None:
+    """What is recognised, and with which byte, must not depend on how a stream is cut."""
+    size, text = (data[0] + 1, data[1:]) if data else (1, b"")
+    one, two = prints().watch(), prints().watch()
+    whole = one.scan("stream", text)
+    pieces = [piece for at in range(0, len(text), size) for piece in two.scan("stream", text[at : at + size])]
+    assert whole == pieces, (whole, pieces)
+    assert bool(whole) == bool(prints().whole(text))
+
+
+def markup(data: bytes) -> None:
+    plain(data)
+    list(prints().inside(data))
+
+
+def set_seeds() -> list[bytes]:
+    return [
+        encode(documents.print_set({})),
+        encode(documents.print_set({"plan": PROTECTED[:200]}, {"letter": documents.prose(2, 200)})),
+    ]

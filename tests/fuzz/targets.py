@@ -27,6 +27,8 @@ from authn.quote import check_signature
 from authn.signing import DocumentError
 from filters.errors import NetdError, PolicyError
 from filters.inspection.finding import Refusal
+from filters.inspection.fingerprints import set_file
+from filters.inspection.fingerprints.print_set import FingerprintError
 from filters.inspection.objects.clamd import judge_answer
 from filters.inspection.offline.capture import CaptureError
 from filters.inspection.protocols.dns import parse_message
@@ -230,6 +232,11 @@ TARGETS: dict[str, Target] = {
     "capture": Target(inspection.capture, inspection.captures, (CaptureError,), ("Capture", "Twin.events")),
     "dns-message": Target(parse_message, lambda: [b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"], (Refusal,), ("parse_message",)),
     "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict", "read_ends")),
+    "fingerprints": Target(inspection.fingerprints, lambda: [b"\x40" + inspection.PROTECTED[:600], b"\0" + bytes(99)], (), ("Watch.scan", "Engine.whole")),
+    "fingerprint-set": Target(
+        _written_back(set_file.parse, set_file.encode), inspection.set_seeds, (FingerprintError,), ("parse",)
+    ),
+    "markup": Target(inspection.markup, lambda: [b"<p>one &#65;<![CDATA[two]]><br/></p>", b"\xff\xfe<\0p\0>\0"], (), ("plain",)),
     "clamd-answer": Target(judge_answer, lambda: [b"stream: OK\0", b"stream: Eicar FOUND\0", b"INSTREAM size limit exceeded. ERROR\0"], (), ("judge_answer",)),
     "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_finding", "_text", "_texts", "_number", "_bad_file")),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),

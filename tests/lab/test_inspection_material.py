@@ -10,11 +10,13 @@ import pytest
 
 from tests.filters.inspection.clamd import BAD, clamd
 from tests.filters.inspection.drive import answer
+from tests.filters.inspection.fingerprints.documents import prose
+from tests.filters.inspection.test_objects import zipped
 from tests.lab.conftest import RunningLab, running
 from tests.lab.inspected import Service, client, found
 from vmhost.lab.defaults import default_spec
 from vmhost.monitor.client import ask
-from vmhost.names import Lab
+from vmhost.names import INSPECTOR_UID, Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
 PORT = 8080
@@ -30,6 +32,17 @@ action = "allow"
 open = "on-demand"
 inspect = {{ detectors = ["clamd"] }}
 """
+DOCUMENTS_PORT = 9092
+DOCUMENTS = f"""
+[[rule]]
+id = "web-to-db-documents"
+from = "web"
+to = "db"
+service = "tcp/{DOCUMENTS_PORT}"
+action = "allow"
+open = "on-demand"
+inspect = {{ detectors = ["fingerprints"] }}
+"""
 GET = b"GET / HTTP/1.1\r\nHost: db\r\nConnection: close\r\n\r\n"
 PATTERN = '[[pattern]]\nid = "{0}"\nexpression = "Project {0} [0-9]+"\n'
 
@@ -37,7 +50,11 @@ PATTERN = '[[pattern]]\nid = "{0}"\nexpression = "Project {0} [0-9]+"\n'
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     spec = default_spec(Lab(f"m{os.getpid() % 100000}"))
-    text = spec.policy_text.replace(f'service = "tcp/{PORT}"', f'service = "tcp/{PORT}"\n{INSPECT}') + CLAMD
+    text = (
+        spec.policy_text.replace(f'service = "tcp/{PORT}"', f'service = "tcp/{PORT}"\n{INSPECT}')
+        + CLAMD
+        + DOCUMENTS
+    )
     with running(replace(spec, policy_text=text)) as one:
         one.cli("authority", "grant", "--for", "1h")
         one.until(lambda: one.json("status")["inspectors"] == 1)
@@ -135,3 +152,28 @@ def test_inspectors_say_what_confines_them(lab: RunningLab) -> None:
     )
     assert inspection(lab)["confined"][-1] == "seccomp"
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+
+
+def test_protected_documents_are_recognised_from_the_moment_they_are_added(
+    lab: RunningLab, tmp_path: Path
+) -> None:
+    document, path = tmp_path / "plan.txt", lab.lab.material / "fingerprints.qgp"
+    document.write_bytes(prose(1))
+    assert asked(lab, prose(2), DOCUMENTS_PORT) == "reset"  # there is no set yet
+    lab.cli("fingerprint", "add", str(document), "--set", str(path.with_name(".new")))
+    os.chown(path.with_name(".new"), -1, INSPECTOR_UID)
+    path.with_name(".new").chmod(0o640)
+    path.with_name(".new").replace(path)
+    lab.until(lambda: "fingerprints.qgp" in inspection(lab)["files"])
+
+    assert asked(lab, prose(2), DOCUMENTS_PORT) == "closed"
+    since = lab.last_sequence()
+    assert asked(lab, b"see: " + prose(1)[700:1300], DOCUMENTS_PORT) == "reset"
+    assert asked(lab, zipped({"x.txt": prose(1)[2000:3000]}), DOCUMENTS_PORT) == "reset"
+    lab.until(lambda: len(lab.events(since, "content-found")) == 2)
+    assert found(lab, since) == ["fingerprints.plan.txt"] * 2
+
+    document.write_bytes(prose(3))
+    assert asked(lab, prose(3), DOCUMENTS_PORT) == "closed"
+    lab.cli("fingerprint", "add", str(document), "--name", "budget", "--set", str(path))
+    lab.until(lambda: asked(lab, prose(3), DOCUMENTS_PORT) == "reset")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from filters.inspection.finding import Finding, LimitHit, Refusal
 from filters.inspection.limits import Limits
@@ -16,18 +17,22 @@ from filters.inspection.patterns.pattern import redact
 from filters.inspection.spec import InspectionSpec
 from filters.reason import DropReason
 
+if TYPE_CHECKING:
+    from filters.inspection.fingerprints.engine import Engine as Fingerprints
+
 Engine = Callable[[bytes, float], list[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """What objects are judged by. `engines` are further scanners (clamd, fingerprints)."""
+    """What objects are judged by. `engines` are further scanners (clamd)."""
 
     spec: InspectionSpec
     limits: Limits
     patterns: Database
     rulebook: Rulebook | None
     engines: tuple[Engine, ...] = ()
+    fingerprints: "Fingerprints | None" = None
 
     def judge(self, data: bytes, name: str, media_type: str = "", *, whole: bool = True) -> list[Finding]:
         """Return what is wrong with an object; its own text was scanned on its way already.
@@ -90,7 +95,9 @@ class Judge:
             )
 
     def text(self, data: bytes, name: str) -> Iterator[Finding]:
-        """Yield what the patterns find in bytes that stand alone."""
+        """Yield what the patterns and fingerprints find in bytes that stand alone."""
+        if self.fingerprints:
+            yield from (one.at(None, "", name) for one in self.fingerprints.inside(data))
         for match in scan_whole(self.patterns, data):
             one = match.pattern
             yield Finding(one.reason, one.name, one.detail, None, match.end, "", name, redact(match.text))

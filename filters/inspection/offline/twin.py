@@ -155,7 +155,9 @@ class Twin:
                 self._count(known)
             from_client = bool(opens) or (not packet.flags & SYN and source[1] >= destination[1])
             flow = Flow("tcp", source, destination) if from_client else Flow("tcp", destination, source)
-            inspector = StreamInspector(self._judge.spec, self._judge.patterns, self._limits)
+            inspector = StreamInspector(
+                self._judge.spec, self._judge.patterns, self._limits, self._judge.fingerprints
+            )
             known = self._connections[key] = _Connection(flow, inspector)
             self.summary.flows += 1
             if not packet.flags & SYN:

@@ -1,0 +1,1 @@
+"""Recognise protected documents, or parts of them, by keyed fingerprints of their content."""
