@@ -3,8 +3,10 @@
 import asyncio
 
 from authn import messages
+from filters.ruleset.names import INSPECTED_BIT
 from gateway.audit.recorder import Recorder
 from gateway.events.model import Delivered
+from gateway.inspection.desk import InspectorDesk
 from gateway.registry.registry import PeerRecord, Registry
 from gateway.sessions.book import Session
 
@@ -15,8 +17,8 @@ REMEMBERED = 1024
 class Deliveries:
     """Questions under way. Sessions that ended are remembered a while: A asks after its flow is over."""
 
-    def __init__(self, registry: Registry, recorder: Recorder) -> None:
-        self._registry, self._recorder = registry, recorder
+    def __init__(self, registry: Registry, recorder: Recorder, inspectors: InspectorDesk) -> None:
+        self._registry, self._recorder, self._inspectors = registry, recorder, inspectors
         self._waiting: dict[tuple[str, int], asyncio.Future[messages.DeliveryReport]] = {}
         self._past: dict[str, Session] = {}
         self._next = 0
@@ -52,12 +54,15 @@ class Deliveries:
         target = self._registry.by_name(session.destination)
         if target is None or target.link is None or not target.trusted:
             return None
+        source_port = await self._port_seen(session, query.source_port)
+        if source_port is None:
+            return None
         self._next += 1
         key = target.name, self._next
         future: asyncio.Future[messages.DeliveryReport] = asyncio.get_running_loop().create_future()
         self._waiting[key] = future
         target.link.send(
-            messages.DeliveryQuery(self._next, session.session_id, query.source_port, query.bytes_sent)
+            messages.DeliveryQuery(self._next, session.session_id, source_port, query.bytes_sent)
         )
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -66,6 +71,15 @@ class Deliveries:
             return None
         finally:
             self._waiting.pop(key, None)
+
+    async def _port_seen(self, session: Session, port: int) -> int | None:
+        """Return the port that B saw: of an inspected connection it is the inspector's choice."""
+        if not session.lease_id & INSPECTED_BIT:
+            return port
+        key = session.key
+        return await self._inspectors.far_port(
+            (str(key.source), port), (str(key.destination), key.service.port)
+        )
 
     def report(self, peer: PeerRecord, report: messages.DeliveryReport) -> None:
         """Take B's answer."""

@@ -100,9 +100,9 @@ class Service:
         self.changer = PolicyChanger(
             self.policy, self.store.revisions, netd, self.recorder, self.clock, self._sessions_revoked
         )
-        self.deliveries = Deliveries(self.registry, self.recorder)
         self.drops = DropCollector()
         self.inspectors = InspectorDesk(setup.inspector_uid, self.recorder.note)
+        self.deliveries = Deliveries(self.registry, self.recorder, self.inspectors)
         self._assigned = ""
         self._tasks: set[asyncio.Task[None]] = set()
 

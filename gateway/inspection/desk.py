@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from filters.errors import FiltersError
 from filters.inspection.assignments import Assignment
@@ -15,9 +16,11 @@ from filters.policy.compiled import CompiledPolicy
 from filters.policy.model import Policy
 from filters.reason import DropReason
 from gateway.events.model import ContentFound, MaterialTaken
-from gateway.inspection.report import Confined, parse_report
+from gateway.inspection.report import Confined, FarPort, Report, parse_report
 from gateway.rpc import peer_uid
 
+ANSWER_WITHIN_S: Final = 1.0
+Endpoint = tuple[str, int]
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +52,8 @@ class InspectorDesk:
         self._assignments: list[Assignment] = []
         self._number = 0
         self._inspectors: dict[asyncio.StreamWriter, _Known] = {}
+        self._questions: dict[int, asyncio.Future[int]] = {}
+        self._asked = 0
         self.found: Counter[DropReason] = Counter()
 
     @property
@@ -76,6 +81,22 @@ class InspectorDesk:
         for writer in self._inspectors:
             self._tell(writer)
 
+    async def far_port(self, client: Endpoint, server: Endpoint) -> int | None:
+        """Ask which port the server of an inspected connection saw; None when no inspector knows."""
+        self._asked += 1
+        question = self._asked
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._questions[question] = answer
+        for writer in self._inspectors:
+            writer.write(encode_frame({"where": question, "client": client, "server": server}))
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._questions[question]
+
     async def serve(self, path: Path) -> None:
         """Serve until cancelled."""
         path.unlink(missing_ok=True)
@@ -101,10 +122,11 @@ class InspectorDesk:
             self._inspectors.pop(writer, None)
             writer.close()
 
-    def _take(
-        self, writer: asyncio.StreamWriter, report: ContentFound | MaterialTaken | Confined | None
-    ) -> None:
+    def _take(self, writer: asyncio.StreamWriter, report: Report | None) -> None:
         match report:
+            case FarPort():
+                if (asked := self._questions.get(report.question)) and report.port and not asked.done():
+                    asked.set_result(report.port)
             case Confined():
                 self._inspectors[writer].confined = report.by
             case MaterialTaken():

@@ -17,7 +17,18 @@ class Confined:
     by: tuple[str, ...]
 
 
-def parse_report(untrusted: object) -> ContentFound | MaterialTaken | Confined | None:
+@dataclass(frozen=True, slots=True)
+class FarPort:
+    """The answer to a question: the port that the server of an inspected connection saw, 0 when unknown."""
+
+    question: int
+    port: int
+
+
+Report = ContentFound | MaterialTaken | Confined | FarPort
+
+
+def parse_report(untrusted: object) -> Report | None:
     """Return what a message of an inspector says, None when that is nothing to note; raises ValueError or TypeError."""
     if not isinstance(untrusted, dict):
         raise TypeError(f"message: expected an object, got {type(untrusted).__name__}")
@@ -28,9 +39,13 @@ def parse_report(untrusted: object) -> ContentFound | MaterialTaken | Confined |
             return MaterialTaken(_texts(files), tuple(_bad_file(one) for one in bad[:MAX_NAMES]))
         case {"confined": list() as by}:
             return Confined(_texts(by))
+        case {"there": int() as question, "port": int()}:
+            return FarPort(question, _number(untrusted, "port", 0xFFFF))
         case {"taken": int()}:
             return None
-    raise ValueError(f"message: expected a finding, material, confined or taken; got {sorted(untrusted)[:5]}")
+    raise ValueError(
+        f"message: expected a finding, material, confined, there or taken; got {sorted(map(str, untrusted))[:5]}"
+    )
 
 
 def _finding(untrusted: dict[str, object]) -> ContentFound:

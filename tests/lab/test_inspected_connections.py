@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -28,12 +29,12 @@ lease = "1h"
 inspect = {{ detectors = ["secrets", "malware"] }}
 """
 ANSWER = """
-import socket, threading
+import contextlib, socket
 server = socket.create_server(("0.0.0.0", {port}), backlog=512)
 print("up", flush=True)
 while True:
     connection, _ = server.accept()
-    with connection:
+    with connection, contextlib.suppress(ConnectionError):
         connection.sendall(b"answer to " + connection.recv(100))
         connection.shutdown(socket.SHUT_WR)
 """
@@ -116,6 +117,67 @@ for number in range(5):
         print(answer.decode(), end=";")
 """
     assert client(lab, code) == "".join(f"answer to request {number};" for number in range(5))
+
+
+SINK = """
+import socket
+server = socket.create_server(("0.0.0.0", {port}))
+print("up", flush=True)
+connection, _ = server.accept()
+while connection.recv(1 << 16):
+    pass
+"""
+
+
+def test_delivery_is_confirmed_by_the_receivers_own_counters(lab: RunningLab) -> None:
+    with subprocess.Popen(inside(lab, "db", SINK.format(port=CLOSED_PORT)), stdout=subprocess.PIPE) as sink:
+        assert sink.stdout
+        sink.stdout.readline()
+        done = lab.exec("web", "quotegate-agent", "connect", "db", f"tcp/{CLOSED_PORT}", data=b"x" * 100_000)
+    assert done.returncode == 0, done.stderr
+    assert b"delivered: sent 100000 bytes, 100000 acknowledged, 100000 confirmed" in done.stderr
+
+
+TWO = f"""
+import select
+ends = []
+for port in ({PORT}, {CLOSED_PORT}):
+    one = socket.create_connection((ip, port), 5)
+    one.sendall(b"begin, and say no more" if port == {CLOSED_PORT} else b"")
+    ends.append(one)
+print("open", flush=True)
+input()
+for one in ends:
+    try:
+        print("over" if select.select([one], [], [], 1)[0] and not one.recv(10) else "lives")
+    except ConnectionResetError:
+        print("reset")
+"""
+
+
+def test_a_connection_whose_rule_inspects_otherwise_now_is_ended(lab: RunningLab, tmp_path: Path) -> None:
+    begin = f"import socket, time\nip = {str(lab.spec.machine('db').ip)!r}\n"
+    changed = tmp_path / "policy.toml"
+    since = lab.last_sequence()
+    with (
+        subprocess.Popen(inside(lab, "db", SINK.format(port=CLOSED_PORT)), stdout=subprocess.PIPE) as sink,
+        subprocess.Popen(
+            inside(lab, "web", begin + TWO), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as clients,
+    ):
+        assert sink.stdout
+        assert clients.stdout
+        sink.stdout.readline()
+        assert clients.stdout.readline() == "open\n"
+        changed.write_text(lab.spec.policy_text.replace('["secrets"]', '["secrets", "personal"]'))
+        lab.cli("policy", "apply", str(changed))
+        lab.until(lambda: lab.events(since, "content-found"))
+        said, _ = clients.communicate("\n", timeout=20)
+        assert said.split() == ["reset", "lives"]
+    (event,) = lab.events(since, "content-found")
+    assert (event["status_code"], event["unmapped"]["check"]) == ("admin-cut", "policy")
+    changed.write_text(lab.spec.policy_text)
+    lab.cli("policy", "apply", str(changed))
 
 
 def test_very_many_connections_in_a_row(lab: RunningLab) -> None:

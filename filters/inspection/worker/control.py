@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,22 @@ class Control:
                 "away", f"quotegated does not answer at {path.name}: {error.strerror}"
             ) from error
 
-    async def listen(self) -> None:
-        """Take assignments for ever; raises ControlLost when quotegated goes."""
+    async def listen(self, changed: Callable[[], None], port_of: Callable[[Endpoint, Endpoint], int]) -> None:
+        """Take assignments and questions for ever; raises ControlLost when quotegated goes.
+
+        changed: told when assignments have changed. port_of: knows the port of a connection's far leg.
+        """
         while data := await self._reader.read(1 << 16):
             for message in self._frames.feed(data):
+                if "where" in message:
+                    (client, near), (server, port) = message["client"], message["server"]
+                    far = port_of((str(client), int(near)), (str(server), int(port)))
+                    self._send({"there": message["where"], "port": far})
+                    continue
                 self.assignments = Assignments(
                     tuple(Assignment.from_json(one) for one in message["assignments"])
                 )
+                changed()
                 self._send({"taken": message["number"]})
         raise ControlLost("away", "quotegated hung up")
 

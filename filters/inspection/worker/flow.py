@@ -42,7 +42,7 @@ class Flow:
         judge_object: JudgeObject,
         tell: Callable[["Flow", Finding], None],
     ) -> None:
-        self.ends, self.rule = ends, rule
+        self.ends, self.rule, self.spec = ends, rule, judge.spec
         self._inspector = StreamInspector(judge.spec, judge.patterns, judge.limits, judge.fingerprints)
         self._judge_object, self._tell = judge_object, tell
         self.legs = (Leg(self, Direction.TO_SERVER), Leg(self, Direction.TO_CLIENT))

@@ -45,7 +45,7 @@ class Inspector:
         """Serve until netd or quotegated goes; raises FiltersError."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._control.listen(), name="control")
+                group.create_task(self._control.listen(self._reassign, self._opening.port_of), name="control")
                 group.create_task(self._sockets.watch(), name="netd")
                 group.create_task(self._workshop.watch(), name="material")
                 group.create_task(_stay_alive(), name="watchdog")
@@ -89,6 +89,15 @@ class Inspector:
         finally:
             self._opening.over(client, ends.server)
             self._flows.discard(flow)
+
+    def _reassign(self) -> None:
+        """End connections whose rule says something else now: what they carried was inspected otherwise."""
+        for flow in list(self._flows):
+            found = self._assignment(flow.ends.client, flow.ends.server)
+            if found is None or found.spec != flow.spec:
+                flow.reset()
+                detail = "another policy is in force, which inspects this connection otherwise or not at all"
+                self._control.tell_stream(flow, Finding(DropReason.ADMIN_CUT, "policy", detail))
 
     def _assignment(self, client: Endpoint, server: Endpoint) -> Assignment | None:
         return self._control.assignments.find(socket.IPPROTO_TCP, client[0], server[0], server[1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -14,6 +15,7 @@ ANSWER_WITHIN_S: Final = 0.4  # below what netd waits; the client repeats its pa
 CONNECT_S: Final = 10.0
 TAKEN_WITHIN_S: Final = 5.0
 MOST: Final = 1024
+REMEMBERED: Final = 8192
 _SILENT: Final = REASONS.index(DropReason.HOLD_TIMEOUT) + 1
 _UNASSIGNED: Final = REASONS.index(DropReason.INSPECTOR_DOWN) + 1
 _FULL: Final = REASONS.index(DropReason.RESOURCE_LIMIT) + 1
@@ -30,6 +32,7 @@ class Opening:
         self._connect, self._assigned = connect, assigned
         self._legs: dict[Ends, asyncio.Task[socket.socket]] = {}
         self._taken: set[Ends] = set()
+        self._ports: OrderedDict[Ends, int] = OrderedDict()
 
     async def answer(self, packet: bytes) -> int:
         """Return the verdict on the packet that opens a connection, once the server has answered."""
@@ -60,7 +63,15 @@ class Opening:
         """Return the far leg of a connection that was accepted; raises OSError, TimeoutError."""
         leg = self._legs.pop((client, server), None)
         self._taken.add((client, server))
-        return await (leg or self._open(client, server))
+        far = await (leg or self._open(client, server))
+        self._ports[client, server] = far.getsockname()[1]
+        if len(self._ports) > REMEMBERED:
+            self._ports.popitem(last=False)
+        return far
+
+    def port_of(self, client: Endpoint, server: Endpoint) -> int:
+        """Return the port that the server saw of a connection, also when it is over; 0 when nobody remembers."""
+        return self._ports.get((client, server), 0)
 
     def over(self, client: Endpoint, server: Endpoint) -> None:
         """Say that a connection whose far leg was taken, or could not be, is over."""
