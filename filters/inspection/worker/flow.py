@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
-from filters.inspection.finding import Direction, Finding
+from filters.inspection.finding import Direction, Finding, LimitHit
 from filters.inspection.objects.judge import Judge
 from filters.inspection.stream import Job, StreamInspector, Verdict
+from filters.inspection.worker.memory import Memory
 from filters.reason import DropReason
 
 _log = logging.getLogger(__name__)
-READ: Final = 256 << 10  # bytes at once: what a guest with segmentation offload sends in a burst
-HIGH, LOW = 512 << 10, 128 << 10  # of what waits to be sent: above, nothing more is read
+HIGH, LOW = 64 << 10, 16 << 10  # of what waits to be sent: above, nothing more is read
 PAUSE_S: Final = 0.2  # nothing came for so long: what is held for what might follow is judged as it is
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, unsent bytes are dropped
 
@@ -41,15 +41,20 @@ class Flow:
         judge: Judge,
         judge_object: JudgeObject,
         tell: Callable[["Flow", Finding], None],
+        memory: Memory,
     ) -> None:
         self.ends, self.rule, self.spec = ends, rule, judge.spec
         self._inspector = StreamInspector(judge.spec, judge.patterns, judge.limits, judge.fingerprints)
         self._judge_object, self._tell = judge_object, tell
+        self.memory = memory
+        memory.flows += 1
+        self._counted = 0  # of what is held: bytes that `memory` knows of
         self.legs = (Leg(self, Direction.TO_SERVER), Leg(self, Direction.TO_CLIENT))
         self._held = (bytearray(), bytearray())
         self._forwarded = [0, 0]
         self._ended = [False, False]
         self._closed = [False, False]
+        self._blocked = [False, False]
         self._timers: list[asyncio.TimerHandle | None] = [None, None]
         self._jobs: set[asyncio.Task[None]] = set()
         self.done = asyncio.Event()
@@ -71,6 +76,7 @@ class Flow:
                 self._forwarded[direction] += ready
                 held.extend(data[ready:])
             self._apply(verdict)
+            self._count_held()
             self._watch_pause(direction)
 
     def ended(self, direction: Direction) -> None:
@@ -99,13 +105,22 @@ class Flow:
 
     def can_send(self, direction: Direction, *, more: bool) -> None:
         """Read on, or don't: the receiver of this direction takes more, or doesn't."""
-        self.legs[direction].read_on(more and not self._jobs)
+        self._blocked[direction] = not more
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        """Read where the receiver takes more and nothing is being judged."""
+        for direction in Direction:
+            self.legs[direction].read_on(not self._jobs and not self._blocked[direction])
 
     @contextlib.contextmanager
     def _whatever_breaks(self) -> Iterator[None]:
-        """A mistake of ours costs this flow and no other."""
+        """A mistake of ours costs this flow and no other, and so does too much to hold."""
         try:
             yield
+        except LimitHit as limit:
+            self.reset()
+            self._tell(self, limit.finding())
         except Exception as error:  # noqa: BLE001 - whatever it was
             _log.exception("a flow broke")
             self.reset()
@@ -136,6 +151,12 @@ class Flow:
         if self._ended[direction] and not self._held[direction] and not self._jobs:
             self.legs[direction.other].send_end()
 
+    def _count_held(self) -> None:
+        held = 0 if self.done.is_set() else sum(map(len, self._held))
+        if change := held - self._counted:
+            self._counted = held
+            self.memory.hold(change)
+
     def _start(self, job: Job) -> None:
         async def judge() -> None:
             found = await self._judge_object(job)
@@ -144,13 +165,11 @@ class Flow:
                 return
             with self._whatever_breaks():
                 self._apply(self._inspector.judged(job.number, found))
-            if not self._jobs:
-                for leg in self.legs:
-                    leg.read_on(True)
+                self._count_held()
+            self._read_or_wait()
 
-        for leg in self.legs:
-            leg.read_on(False)
         self._jobs.add(asyncio.create_task(judge(), name="judge"))
+        self._read_or_wait()
 
     def _watch_pause(self, direction: Direction) -> None:
         if timer := self._timers[direction]:
@@ -163,10 +182,13 @@ class Flow:
         if not self.done.is_set() and not self._jobs:
             with self._whatever_breaks():
                 self._apply(self._inspector.pause(direction))
+                self._count_held()
 
     def _finish(self) -> None:
         if not self.done.is_set():
             self.done.set()
+            self.memory.flows -= 1
+            self._count_held()
             for timer in self._timers:
                 if timer:
                     timer.cancel()
@@ -187,11 +209,13 @@ class Leg(asyncio.Protocol):
         """Keep the transport (asyncio.Protocol)."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH, LOW)
-        self._transport.max_size = READ  # type: ignore[attr-defined]
+        self._transport.max_size = self._flow.memory.read_size  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on (asyncio.Protocol)."""
         self._flow.received(self._direction, data)
+        if self._transport is not None:
+            self._transport.max_size = self._flow.memory.read_size  # type: ignore[attr-defined]
 
     def eof_received(self) -> bool:
         """Hand the end on; the other direction stays open (asyncio.Protocol)."""

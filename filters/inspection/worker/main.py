@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from filters.inspection.finding import Finding
 from filters.inspection.worker.confinement import confine_inspector, start_forkserver
 from filters.inspection.worker.control import Control
 from filters.inspection.worker.flow import Ends, Flow, Leg
+from filters.inspection.worker.memory import Memory
 from filters.inspection.worker.opening import Opening
 from filters.inspection.worker.packets import Packets
 from filters.inspection.worker.sockets import Sockets
@@ -36,6 +38,7 @@ class Inspector:
     def __init__(self, sockets: Sockets, control: Control, workshop: Workshop) -> None:
         self._sockets, self._control, self._workshop = sockets, control, workshop
         self._flows: set[Flow] = set()
+        self._memory = Memory()
         self._tasks: set[asyncio.Task[None]] = set()
         datagrams = Datagrams(workshop.judge, workshop.lacking, control.tell_datagram)
         self._opening = Opening(sockets.far_leg, lambda *ends: self._assignment(*ends) is not None)
@@ -76,15 +79,18 @@ class Inspector:
             self._workshop.judge(found.spec),
             lambda job: self._workshop.judging.judge(found.spec, job),
             self._control.tell_stream,
+            self._memory,
         )
         if lacking := self._workshop.lacking(found.spec):
             detail = f"the rule demands {', '.join(sorted(lacking))}, and no file of yours says what that is"
             self._control.tell_stream(flow, Finding(DropReason.INSPECTOR_DOWN, "material", detail))
+            flow.reset()
             _drop(near)
             return
         try:
             await self._connect(flow, near)
         except (OSError, TimeoutError):
+            flow.reset()
             _drop(near)  # refused, unreachable or silent: the client's connection ends
         finally:
             self._opening.over(client, ends.server)
@@ -153,6 +159,8 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="inspector: %(levelname)s %(message)s")
     forbid_inspection()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two for each connection
     status = 0
     try:
         asyncio.run(run(options.netd, options.control, options.material))
