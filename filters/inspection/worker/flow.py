@@ -43,7 +43,10 @@ class Flow:
         tell: Callable[["Flow", Finding], None],
     ) -> None:
         self.ends, self.rule = ends, rule
-        self._inspector = StreamInspector(judge.spec, judge.patterns, judge.limits, judge.fingerprints)
+        tracker = judge.track(ends.client, ends.server)
+        self._inspector = StreamInspector(
+            judge.spec, judge.patterns, judge.limits, judge.fingerprints, tracker
+        )
         self._judge_object, self._tell = judge_object, tell
         self.legs = (Leg(self, Direction.TO_SERVER), Leg(self, Direction.TO_CLIENT))
         self._held = (bytearray(), bytearray())
