@@ -136,7 +136,7 @@ def _word(text: _Text, at: int, name: str) -> tuple[str, int, int]:
     while at < len(body) and body[at] in _BLANK:
         at += 1
     start, depth = at, 0
-    while at < len(body) and (depth or body[at] not in _BLANK + "("):
+    while at < len(body) and body[at] != "(" and (depth or body[at] not in _BLANK):
         depth += {"[": 1, "]": -1}.get(body[at], 0)
         if depth < 0 or body[at] == ";":
             raise text.error(at, f"{name}: {body[at]!r} has no place here")

@@ -37,7 +37,8 @@ Chain = tuple[Segment, ...]
 def plan(group: Group) -> tuple[Chain, ...]:
     """Return a group as chains of segments; raises Unsupported where the end of the stream would have to be seen."""
     if not group.words:
-        raise Unsupported("content", f"only negated ones or expressions, {_ENDLESS}")
+        keyword = "pcre" if any(isinstance(one, Regex) for one in group.items) else "content"
+        raise Unsupported(keyword, f"nothing beside it that has to be there, {_ENDLESS}")
     return tuple(_chain(_beside(one, group)) for one in group.chains)
 
 
