@@ -10,6 +10,7 @@ from filters.inspection.suricata import keywords
 from filters.inspection.suricata.addresses import Reader
 from filters.inspection.suricata.model import (
     BODIES,
+    DOTTED,
     RAW,
     Action,
     Content,
@@ -213,6 +214,13 @@ def _urilen(option: Option, draft: _Draft) -> None:
     draft.items.append(("http.uri.raw" if kind.strip() == "raw" else "http.uri", read_size(option, number)))
 
 
+def _dotprefix(option: Option, draft: _Draft) -> None:
+    dotted = draft.buffer + DOTTED
+    if dotted not in keywords.BUFFERS:
+        raise Unsupported("dotprefix", f"of {draft.buffer}")
+    draft.buffer = dotted
+
+
 def _absent(option: Option, draft: _Draft) -> None:
     if option.value:
         raise Unsupported("absent", option.value[:20])
@@ -252,7 +260,7 @@ def _threshold(option: Option, draft: _Draft) -> None:
 
 
 _WITHOUT_VALUE: Final[dict[str, Callable[[Option, _Draft], None]]] = {
-    "nocase": _nocase, "startswith": _starts, "endswith": _ends_with, "fast_pattern": _fast, "absent": _absent,
+    "dotprefix": _dotprefix, "nocase": _nocase, "startswith": _starts, "endswith": _ends_with, "fast_pattern": _fast, "absent": _absent,
 }  # fmt: skip
 _WITH_VALUE: Final[dict[str, Callable[[Option, _Draft], None]]] = {
     "content": _add_content, "uricontent": lambda option, draft: _add_content(option, draft, "http.uri"),

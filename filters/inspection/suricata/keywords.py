@@ -3,7 +3,7 @@
 from typing import Final
 
 from filters.inspection.finding import Direction
-from filters.inspection.suricata.model import RAW
+from filters.inspection.suricata.model import BODIES, DOTTED, RAW
 
 UP: Final = frozenset({Direction.TO_SERVER})
 DOWN: Final = frozenset({Direction.TO_CLIENT})
@@ -36,9 +36,12 @@ BUFFERS: Final[dict[str, tuple[str, frozenset[Direction]]]] = {
     "smtp.mail_from": ("smtp", UP),
     "smtp.rcpt_to": ("smtp", UP),
 }  # fmt: skip
+# the same with a dot before them, so that `.example.com` is found in `example.com` as well
+DOTTED_BUFFERS: Final = {f"{one}{DOTTED}": one for one in BUFFERS if one != RAW and one not in BODIES}
+BUFFERS.update({dotted: BUFFERS[one] for dotted, one in DOTTED_BUFFERS.items()})
 # a name for a buffer that what follows is about
 STICKY: Final = {
-    **{one: one for one in BUFFERS if one != RAW},
+    **{one: one for one in BUFFERS if one != RAW and one not in DOTTED_BUFFERS},
     "file_data": "file.data", "dns_query": "dns.query", "tls_sni": "tls.sni", "ssh_proto": "ssh.proto", "ssh_software": "ssh.software",
     "pkt_data": RAW,
     **{f"http_{one}": f"http.{one}" for one in (

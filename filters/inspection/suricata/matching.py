@@ -125,19 +125,21 @@ def _starts(item: Content, block: Block, places: list[int]) -> list[int]:
 
 def _regex(item: Regex, block: Block, places: list[int]) -> list[int]:
     if item.negated:
-        return [one for one in places if not _search(item, block, one)]
-    if (
-        item.relative and item.span is not None
-    ):  # in a stream: always the last of its chain, one match is enough
-        low = max(0, places[0] + item.low - block.base)
-        if not item.at_start and not item.expression.search(block.data, low):
-            return []
+        return [one for one in _few(places) if not _search(item, block, one)]
+    if not item.relative or (item.span is None and not item.at_start):
+        return _search(item, block, places[0])  # from the first on: what the others find it finds too
+    sought = item.loose if item.at_start else item.expression
+    if sought and not sought.search(block.data, max(0, places[0] + item.low - block.base)):
+        return []  # not anywhere: seen at once, not place by place
+    if item.span is not None:  # in a stream: always the last of its chain, one match is enough
         return next((found for one in places if (found := _search(item, block, one))), [])
-    if item.relative and item.at_start:
-        if len(places) > PLACES:
-            raise LimitHit("rule_places", PLACES, " places to try a rule's expression at")
-        return sorted({end for one in places for end in _search(item, block, one)})
-    return _search(item, block, places[0])  # from the first on: what the others find it finds too
+    return sorted({end for one in _few(places) for end in _search(item, block, one)})
+
+
+def _few(places: list[int]) -> list[int]:
+    if len(places) > PLACES:
+        raise LimitHit("rule_places", PLACES, " places to try a rule's expression at")
+    return places
 
 
 def _search(item: Regex, block: Block, place: int) -> list[int]:

@@ -10,7 +10,7 @@ from filters.reason import DropReason
 
 RAW = "payload"  # the bytes of one direction, as TCP carries them
 BODIES = frozenset({"file.data", "http.request_body", "http.response_body"})
-STREAMS = BODIES | {RAW}
+DOTTED = ".dotprefix"  # behind a buffer's name: the buffer with a dot before it
 
 
 class Unsupported(Exception):
@@ -41,13 +41,15 @@ class Content:
 class Regex:
     """An expression to find: from `low` on, at most `span` bytes of text, counted as a content's.
 
-    at_start: it matches only where its text begins. looks_beyond: what follows a match may make it none.
+    at_start: it matches only where its text begins; `loose` is then the same without that, or None.
+    looks_beyond: what follows a match may make it none.
     """
 
     expression: Expression
     negated: bool = False
     relative: bool = False
     at_start: bool = False
+    loose: Expression | None = None
     looks_beyond: bool = False
     low: int = 0
     span: int | None = None

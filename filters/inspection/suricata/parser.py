@@ -185,15 +185,18 @@ def _option(text: _Text, at: int, stop: int) -> Option:
     return Option(keyword, value.strip() if colon else None, line, column)
 
 
-def quoted(option: Option) -> tuple[bool, str]:
-    """Return whether a quoted value is negated, and what stands in the quotes; raises RuleError."""
+def quoted(option: Option, *, bare: bool = False) -> tuple[bool, str]:
+    """Return whether a quoted value is negated, and what stands in the quotes; raises RuleError.
+
+    bare: quotation marks inside need no backslash.
+    """
     value = option.value or ""
     negated = value.startswith("!")
     value = value[1:].lstrip() if negated else value
     if len(value) < 2 or value[0] != '"' or value[-1] != '"':
         raise option.error(f'expected "…", with every ; inside written \\;; got {value[:30]!r}')
     inner = value[1:-1]
-    if _unescaped_quote(inner):
+    if not bare and _unescaped_quote(inner):
         raise option.error('a quotation mark inside is written \\"')
     return negated, inner
 

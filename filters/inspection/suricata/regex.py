@@ -45,7 +45,7 @@ class Parsed:
 
 def read_pcre(option: Option) -> Parsed:
     """Read a pcre option; raises RuleError, and Unsupported where RE2 can't do it."""
-    negated, text = quoted(option)
+    negated, text = quoted(option, bare=True)
     match = _FORM.fullmatch(text.strip())
     if not match:
         if re.match(r"/.*/[A-Za-z]*\s*,", text):
@@ -58,14 +58,17 @@ def read_pcre(option: Option) -> Parsed:
     if len(set(buffers)) > 1:
         raise option.error(f"expected letters for one buffer; got {flags!r}")
     translated, looks_beyond = translate(body, flags)
+    at_start = "A" in flags or (body.startswith("^") and "m" not in flags and not _alternatives(body))
     try:
-        expression = Expression(translated, caseless="i" in flags)
+        expression, loose = Expression(translated, caseless="i" in flags), None
+        if at_start and "R" in flags:
+            loose = Expression(
+                translate(body.removeprefix("^"), flags.replace("A", ""))[0], caseless="i" in flags
+            )
     except PatternError as error:
         raise Unsupported("pcre", _why(body, str(error))) from error
-    start = "A" in flags or (body.startswith("^") and "m" not in flags and not _alternatives(body))
-    return Parsed(
-        Regex(expression, negated, "R" in flags, start, looks_beyond), buffers[0] if buffers else None
-    )
+    found = Regex(expression, negated, "R" in flags, at_start, loose, looks_beyond)
+    return Parsed(found, buffers[0] if buffers else None)
 
 
 def translate(body: str, flags: str) -> tuple[bytes, bool]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from filters.inspection.finding import Direction
 from filters.inspection.suricata.addresses import Reader
 from filters.inspection.suricata.compile import understand
-from filters.inspection.suricata.keywords import BUFFERS
+from filters.inspection.suricata.keywords import BUFFERS, DOTTED_BUFFERS
 from filters.inspection.suricata.model import BODIES, RAW, Content, Rule, Unsupported
 from filters.inspection.suricata.parser import RawRule, RuleError, read_rules
 from filters.inspection.suricata.streams import Part, StreamPlan, WordList
@@ -56,7 +56,15 @@ class RuleSet:
         self.bodies = {
             way: StreamPlan([one for one in parts if _about(one, way, BODIES)]) for way in Direction
         }
+        self._dotted = {
+            group.buffer for rule in self.rules for group in rule.groups if group.buffer in DOTTED_BUFFERS
+        }
         self.fields = FieldPlan([one for one in self.rules if _only_fields(one)])
+
+    def named(self, pairs: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """Return a message's fields, also under the names of their variants that rules ask for."""
+        wanted = {DOTTED_BUFFERS[one]: one for one in self._dotted}
+        return [*pairs, *((wanted[name], b"." + data) for name, data in pairs if name in wanted)]
 
 
 def _about(part: Part, way: Direction, buffers: frozenset[str] | set[str]) -> bool:

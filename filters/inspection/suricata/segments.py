@@ -13,14 +13,14 @@ _ENDLESS: Final = "in an endless stream"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Items that stand near one another, around `anchor`: all of them within `width` bytes of it.
+    """Items that stand near one another: all of them within `width` bytes of the longest of its `words`.
 
     Its first item is relative to the end of the segment before it, or counted from the stream's beginning.
-    last: where its anchor can end at the latest, None for anywhere.
+    last: where it can end at the latest, None for anywhere.
     """
 
     items: tuple[Item, ...]
-    anchor: Content
+    words: tuple[Content, ...]
     width: int
     last: int | None
 
@@ -101,7 +101,7 @@ def _segment(items: list[Item], *, is_last: bool) -> Segment:
         raise Unsupported("within", f"more than {LONGEST} bytes, {_ENDLESS}")
     first = words[0]
     last = None if first.relative or first.span is None else first.low + first.span + width
-    return Segment(tuple(items), max(words, key=lambda one: len(one.data)), width, last)
+    return Segment(tuple(items), tuple(sorted(words, key=lambda one: -len(one.data))), width, last)
 
 
 def _low(one: Item) -> int:

@@ -1,7 +1,7 @@
 """Follow the bytes of one stream: which rules' parts have been seen, however the bytes were cut and far apart they are.
 
-The first stage tells of each literal once, the first time it comes. Only chains whose literal has come are looked at
-closely, and only around it; one that has matched, or can't match any more, costs nothing.
+The first stage tells of each literal once, the first time it comes. A segment is looked at closely only when all its
+literals have come, and only around the longest; a chain that has matched, or can't match any more, costs nothing.
 """
 
 from collections import defaultdict
@@ -44,7 +44,7 @@ class WordList:
 class _Followed:
     part: Part
     chain: Chain
-    anchors: tuple[int, ...]
+    needs: tuple[tuple[int, ...], ...]  # the literals of each segment, the longest first
 
 
 class StreamPlan:
@@ -68,8 +68,8 @@ class StreamPlan:
                 continue
             self.needed[part.rule.number] = len(chains)
             for chain in chains:
-                followed = _Followed(part, chain, tuple(words.number(one.anchor) for one in chain))
-                self.begun_by[followed.anchors[0]].append(followed)
+                needs = tuple(tuple(words.number(one) for one in segment.words) for segment in chain)
+                self.begun_by[needs[0][0]].append(_Followed(part, chain, needs))
                 self.tail = max(self.tail, *(one.width for one in chain))
         self.words = words.compiled()
         self.is_empty = not parts
@@ -80,6 +80,11 @@ class _State:
     followed: _Followed
     at: int = 0  # its segment
     place: int = 0  # where the segment before it ended
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether all segments were found."""
+        return self.at == len(self.followed.chain)
 
 
 class StreamWatch:
@@ -127,41 +132,49 @@ class StreamWatch:
 
     def _hit(self, number: int, end: int) -> Iterator[Part]:
         self._seen.add(number)
+        for state in self._waiting.pop(number, []):
+            self._put(state)
         for followed in self._plan.begun_by.get(number, ()):
             if not self._wanted(followed.part.rule):
                 continue
             state = _State(followed)
             if followed.chain[0].is_word:
                 yield from self._onward(state, end)
-            if state.at < len(followed.chain) and (state.at == 0 or followed.anchors[state.at] in self._seen):
-                self._active.append(state)
-            elif state.at < len(followed.chain):
-                self._waiting[followed.anchors[state.at]].append(state)
-        self._active += self._waiting.pop(number, [])
+            if not state.is_done:
+                self._put(state)
+
+    def _lacks(self, state: _State) -> int | None:
+        """Return a literal of the chain's segment that has not come yet."""
+        return next((one for one in state.followed.needs[state.at] if one not in self._seen), None)
+
+    def _put(self, state: _State) -> None:
+        """Look at a chain from now on, or when the next literal that it lacks has come."""
+        lacks = self._lacks(state)
+        if lacks is None:
+            self._active.append(state)
+        else:
+            self._waiting[lacks].append(state)
 
     def _look(self, block: Block) -> Iterator[Part]:
         states, self._active = self._active, []
         for state in states:
+            yield from self._advance(state, block)
+
+    def _advance(self, state: _State, block: Block) -> Iterator[Part]:
+        while not state.is_done and self._lacks(state) is None:
             segment = state.followed.chain[state.at]
             place = find(segment, block, state.place)
-            while place is not None:
-                yield from self._onward(state, place)
-                if state.at == len(state.followed.chain):
-                    break
-                segment = state.followed.chain[state.at]
-                place = (
-                    find(segment, block, place) if state.followed.anchors[state.at] in self._seen else None
-                )
-            if state.at == len(state.followed.chain) or (
-                segment.last is not None and block.end > segment.last
-            ):
-                continue
-            anchor = state.followed.anchors[state.at]
-            (self._active if anchor in self._seen else self._waiting[anchor]).append(state)
+            if place is None:
+                if segment.last is None or block.end <= segment.last:
+                    self._active.append(state)
+                return
+            yield from self._onward(state, place)
+        if not state.is_done:
+            self._put(state)
 
     def _onward(self, state: _State, place: int) -> Iterator[Part]:
         state.at, state.place = state.at + 1, place
-        if state.at == len(state.followed.chain):
+        if state.is_done:
             part = state.followed.part
             self._left[part.rule.number] -= 1
             if not self._left[part.rule.number]:
@@ -170,12 +183,12 @@ class StreamWatch:
 
 def find(segment: Segment, block: Block, place: int) -> int | None:
     """Return where a segment first ends in a block, the one before it having ended at `place`; raises LimitHit."""
-    anchor, text = segment.anchor, block.text(caseless=segment.anchor.caseless)
+    anchor = segment.words[0]
+    text = block.text(caseless=anchor.caseless)
     first = text.find(anchor.data, max(0, place - block.base - segment.width))
     if first < 0:
         return None
-    words = [one for one in segment.items if isinstance(one, Content)]
-    if not all(one.data in block.text(caseless=one.caseless) for one in words):
+    if not all(one.data in block.text(caseless=one.caseless) for one in segment.words):
         return None
     low = max(0, first - segment.width)
     high = text.rfind(anchor.data) + len(anchor.data) + segment.width

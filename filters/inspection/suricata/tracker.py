@@ -58,6 +58,7 @@ class RuleTracker:
     def fields(self, direction: Direction, protocol: str, pairs: Sequence[tuple[str, bytes]]) -> None:
         """Take the whole fields of a message that begins; its body follows."""
         message = self._messages[direction] = _Message(protocol)
+        pairs = self._rules.named(pairs)
         for name, data in pairs:
             message.fields.setdefault(name, []).append(data)
         for rule in self._rules.fields.candidates(protocol, pairs):

@@ -59,6 +59,7 @@ def test_each_buffer_holds_exactly_this(buffer: str, data: str) -> None:
     ("options", "said"),
     [
         ('tls.sni; content:"db.example"; startswith; endswith;', [(UP, client_hello())]), ('tls.alpn; content:"h2"; bsize:2;', [(UP, client_hello())]),
+        ('dns.query; dotprefix; content:".www.example"; startswith; endswith;', [(UP, DNS_QUERY)]),
         ('dns.query; content:"www.example"; bsize:11;', [(UP, DNS_QUERY)]), ('ssh.proto; content:"2.0"; bsize:3; ssh.software; content:"x_1"; bsize:3;', [(UP, b"SSH-2.0-x_1 c\r\n")]),
         ('smtp.helo; content:"c"; bsize:1; smtp.mail_from; content:"a@h"; bsize:3; smtp.rcpt_to; content:"b@h"; bsize:3;', smtp(mail(b"x"))),
     ],
@@ -183,7 +184,7 @@ def test_the_header_and_the_protocol_count(header: str, extra: str, count: int) 
 def test_too_much_work_for_one_rule_ends_the_flow() -> None:
     driven = follow(
         ruleset(rule('http.uri; content:"a"; pcre:"/^b/R";', ALERT)),
-        [(UP, b"GET /" + b"a" * 2000 + b" HTTP/1.1\r\nHost: h\r\n\r\n")],
+        [(UP, b"GET /" + b"a" * 2000 + b"xb HTTP/1.1\r\nHost: h\r\n\r\n")],
     )
     assert driven.cut is not None
     assert (driven.cut.check, driven.cut.reason) == ("rule_places", DropReason.RESOURCE_LIMIT)
