@@ -44,6 +44,9 @@ class _Draft:
     protocols: set[str] = field(default_factory=set)
     not_protocols: set[str] = field(default_factory=set)
     preferred: int | None = None  # place in items
+    sets: set[str] = field(default_factory=set)
+    needs: list[frozenset[str]] = field(default_factory=list)
+    silent: bool = False
 
     def content(self, option: Option) -> Content:
         """Return the content that a modifier is about; raises RuleError."""
@@ -78,6 +81,8 @@ def understand(raw: RawRule, number: int, reader: Reader) -> Rule:
     for group in groups:
         if group.buffer == RAW:
             plan(group)
+    if draft.silent and (raw.action != "alert" or not draft.sets):
+        raise Unsupported("noalert", "of a rule that cuts, or sets no bit")
     preferred = draft.items[draft.preferred][1] if draft.preferred is not None else None
     return Rule(
         number,
@@ -97,6 +102,9 @@ def understand(raw: RawRule, number: int, reader: Reader) -> Rule:
         directions,
         groups,
         preferred if isinstance(preferred, Content) else None,
+        frozenset(draft.sets),
+        tuple(draft.needs),
+        draft.silent,
     )
 
 
@@ -246,10 +254,20 @@ def _app_layer_protocol(option: Option, draft: _Draft) -> None:
 
 
 def _bits(option: Option, draft: _Draft) -> None:
-    """Bits are set for rules that ask for them, and those are unsupported: setting changes nothing here."""
-    verb = re.split(r"\s*,", option.value or "")[0]
-    if verb not in {"set", "unset", "toggle"}:
-        raise Unsupported(option.keyword, verb[:20])
+    verb, *names = re.split(r"\s*,\s*", option.value or "")
+    bits = frozenset(one.strip() for one in re.split(r"[|]" if verb == "isset" else r"[&|]", ",".join(names)))
+    if verb == "noalert":
+        draft.silent = True
+    elif verb not in {"set", "isset"} or not all(re.fullmatch(r"[\w.\-/ ]+", one) for one in bits):
+        raise Unsupported("flowbits", verb[:20])
+    elif verb == "set":
+        draft.sets |= bits
+    else:
+        draft.needs.append(bits)
+
+
+def _silent(_option: Option, draft: _Draft) -> None:
+    draft.silent = True
 
 
 def _threshold(option: Option, draft: _Draft) -> None:
@@ -260,14 +278,14 @@ def _threshold(option: Option, draft: _Draft) -> None:
 
 
 _WITHOUT_VALUE: Final[dict[str, Callable[[Option, _Draft], None]]] = {
-    "dotprefix": _dotprefix, "nocase": _nocase, "startswith": _starts, "endswith": _ends_with, "fast_pattern": _fast, "absent": _absent,
+    "dotprefix": _dotprefix, "noalert": _silent, "nocase": _nocase, "startswith": _starts, "endswith": _ends_with, "fast_pattern": _fast, "absent": _absent,
 }  # fmt: skip
 _WITH_VALUE: Final[dict[str, Callable[[Option, _Draft], None]]] = {
     "content": _add_content, "uricontent": lambda option, draft: _add_content(option, draft, "http.uri"),
     "offset": _place, "depth": _place, "distance": _place, "within": _place, "pcre": _pcre, "bsize": _bsize, "urilen": _urilen,
     "isdataat": lambda option, draft: draft.items.append((draft.buffer, read_data_at(option))),
     "byte_test": lambda option, draft: draft.items.append((draft.buffer, read_byte_test(option))),
-    "flow": _flow, "app-layer-protocol": _app_layer_protocol, "flowbits": _bits, "xbits": _bits, "threshold": _threshold,
+    "flow": _flow, "app-layer-protocol": _app_layer_protocol, "flowbits": _bits, "threshold": _threshold,
 }  # fmt: skip
 
 

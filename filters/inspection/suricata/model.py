@@ -1,6 +1,6 @@
 """What a rule says once it is understood."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from filters.inspection.finding import Direction
@@ -125,7 +125,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule that is in force. `number` is its place in its set; `protocols` is empty for any."""
+    """A rule that is in force. `number` is its place in its set; `protocols` is empty for any.
+
+    Its bits: it sets `sets`, and of each of `needs` it needs one. A silent one only sets.
+    """
 
     number: int
     gid: int
@@ -143,7 +146,10 @@ class Rule:
     not_protocols: frozenset[str]
     directions: frozenset[Direction]
     groups: tuple[Group, ...]
-    preferred: Content | None = field(default=None)  # fast_pattern
+    preferred: Content | None = None  # fast_pattern
+    sets: frozenset[str] = frozenset()
+    needs: tuple[frozenset[str], ...] = ()
+    silent: bool = False
 
     @property
     def check(self) -> str:

@@ -45,7 +45,8 @@ class Parsed:
 
 def read_pcre(option: Option) -> Parsed:
     """Read a pcre option; raises RuleError, and Unsupported where RE2 can't do it."""
-    negated, text = quoted(option, bare=True)
+    value = option.value or ""
+    negated, text = (False, value) if value.startswith("/") else quoted(option, bare=True)
     match = _FORM.fullmatch(text.strip())
     if not match:
         if re.match(r"/.*/[A-Za-z]*\s*,", text):

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from filters.inspection.finding import Direction
 from filters.inspection.suricata.addresses import Reader
@@ -125,6 +125,7 @@ def load_rules(
     coverage, rules = Coverage(), list[Rule]()
     reader = Reader(variables or {}, coverage.assumed)
     known: dict[tuple[int, int], str] = {}
+    written: dict[int, tuple[str, RawRule]] = {}
     for path, text in sources:
         for found in read_rules(text):
             if isinstance(found, RuleError):
@@ -138,9 +139,26 @@ def load_rules(
             except Unsupported as why:
                 coverage.unsupported.append(_left_out(path, found, found.line, 1, why.keyword, why.detail))
             else:
+                written[rule.number] = path, found
                 rules.append(rule)
+    rules = _with_bits(rules, written, coverage)
     coverage.loaded = len(rules)
     return RuleSet(rules), coverage
+
+
+def _with_bits(rules: list[Rule], written: dict[int, tuple[str, RawRule]], coverage: Coverage) -> list[Rule]:
+    """Leave out the rules that need a bit which no rule in force sets, and then those that need theirs."""
+    while True:
+        known = frozenset(bit for one in rules for bit in one.sets)
+        lacking = [one for one in rules if not all(bits & known for bits in one.needs)]
+        if not lacking:
+            return [replace(one, number=number) for number, one in enumerate(rules)]
+        for one in lacking:
+            path, raw = written[one.number]
+            detail = f"no rule in force sets {min(min(bits) for bits in one.needs if not bits & known)}"
+            coverage.unsupported.append(_left_out(path, raw, raw.line, 1, "flowbits", detail))
+        gone = {one.number for one in lacking}
+        rules = [one for one in rules if one.number not in gone]
 
 
 def _once(rule: Rule, raw: RawRule, path: str, known: dict[tuple[int, int], str]) -> None:

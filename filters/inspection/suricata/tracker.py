@@ -41,6 +41,8 @@ class RuleTracker:
         self._told: set[_Key] = set()
         self._fulfilled: list[tuple[Rule, Direction]] = []
         self._waiting: list[tuple[Rule, Direction]] = []  # for the protocol to show
+        self._lacking: dict[_Key, tuple[Rule, Direction]] = {}  # for another rule to set a bit
+        self._bits: set[str] = set()
 
     def stream(self, direction: Direction, data: bytes) -> None:
         """Take more bytes of a direction, as TCP carries them."""
@@ -89,7 +91,24 @@ class RuleTracker:
         """Return what was found since the last time; `protocol` is what has shown so far, or empty."""
         fulfilled, self._fulfilled = [*self._waiting, *self._fulfilled], []
         self._waiting = [] if protocol else [(rule, way) for rule, way in fulfilled if not rule.accepts("")]
-        return [_finding(rule, way) for rule, way in fulfilled if rule.accepts(protocol)]
+        found = [one for one in fulfilled if one[0].accepts(protocol)]
+        return [
+            _finding(rule, way) for rule, way in (self._bitwise(found) if found else ()) if not rule.silent
+        ]
+
+    def _bitwise(self, found: list[tuple[Rule, Direction]]) -> list[tuple[Rule, Direction]]:
+        """Return the rules whose bits are set, by whichever rule and whenever on this flow."""
+        ready = list[tuple[Rule, Direction]]()
+        while found:
+            for rule, way in found:
+                if all(one & self._bits for one in rule.needs):
+                    self._bits |= rule.sets
+                    self._lacking.pop((rule.number, way), None)
+                    ready.append((rule, way))
+                else:
+                    self._lacking[rule.number, way] = rule, way
+            found = [one for one in self._lacking.values() if all(bits & self._bits for bits in one[0].needs)]
+        return ready
 
     def close(self) -> None:
         """Free what the engines hold."""

@@ -76,7 +76,7 @@ def test_actions_and_classes() -> None:
 @pytest.mark.parametrize(
     ("options", "keyword"),
     [
-        ("", "no content"), ('content:"x"; lua:a.lua;', "lua"), ('content:"x"; flowbits:isset,a;', "flowbits"), ('content:"x"; flowbits:noalert;', "flowbits"),
+        ("", "no content"), ('content:"x"; lua:a.lua;', "lua"), ('content:"x"; flowbits:isset,a;', "flowbits"), ('content:"x"; flowbits:noalert;', "noalert"), ('content:"x"; flowbits:isnotset,a;', "flowbits"), ('content:"x"; flowbits:unset,a;', "flowbits"),
         ('content:"x"; threshold: type both, track by_src, count 5, seconds 60;', "threshold"), ('content:"x"; dsize:>5;', "dsize"),
         ('content:"x"; detection_filter:track by_src, count 5, seconds 60;', "detection_filter"), ('content:!"x";', "content"),
         ('content:"a"; content:!"x";', "content"), ('content:"x"; endswith;', "endswith"), ('content:"x"; pcre:"/x$/";', "pcre"), ('pcre:"/x/";', "pcre"),
@@ -157,3 +157,16 @@ def test_every_rule_is_accounted_for() -> None:
     assert found.unsupported[0].sid == "2"
     assert found.keywords == {"lua": 1}
     assert coverage(rule('content:"x";', "alert tcp $A any -> $B any"), B="10.0.0.1").assumed == {"A"}
+
+
+def test_rules_about_bits_that_nobody_sets_are_named_to_the_last() -> None:
+    found = coverage(
+        rule('content:"x"; flowbits:isset,a|b;', sid=1),
+        rule('content:"x"; flowbits:isset,a; flowbits:set,c;', sid=2),
+        rule('content:"x"; flowbits:isset,c;', sid=3),
+        rule('content:"x"; flowbits:set,b; flowbits:noalert;', "alert tcp any any -> any any", sid=4),
+    )
+    assert (found.loaded, found.keywords) == (2, {"flowbits": 2})
+    assert {(one.sid, one.detail) for one in found.unsupported} == {
+        ("2", "no rule in force sets a"), ("3", "no rule in force sets c"),
+    }  # fmt: skip

@@ -181,6 +181,24 @@ def test_the_header_and_the_protocol_count(header: str, extra: str, count: int) 
         assert len(checks(rules, said)) == count
 
 
+BITS = ruleset(
+    rule('http.method; content:"POST"; flowbits:set,asked; flowbits:noalert;', ALERT, sid=1),
+    rule('http.stat_code; content:"404"; flowbits:isset,asked; flowbits:set,both;', ALERT, sid=2),
+    rule('content:"name="; flowbits:isset,both;', ALERT, sid=3),
+    rule('content:"nginx"; flowbits:isset,neither|both;', sid=4),
+    rule('content:"nowhere"; flowbits:set,neither;', sid=5),
+)
+
+
+@given(st.lists(st.integers(1, len(REQUEST) + len(ANSWER)), max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_bits_join_rules_of_one_flow_in_any_order_and_over_any_split(places: list[int]) -> None:
+    driven = follow(BITS, cut_up(HTTP, places))
+    assert sorted(driven.checks) == ["suricata.1:2", "suricata.1:3", "suricata.1:4"]
+    assert driven.cut is not None
+    assert checks(BITS, [(UP, REQUEST.replace(b"POST", b"PUTT")), (DOWN, ANSWER)]) == []
+
+
 def test_too_much_work_for_one_rule_ends_the_flow() -> None:
     driven = follow(
         ruleset(rule('http.uri; content:"a"; pcre:"/^b/R";', ALERT)),
