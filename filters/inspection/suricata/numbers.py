@@ -55,7 +55,7 @@ def read_byte_test(option: Option) -> ByteTest:
     operator = _TEST.fullmatch(sign)
     if not operator:
         raise option.error(f"expected an operator (< > = <= >= & ^); got {sign[:10]!r}")
-    if not re.fullmatch(r"0x[0-9A-Fa-f]+|[0-9]+", value) or not re.fullmatch(r"[+-]?[0-9]+", place):
+    if not re.fullmatch(r"0x[0-9A-Fa-f]{1,16}|[0-9]{1,20}", value) or not re.fullmatch(r"[+-]?[0-9]+", place):
         raise Unsupported("byte_test", "a variable")
     text = "string" in rest
     base = next((_BASES[one] for one in rest if one in _BASES), 10) if text else 0
@@ -63,5 +63,5 @@ def read_byte_test(option: Option) -> ByteTest:
     if not (0 if text else 1) <= count <= (23 if text else 8):
         raise option.error(f"expected 1 to 8 bytes, of text 0 to 23; got {count}")
     return ByteTest(
-        count, operator[2] or "=", int(value, 0), read_number(option, place, 1 << 16), "relative" in rest, bool(operator[1]), "little" in rest, base
+        count, operator[2] or "=", int(value, 16 if value.startswith("0x") else 10), read_number(option, place, 1 << 16), "relative" in rest, bool(operator[1]), "little" in rest, base
     )  # fmt: skip

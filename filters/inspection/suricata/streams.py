@@ -24,6 +24,11 @@ class Part:
     rule: Rule
     group: Group
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """Return its rule's number and its buffer."""
+        return self.rule.number, self.group.buffer
+
 
 class WordList:
     """Numbers literals for a first stage."""
@@ -54,7 +59,7 @@ class StreamPlan:
         """Take parts about this kind of stream."""
         words = WordList()
         self.begun_by: defaultdict[int, list[_Followed]] = defaultdict(list)
-        self.needed: dict[int, int] = {}  # chains of each part, by its rule's number
+        self.needed: dict[tuple[int, str], int] = {}  # chains of each part
         self.late: list[tuple[Part, int | None]] = []
         self.tail = 0
         for part in parts:
@@ -66,7 +71,7 @@ class StreamPlan:
                 longest = max(part.group.words, key=lambda one: len(one.data), default=None)
                 self.late.append((part, words.number(longest) if longest else None))
                 continue
-            self.needed[part.rule.number] = len(chains)
+            self.needed[part.key] = len(chains)
             for chain in chains:
                 needs = tuple(tuple(words.number(one) for one in segment.words) for segment in chain)
                 self.begun_by[needs[0][0]].append(_Followed(part, chain, needs))
@@ -176,8 +181,8 @@ class StreamWatch:
         state.at, state.place = state.at + 1, place
         if state.is_done:
             part = state.followed.part
-            self._left[part.rule.number] -= 1
-            if not self._left[part.rule.number]:
+            self._left[part.key] -= 1
+            if not self._left[part.key]:
                 yield part
 
 

@@ -139,6 +139,11 @@ def test_tells_what_is_wrong_with_a_rule(text: str, says: str) -> None:
     assert (found.broken[0].line, found.loaded) == (1, 0)
 
 
+def test_numbers_are_decimal_also_behind_a_zero_and_never_endless() -> None:
+    assert stopped_by('content:"x"; byte_test:1,>,010,0,relative;') == ""
+    assert stopped_by(f'content:"x"; byte_test:1,>,{"9" * 5000},0,relative;') == "byte_test"
+
+
 def test_a_sid_that_stands_twice_is_an_error_and_the_first_stays() -> None:
     found = coverage(rule('content:"x";'), rule('content:"y";'))
     assert found.loaded == 1

@@ -135,3 +135,26 @@ def test_a_long_body_ends_for_such_parts_after_what_is_kept() -> None:
     options = 'file.data; content:"ab"; content:!"x";'
     assert scan(options, [b"ab", b"." * (KEPT - 3), b"..x"], ends=True)[0] == KEPT + 2
     assert scan(options, [b"ab", b"." * (KEPT - 3), b"x."], ends=True)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "data"),
+    [
+        ('content:"aaaa"; content:"b"; distance:50; within:60;', b"aaaa" + b"." * 109 + b"b"),
+        ('content:"b"; content:"aaaa"; distance:50; within:60;', b"b" + b"." * 106 + b"aaaa"),
+        ('content:"aaaa"; content:"b"; distance:-90; within:20;', b"b" + b"." * 85 + b"aaaa"),
+        ('content:"aaaa"; isdataat:40,relative;', b"aaaa" + b"." * 40),
+        ('content:"aaaa"; byte_test:1,=,98,30,relative;', b"aaaa" + b"." * 30 + b"b"),
+    ],
+)  # fmt: skip
+def test_what_just_reaches_is_reached_over_any_split(options: str, data: bytes) -> None:
+    for split in range(len(data)):
+        told, group = scan(options, [b"." * 3000, data[:split], data[split:], b"." * 3000])
+        assert told is not None, split
+        assert matches(group, b"." * 3000 + data)
+
+
+def test_the_beginning_of_what_is_kept_is_not_the_beginning_of_the_stream() -> None:
+    options = 'content:"word"; pcre:"/(^|x)a/";'
+    assert scan(options, [b"a" * 3000 + b"word" + b"a" * 1100, b".", b"."])[0] is None
+    assert scan(options, [b"a" + b"." * 400 + b"word"])[0] is not None

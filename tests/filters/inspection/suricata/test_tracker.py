@@ -233,3 +233,9 @@ def test_rules_look_at_captures_and_at_names_asked_over_udp() -> None:
     events = list(Twin(toolbox.judge(SPEC)).events(Capture(io.BytesIO(pcap([query, *connection()])))))
     assert [one.finding.check for one in events] == ["suricata.1:1", "suricata.1:3"]
     assert toolbox.coverage.loaded == 3
+
+
+def test_all_that_is_said_of_a_body_has_to_be_in_it() -> None:
+    both = 'file.data; content:"hello"; http.response_body; content:"{}";'
+    assert checks(ruleset(rule(both.format("world"), ALERT)), HTTP) == ["suricata.1:1"]
+    assert checks(ruleset(rule(both.format("moon"), ALERT)), HTTP) == []
