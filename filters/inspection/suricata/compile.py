@@ -239,6 +239,8 @@ def _absent(option: Option, draft: _Draft) -> None:
 
 def _flow(option: Option, draft: _Draft) -> None:
     for word in re.split(r"\s*,\s*", option.value or ""):
+        if not word:
+            raise option.error("expected a word on each side of a comma")
         if word not in _FLOW:
             raise Unsupported("flow", word[:20])
         draft.directions &= _FLOW[word]
@@ -249,7 +251,7 @@ def _app_layer_protocol(option: Option, draft: _Draft) -> None:
     negated, name = name.startswith("!"), name.lstrip("!")
     found = keywords.PROTOCOLS.get(name)
     if not found:
-        raise Unsupported("app-layer-protocol", name[:20])
+        raise Unsupported("app-layer-protocol", name[:20] or "nothing named")
     (draft.not_protocols if negated else draft.protocols).add(found)
 
 
@@ -259,7 +261,7 @@ def _bits(option: Option, draft: _Draft) -> None:
     if verb == "noalert":
         draft.silent = True
     elif verb not in {"set", "isset"} or not all(re.fullmatch(r"[\w.\-/ ]+", one) for one in bits):
-        raise Unsupported("flowbits", verb[:20])
+        raise Unsupported("flowbits", verb[:20] or "without a verb")
     elif verb == "set":
         draft.sets |= bits
     else:

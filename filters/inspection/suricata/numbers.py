@@ -50,6 +50,8 @@ def read_byte_test(option: Option) -> ByteTest:
     if len(words) < 4:
         raise option.error("expected bytes, operator, value, offset")
     size, sign, value, place, *rest = words
+    if "" in rest:
+        raise option.error("expected a word on each side of a comma")
     if unknown := set(rest) - {"relative", "big", "little", "string", "hex", "dec", "oct"}:
         raise Unsupported("byte_test", min(unknown)[:20])
     operator = _TEST.fullmatch(sign)

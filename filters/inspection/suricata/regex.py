@@ -138,4 +138,4 @@ def _why(body: str, words: str) -> str:
         return "a possessive repetition"
     if "repetition size" in words:
         return "a repetition of more than 1000"
-    return words
+    return words or "RE2 does not take it"

@@ -130,6 +130,7 @@ def test_takes(options: str) -> None:
         ('alert tcp any any -> any any (content:"x"; isdataat:1,x; sid:1;)', "expected relative"), ('alert tcp any any -> any any (content:"x"; byte_test:1,>; sid:1;)', "expected bytes"),
         ('alert tcp any any -> any any (content:"x"; byte_test:9,>,1,0; sid:1;)', "1 to 8"), ('alert tcp any any -> any any (content:"x"; byte_test:1,~,1,0; sid:1;)', "an operator"),
         ('alert http any any -> any any (pcre:"/a/UH"; sid:1;)', "one buffer"),
+        ('alert tcp any any -> any any (content:"x"; flow:established,,to_server; sid:1;)', "each side of a comma"),
     ],
 )  # fmt: skip
 def test_tells_what_is_wrong_with_a_rule(text: str, says: str) -> None:
