@@ -216,23 +216,34 @@ def test_a_beginning_that_pauses_is_judged_as_other_bytes() -> None:
     assert driven.pause(UP).checks == ["suricata.1:1"]
 
 
-def test_rules_look_at_captures_and_at_names_asked_over_udp() -> None:
-    text = "\n".join(
-        [
-            rule('dns.query; content:"evil."; startswith;', "alert dns any any -> any 53", sid=1), rule('dns.query; content:"evil";', "alert tcp any any -> any any", sid=2),
-            rule('http.method; content:"GET";', "alert http any any -> any any", sid=3),
+def test_rules_look_at_captures_and_at_dns_over_udp() -> None:
+    asks = [
+        Ether() / IP(src="10.0.0.2", dst="10.0.0.3") / UDP(sport=4000, dport=53) / DNS(qd=DNSQR(qname=name))
+        for name in ("evil.example", "fine.example", "worse.example", "evil.example")
+    ]
+    toolbox = Toolbox(
+        rules=[
+            (
+                "mine.rules",
+                rule('dns.query; content:"evil."; startswith;', "alert dns any any -> any 53", sid=1),
+            ),
+            ("udp.rules", rule('dns.query; content:"evil";', "alert tcp any any -> any any", sid=2)),
+            ("http.rules", rule('http.method; content:"GET";', "alert http any any -> any any", sid=3)),
+            (
+                "raw.rules",
+                rule(
+                    'content:"|05|worse|07|example"; offset:12; depth:14;',
+                    "drop dns any any -> any any",
+                    sid=4,
+                ),
+            ),
         ]
-    )  # fmt: skip
-    query = (
-        Ether()
-        / IP(src="10.0.0.2", dst="10.0.0.3")
-        / UDP(sport=4000, dport=53)
-        / DNS(qd=DNSQR(qname="evil.example"))
     )
-    toolbox = Toolbox(rules=[("mine.rules", text)])
-    events = list(Twin(toolbox.judge(SPEC)).events(Capture(io.BytesIO(pcap([query, *connection()])))))
-    assert [one.finding.check for one in events] == ["suricata.1:1", "suricata.1:3"]
-    assert toolbox.coverage.loaded == 3
+    events = list(Twin(toolbox.judge(SPEC)).events(Capture(io.BytesIO(pcap([*asks, *connection()])))))
+    # the alert cuts nothing; after the drop these datagrams are not looked at any more
+    assert [one.finding.check for one in events] == ["suricata.1:1", "suricata.1:4", "suricata.1:3"]
+    assert [one.frame for one in events] == [1, 3, 7]
+    assert toolbox.coverage.loaded == 4
 
 
 def test_all_that_is_said_of_a_body_has_to_be_in_it() -> None:
