@@ -7,13 +7,14 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import crowd, inspection, kernel, lab, policy, renewal, verify
+from bench import crowd, inspection, kernel, lab, policy, renewal, rules, verify
 
 SUITES = {
     "verify": verify.measure,
     "kernel": kernel.measure,
     "lab": lab.measure,
     "inspection": inspection.measure,
+    "rules": rules.measure,
     "policy": policy.measure,
     "renewal": renewal.measure,
     "crowd": crowd.measure,

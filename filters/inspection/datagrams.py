@@ -57,6 +57,7 @@ class DatagramFlow:
         # alone as well: a datagram's ends are ends, whatever its neighbours begin or end with
         for text in (payload, *texts):
             found += [self._placed(one, direction) for one in self.judge.text(text, "")]
+        found += [self._placed(one, direction) for one in self._rules(direction, payload)]
         return list({one.check: one for one in found}.values())
 
     def _read(self, payload: bytes, tunnel: TunnelWatch) -> tuple[bytes, ...]:
@@ -78,6 +79,22 @@ class DatagramFlow:
             detail = f"expected {wanted}; these datagrams are none of it"
             raise Refusal("protocol", detail, DropReason.UNKNOWN_PROTOCOL)
         return (*message.questions, *message.names, *message.texts) if self.spoken == "dns" else ()
+
+    def _rules(self, direction: Direction, payload: bytes) -> list[Finding]:
+        """Return what users' rules say of one DNS message: each stands alone."""
+        tracker = self.judge.track(self.client, self.server, is_tcp=False) if self.spoken == "dns" else None
+        if tracker is None:
+            return []
+        try:
+            message = parse_message(payload)
+            tracker.stream(direction, payload)
+            if not message.is_answer:
+                tracker.fields(direction, "dns", [("dns.query", name) for name in message.questions])
+            return tracker.conclude("dns")
+        except Refusal as refusal:
+            return [refusal.finding()]
+        finally:
+            tracker.close()
 
     def _matched(self, match: Match, direction: Direction) -> Finding:
         one = match.pattern
@@ -129,7 +146,7 @@ class Datagrams:
         for finding in flow.inspect(direction, packet.payload, tunnel):
             self._told(flow, finding)
             passes = flow.assignment.spec.on_error is OnError.PASS and finding.reason in _CONDITIONS
-            if not passes:
+            if finding.cuts and not passes:
                 flow.cut = flow.cut or finding.reason
         return flow.cut
 

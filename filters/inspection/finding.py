@@ -24,6 +24,7 @@ class Finding:
 
     offset: where in its direction's bytes (or, inside an object, in the decoded object) the finding ends.
     inside: the way to the object, outermost first: `body`, `body/docs.zip/a.txt`; empty for a protocol's own text.
+    cuts: the flow ends with it; an alert is only told.
     """
 
     reason: DropReason
@@ -34,6 +35,7 @@ class Finding:
     protocol: str = ""
     inside: str = ""
     evidence: str = ""
+    cuts: bool = True
 
     def at(self, direction: Direction | None, protocol: str, inside: str = "", offset: int = 0) -> "Finding":
         """Return the finding with its place filled in."""

@@ -1,5 +1,6 @@
 """What a protocol's parser is given and what it gives: the border between protocols and everything behind them."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from filters.inspection.finding import Direction
@@ -13,6 +14,11 @@ class Sink(Protocol):
 
     def fresh(self, direction: Direction, channel: str) -> None:
         """Say that what follows on a channel has nothing to do with what came before."""
+
+    def fields(
+        self, direction: Direction, protocol: str, read: Callable[[], list[tuple[str, bytes]]]
+    ) -> None:
+        """Say that a message begins whose whole fields `read` names; an object that follows is its body."""
 
     def begin_object(self, direction: Direction, name: str, media_type: str) -> None:
         """Say that an object begins; at most one is open a direction."""

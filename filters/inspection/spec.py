@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-DETECTORS = ("secrets", "personal", "malware", "marks", "patterns", "clamd", "fingerprints")
+DETECTORS = ("secrets", "personal", "malware", "marks", "patterns", "clamd", "fingerprints", "rules")
 PROTOCOLS = ("http", "tls", "dns", "smtp", "ssh")
 
 

@@ -1,5 +1,6 @@
 """Inspect one TCP connection: bytes of both directions in, decisions out. Pure; the driver reads and writes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from filters.inspection.protocols.identify import LONGEST, Guess, guess
 from filters.inspection.protocols.opaque import Opaque
 from filters.inspection.protocols.registry import open_parser
 from filters.inspection.spec import Hold, InspectionSpec, OnError
+from filters.inspection.suricata.tracker import RuleTracker
 from filters.reason import DropReason
 
 if TYPE_CHECKING:
@@ -54,8 +56,9 @@ class StreamInspector:
         patterns: Database,
         limits: Limits,
         fingerprints: "Fingerprints | None" = None,
+        rules: RuleTracker | None = None,
     ) -> None:
-        self._spec, self._patterns, self._limits = spec, patterns, limits
+        self._spec, self._patterns, self._limits, self._rules = spec, patterns, limits, rules
         self._watches = (fingerprints.watch(), fingerprints.watch()) if fingerprints else None
         self._parser: Parser | None = None
         self._guesses: list[Guess | None] = [None, None]
@@ -97,6 +100,7 @@ class StreamInspector:
         if store.may_be_judged_early and self._spec.hold is Hold.PIECE and not self._waits(direction):
             self._ask(direction, whole=False)
             store.lagging = False
+        self._rules_found()
         return self._verdict()
 
     def judged(self, number: int, findings: list[Finding]) -> Verdict:
@@ -112,6 +116,8 @@ class StreamInspector:
             scanner.close()
         for store in self._objects:
             store.close()
+        if self._rules:
+            self._rules.close()
 
     # -- what parsers say: see parser.Sink
 
@@ -135,19 +141,32 @@ class StreamInspector:
                 self._matched(direction, channel, scanner.doubtful)
             scanner.close()
 
+    def fields(
+        self, direction: Direction, protocol: str, read: Callable[[], list[tuple[str, bytes]]]
+    ) -> None:
+        """See Sink."""
+        if self._rules:
+            self._rules.fields(direction, protocol, read())
+
     def begin_object(self, direction: Direction, name: str, media_type: str) -> None:
         """See Sink."""
+        if self._rules:
+            self._rules.begin_body(direction)
         wanted = self._spec.wants_objects or is_container(media_type)
         self._objects[direction].begin(name, media_type, wanted=wanted)
 
     def object_data(self, direction: Direction, data: bytes) -> None:
         """See Sink."""
         self.text(direction, "object", data)
+        if self._rules:
+            self._rules.body(direction, data)
         self._objects[direction].add(data)
 
     def end_object(self, direction: Direction) -> None:
         """See Sink."""
         self.fresh(direction, "object")
+        if self._rules:
+            self._rules.end_body(direction)
         store = self._objects[direction]
         if store.wanted:
             self._ask(direction, whole=True)
@@ -166,6 +185,8 @@ class StreamInspector:
 
     def _guarded(self, direction: Direction, data: bytes | None) -> Verdict:
         try:
+            if self._rules and data:
+                self._rules.stream(direction, data)
             self._take(direction, data)
         except Refusal as refusal:
             found = refusal.finding().at(direction, self.protocol, offset=self._fed[direction])
@@ -173,6 +194,7 @@ class StreamInspector:
                 self._find(found)
             else:
                 self._go_on_blindly(direction, found)
+        self._rules_found()
         return self._verdict()
 
     def _take(self, direction: Direction, data: bytes | None) -> None:
@@ -232,6 +254,12 @@ class StreamInspector:
             store.end()
         self._parser = Opaque(self)
 
+    def _rules_found(self) -> None:
+        """Find what users' rules say of all that was read."""
+        for one in self._rules.conclude(self.protocol) if self._rules else ():
+            if one.direction is not None:
+                self._find(one.at(one.direction, self.protocol, offset=self._fed[one.direction]))
+
     def _matched(self, direction: Direction, channel: str, match: Match) -> None:
         one = match.pattern
         found = Finding(one.reason, one.name, one.detail, evidence=redact(match.text))
@@ -257,7 +285,7 @@ class StreamInspector:
     def _find(self, finding: Finding) -> None:
         passes = self._spec.on_error is OnError.PASS and finding.reason in _CONDITIONS
         self._new.append(finding)
-        if self._cut is None and not passes:
+        if self._cut is None and finding.cuts and not passes:
             self._cut = finding
 
     def _waits(self, direction: Direction) -> bool:

@@ -1,5 +1,6 @@
 """Put the engines for a rule together, each compiled once."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from filters.inspection.patterns.malware import MALWARE
 from filters.inspection.patterns.pattern import Pattern
 from filters.inspection.patterns.personal import PERSONAL
 from filters.inspection.spec import InspectionSpec
+from filters.inspection.suricata.ruleset import Coverage, RuleSet, load_rules
 
 
 @lru_cache(maxsize=64)
@@ -28,10 +30,23 @@ class Toolbox:
     """What a gateway (or the offline twin) inspects with. Immutable: new material means a new toolbox."""
 
     def __init__(
-        self, material: Material = NOTHING, limits: Limits = DEFAULT_LIMITS, clamd: Path | None = None
+        self,
+        material: Material = NOTHING,
+        limits: Limits = DEFAULT_LIMITS,
+        clamd: Path | None = None,
+        rules: Sequence[tuple[str, str]] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Take the operator's files, sifted, and clamd's socket; raises PatternError, PolicyError, FingerprintError."""
+        """Take the operator's files, sifted, and clamd's socket; raises PatternError, PolicyError, FingerprintError.
+
+        rules: files of Suricata rules as (path, text), with the values of their variables. What of them is not in
+        force stands in `coverage`.
+        """
         self.material, self.limits = material, limits
+        self.coverage = Coverage()
+        self._flow_rules: RuleSet | None = None
+        if rules:
+            self._flow_rules, self.coverage = load_rules(rules, variables)
         self._clamd = Clamd(clamd) if clamd else None
         self._rulebook = own_rules(material)
         self._fingerprints = own_fingerprints(material)
@@ -51,6 +66,8 @@ class Toolbox:
             found.add("clamd")
         if self._fingerprints and self._fingerprints.recognises:
             found.add("fingerprints")
+        if self._flow_rules and self._flow_rules.rules:
+            found.add("rules")
         return spec.detectors - found
 
     def judge(self, spec: InspectionSpec) -> Judge:
@@ -59,4 +76,5 @@ class Toolbox:
         rulebook = self._rulebook if "malware" in spec.detectors else None
         engines = (self._clamd,) if self._clamd and "clamd" in spec.detectors else ()
         fingerprints = self._fingerprints if "fingerprints" in spec.detectors else None
-        return Judge(spec, self.limits, compiled(patterns), rulebook, engines, fingerprints)
+        rules = self._flow_rules if "rules" in spec.detectors else None
+        return Judge(spec, self.limits, compiled(patterns), rulebook, engines, fingerprints, rules)

@@ -13,8 +13,13 @@ EXAMPLES = {
     "inspect": (
         "inspect capture.pcap",
         "inspect capture.pcap --json --detectors secrets,malware,personal",
-        "inspect --file report.zip --patterns patterns.toml --rules yara/",
+        "inspect --file report.zip --patterns patterns.toml --yara yara/",
         "inspect capture.pcap --fingerprints fingerprints.qgp --check",
+        "inspect capture.pcap --rules mine.rules --var HOME_NET=10.77.0.0/24",
+    ),
+    "rules check": (
+        "rules check mine.rules",
+        "rules check --json --var HOME_NET=10.77.0.0/24 one.rules two.rules",
     ),
     "fingerprint add": (
         "fingerprint add plan.docx budget.xlsx --set fingerprints.qgp",

@@ -16,6 +16,7 @@ from filters.inspection.offline.twin import Event, Summary, Twin, inspect_file
 from filters.inspection.spec import DETECTORS, InspectionSpec
 from filters.inspection.toolbox import Toolbox
 from gateway.cli.output import complain, say
+from gateway.cli.rules import read_rules_text, variables
 from gateway.errors import GatewayError
 
 FOUND = 4
@@ -51,7 +52,21 @@ def _judge(arguments: argparse.Namespace) -> Judge:
         detectors |= {"fingerprints"}
     elif "fingerprints" in detectors:
         raise GatewayError("no-fingerprints", "the detector fingerprints needs a set: --fingerprints PATH")
-    return Toolbox(_material(arguments), clamd=arguments.clamd).judge(InspectionSpec(detectors))
+    if arguments.rules:
+        detectors |= {"rules"}
+    elif "rules" in detectors:
+        raise GatewayError("no-rules", "the detector rules needs a file of Suricata rules: --rules FILE")
+    texts = [(str(path), read_rules_text(path)) for path in arguments.rules]
+    toolbox = Toolbox(
+        _material(arguments), clamd=arguments.clamd, rules=texts, variables=variables(arguments.var)
+    )
+    if not toolbox.coverage.is_complete:
+        words = " ".join(map(str, arguments.rules))
+        missing = len(toolbox.coverage.unsupported) + len(toolbox.coverage.broken)
+        complain(
+            f"{missing} rules are not in force ({toolbox.coverage.loaded} are): quotegate rules check {words}"
+        )
+    return toolbox.judge(InspectionSpec(detectors))
 
 
 def _material(arguments: argparse.Namespace) -> Material:
@@ -60,8 +75,8 @@ def _material(arguments: argparse.Namespace) -> Material:
         if arguments.patterns:
             one = read_file(arguments.patterns)
             files.append(SourceFile(one.name.removesuffix(".toml") + ".toml", one.data))
-        if arguments.rules:
-            files += [one for one in read_directory(arguments.rules) if one.kind is Kind.YARA]
+        if arguments.yara:
+            files += [one for one in read_directory(arguments.yara) if one.kind is Kind.YARA]
         if arguments.fingerprints:
             one = read_file(_set_file(arguments.fingerprints))
             files.append(SourceFile(one.name.removesuffix(Kind.FINGERPRINTS) + Kind.FINGERPRINTS, one.data))
@@ -126,6 +141,7 @@ def _finding_json(one: Finding) -> dict[str, object]:
         "offset": one.offset,
         "inside": one.inside,
         "evidence": one.evidence,
+        "cuts": one.cuts,
     }
 
 

@@ -86,6 +86,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_fingerprint(group("fingerprint", "recognise protected documents in transit"), add)
     add(commands, "doctor", _call("doctor.main", "doctor"), "examine this machine and say how to mend it")
+    rules = add(
+        group("rules", "your own rule sets"), "check", _call("rules", "check"), "say which rules can be used"
+    )
+    rules.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file of Suricata rules")
+    _add_variables(rules)
     _add_policy(group("policy", "check, plan, apply and take back policies"), add)
     _add_peer(group("peer", "act on one peer"), add)
     authority = group("authority", "the administrator's authority")
@@ -187,6 +192,16 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     demo.add_argument("--seed", type=int, help="repeat an earlier run")
 
 
+def _add_variables(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--var",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of the rules, as HOME_NET=10.0.0.0/8",
+    )
+
+
 def _add_inspect(inspect: argparse.ArgumentParser) -> None:
     inspect.add_argument("capture", nargs="?", type=Path, help="a pcap or pcapng file")
     inspect.add_argument("--file", type=Path, metavar="PATH", help="inspect one file as an object in transit")
@@ -196,7 +211,11 @@ def _add_inspect(inspect: argparse.ArgumentParser) -> None:
         help="what to look for (default: secrets,personal,malware)",
     )
     inspect.add_argument("--patterns", type=Path, metavar="FILE", help="your own patterns and marks (TOML)")
-    inspect.add_argument("--rules", type=Path, metavar="DIRECTORY", help="your own YARA rules (*.yar)")
+    inspect.add_argument("--yara", type=Path, metavar="DIRECTORY", help="your own YARA rules (*.yar)")
+    inspect.add_argument(
+        "--rules", type=Path, metavar="FILE", action="append", default=[], help="your own Suricata rules"
+    )
+    _add_variables(inspect)
     inspect.add_argument("--clamd", type=Path, metavar="SOCKET", help="ask this clamd as well")
     inspect.add_argument(
         "--fingerprints", type=Path, metavar="PATH", help="a set that `quotegate fingerprint add` made"

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from functools import cache
+from pathlib import Path
 
 from filters.inspection.assignments import Assignment, Assignments
 from filters.inspection.datagrams import Datagrams
@@ -20,6 +21,7 @@ from filters.inspection.offline.packet import Unreadable
 from filters.inspection.offline.twin import Twin
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import StreamInspector, Verdict
+from filters.inspection.suricata.ruleset import load_rules
 from filters.inspection.toolbox import Toolbox
 from filters.inspection.worker.opening import read_ends
 from tests.filters.inspection import (
@@ -31,7 +33,15 @@ from tests.filters.inspection import (
     test_protocols,
 )
 from tests.filters.inspection.fingerprints import documents
+from tests.filters.inspection.suricata import drive as suricata
 
+RULED: list[suricata.Said] = [
+    (
+        drive.UP,
+        b"POST /admin/a HTTP/1.1\r\nHost: h\r\nUser-Agent: upd8r/1\r\nContent-Length: 14\r\n\r\nroot:x:0:0:::\n",
+    ),
+    (drive.DOWN, drive.answer(b"some text", b"Server: x")),
+]
 LIMITS = Limits(object=1 << 20, ratio_from=1 << 16, unpacked=1 << 20, members=50)
 TURN = b"\xff\xfe\xfd"  # where the other end speaks
 
@@ -74,6 +84,25 @@ def stream(data: bytes) -> None:
         return
     whole, pieces = talk(data, len(data)), talk(data, 7)
     assert bool(whole[0]) == bool(pieces[0]), (whole, pieces)
+
+
+def rules(data: bytes) -> None:
+    """Any text is rules or errors with places; what is loaded finds the same however the bytes are cut."""
+    text = data.decode("utf-8", "surrogateescape")
+    found, coverage = load_rules([("fuzz.rules", text)])
+    for one in (*coverage.broken, *coverage.unsupported):
+        assert one.line >= 1
+        assert one.detail
+    if found.rules:
+        whole, pieces = (
+            suricata.follow(found, suricata.cut_up(RULED, range(size, 2000, size))) for size in (2000, 7)
+        )
+        assert bool(whole.cut) == bool(pieces.cut), (whole.checks, pieces.checks)
+        assert whole.cut or sorted(whole.checks) == sorted(pieces.checks)
+
+
+def rule_files() -> list[bytes]:
+    return [(Path(__file__).parents[2] / "examples/suricata.rules").read_bytes()]
 
 
 def mime(data: bytes) -> None:

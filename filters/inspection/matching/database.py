@@ -50,6 +50,47 @@ class Database:
                 yield start, end
 
 
+class Words:
+    """Literals for a first stage that tells of each only once a stream: the first time it stands there."""
+
+    def __init__(self, words: Sequence[tuple[bytes, bool]]) -> None:
+        """Compile (literal, whether its case does not count) pairs."""
+        self._first = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM) if words else None
+        if self._first:
+            once, caseless = hyperscan.HS_FLAG_SINGLEMATCH, hyperscan.HS_FLAG_CASELESS
+            self._first.compile(
+                expressions=[b"".join(b"\\x%02x" % one for one in word) for word, _ in words],
+                ids=list(range(len(words))),
+                elements=len(words),
+                flags=[once | caseless if any_case else once for _, any_case in words],
+            )
+
+    def watch(self, on_hit: Callable[[int, int], None]) -> "Watch":
+        """Return a stream; `on_hit` gets the literal's number and its end in the stream."""
+        return Watch(self._first, on_hit)
+
+
+class Expression:
+    """One regular expression of RE2's, for a look at a few bytes."""
+
+    def __init__(self, expression: bytes, *, caseless: bool) -> None:
+        """Raises PatternError."""
+        options = _options(caseless=caseless)
+        try:
+            self._compiled = re2.compile(expression, options=options)
+        except re2.error as error:
+            raise PatternError(_words(error)) from error
+
+    def search(self, data: bytes, start: int) -> tuple[int, int] | None:
+        """Return where the first match from `start` on begins and ends."""
+        found = self._compiled.search(data, start)
+        return found.span() if found else None
+
+    def all(self, data: bytes, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return every match between two places, one after the other."""
+        return [found.span() for found in self._compiled.finditer(data, start, stop)]
+
+
 class Watch:
     """One stream through the first stage. Close it when the stream has ended."""
 
@@ -105,11 +146,21 @@ def _blame(meant: dict[bytes, list[Pattern]], words: str) -> str:
 
 
 def _compile_second(pattern: Pattern) -> Any:
-    options = re2.Options()
-    options.encoding, options.log_errors = re2.Options.Encoding.LATIN1, False
-    options.case_sensitive, options.max_mem = not pattern.caseless, 16 << 20
-    options.never_nl = False
+    options = _options(caseless=pattern.caseless)
     try:
         return re2.compile(b"(?m)" + pattern.expression, options=options)
     except re2.error as error:
         raise PatternError(f"{pattern.id}: {error}") from error
+
+
+def _options(*, caseless: bool) -> Any:
+    options = re2.Options()
+    options.encoding, options.log_errors = re2.Options.Encoding.LATIN1, False
+    options.case_sensitive, options.max_mem = not caseless, 16 << 20
+    options.never_nl = False
+    return options
+
+
+def _words(error: Exception) -> str:
+    first = error.args[0] if error.args else ""
+    return first.decode("latin-1") if isinstance(first, bytes) else str(first)

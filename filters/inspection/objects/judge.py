@@ -15,6 +15,8 @@ from filters.inspection.objects.mime import form_parts, message_parts
 from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.pattern import redact
 from filters.inspection.spec import InspectionSpec
+from filters.inspection.suricata.ruleset import RuleSet
+from filters.inspection.suricata.tracker import RuleTracker
 from filters.reason import DropReason
 
 if TYPE_CHECKING:
@@ -33,6 +35,13 @@ class Judge:
     rulebook: Rulebook | None
     engines: tuple[Engine, ...] = ()
     fingerprints: "Fingerprints | None" = None
+    rules: RuleSet | None = None  # about flows, in Suricata's language
+
+    def track(
+        self, client: tuple[str, int], server: tuple[str, int], *, is_tcp: bool = True
+    ) -> RuleTracker | None:
+        """Return what follows one flow for the users' rules, if there are any."""
+        return RuleTracker(self.rules, client, server, is_tcp=is_tcp) if self.rules else None
 
     def judge(self, data: bytes, name: str, media_type: str = "", *, whole: bool = True) -> list[Finding]:
         """Return what is wrong with an object; its own text was scanned on its way already.

@@ -156,7 +156,11 @@ class Twin:
             from_client = bool(opens) or (not packet.flags & SYN and source[1] >= destination[1])
             flow = Flow("tcp", source, destination) if from_client else Flow("tcp", destination, source)
             inspector = StreamInspector(
-                self._judge.spec, self._judge.patterns, self._limits, self._judge.fingerprints
+                self._judge.spec,
+                self._judge.patterns,
+                self._limits,
+                self._judge.fingerprints,
+                self._judge.track(flow.client, flow.server),
             )
             known = self._connections[key] = _Connection(flow, inspector)
             self.summary.flows += 1
@@ -216,7 +220,7 @@ class Twin:
             return
         tunnel = self._tunnels.setdefault((flow.client[0], flow.server[0]), TunnelWatch())
         for one in known.inspect(direction, packet.payload, tunnel):
-            known.cut = one.reason
+            known.cut = known.cut or (one.reason if one.cuts else None)
             yield flow, one
         self.summary.refused_flows += known.cut is not None
 

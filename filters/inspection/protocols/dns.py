@@ -165,5 +165,7 @@ def tell_message(sink: Sink, direction: Direction, message: Message, tunnel: Tun
     for text in (*message.questions, *message.names, *message.texts):
         sink.fresh(direction, "name")
         sink.text(direction, "name", text + b"\n")
+    if not message.is_answer:
+        sink.fields(direction, "dns", lambda: [("dns.query", name) for name in message.questions])
     if len(message.texts) > 100:
         raise LimitHit("records", 100, " text records in one message")

@@ -19,6 +19,14 @@ _COMMANDS = {
 _REPLY = re.compile(rb"([2-5][0-9]{2})([ -])?([\t \x21-\x7e\x80-\xff]*)")
 _STRAY = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 _END = b"\r\n.\r\n"
+_ENVELOPE = {
+    b"EHLO": "smtp.helo",
+    b"HELO": "smtp.helo",
+    b"LHLO": "smtp.helo",
+    b"MAIL": "smtp.mail_from",
+    b"RCPT": "smtp.rcpt_to",
+}
+_ADDRESS = re.compile(rb"(?:FROM|TO):[ \t]*<?([^>]*)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -44,6 +52,7 @@ class Smtp:
         self._server = bytearray()
         self._asked: deque[bytes] = deque([b"(greeting)"])
         self._inner: Parser | None = None
+        self._envelope: dict[str, list[bytes]] = {}  # of the message under way: helo, mail_from, rcpt_to
 
     def feed(self, direction: Direction, data: bytes) -> None:
         """See Parser."""
@@ -110,10 +119,26 @@ class Smtp:
         if verb not in _COMMANDS:
             raise Refusal("smtp-command", f"expected a command; got {line[:40]!r}")
         self._asked.append(verb)
+        self._address(verb, line)
         if verb == b"BDAT":
             self._begin_chunk(line)
         elif verb in {b"DATA", b"AUTH", b"STARTTLS", b"EHLO", b"HELO", b"LHLO", b"QUIT"}:
             client.blocked = True
+
+    def _address(self, verb: bytes, line: bytes) -> None:
+        """Tell what the envelope says so far."""
+        name = _ENVELOPE.get(verb)
+        if name is None:
+            return
+        if name == "smtp.mail_from":
+            self._envelope = {key: value for key, value in self._envelope.items() if key == "smtp.helo"}
+        word = line.partition(b" ")[2]
+        address = _ADDRESS.match(word)
+        self._envelope.setdefault(name, []).append(address[1] if address else word.strip())
+        if name != "smtp.rcpt_to":
+            self._envelope[name] = self._envelope[name][-1:]
+        told = [(key, one) for key, found in self._envelope.items() for one in found]
+        self._sink.fields(Direction.TO_SERVER, "smtp", lambda: told)
 
     def _begin_chunk(self, line: bytes) -> None:
         words = line.upper().split(b" ")

@@ -35,6 +35,7 @@ class Ssh:
         if not match or end >= _LONGEST:
             raise Refusal("ssh-banner", f"expected SSH-2.0-software; got {bytes(buffer[:60])!r}")
         self._sink.text(direction, "banner", bytes(buffer[: end + 1]))
+        self._sink.fields(direction, "ssh", lambda: [("ssh.proto", match[1]), ("ssh.software", match[2])])
         self._sink.note(
             "ssh", end=direction.name.lower(), version=match[1].decode(), software=match[2].decode()
         )

@@ -91,6 +91,11 @@ class Tls:
         best = max([one for one in versions if one in _NAMES] or [version])
         name, protocols = _server_name(extensions), _protocols(extensions)
         self._sink.text(Direction.TO_SERVER, "sni", name + b"\n")
+        self._sink.fields(
+            Direction.TO_SERVER,
+            "tls",
+            lambda: [*([("tls.sni", name)] if name else []), *(("tls.alpn", one) for one in protocols)],
+        )
         self._sink.note(
             "tls-client",
             version=_NAMES.get(best, hex(best)),

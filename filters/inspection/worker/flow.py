@@ -44,7 +44,10 @@ class Flow:
         memory: Memory,
     ) -> None:
         self.ends, self.rule, self.spec = ends, rule, judge.spec
-        self._inspector = StreamInspector(judge.spec, judge.patterns, judge.limits, judge.fingerprints)
+        tracker = judge.track(ends.client, ends.server)
+        self._inspector = StreamInspector(
+            judge.spec, judge.patterns, judge.limits, judge.fingerprints, tracker
+        )
         self._judge_object, self._tell = judge_object, tell
         self.memory = memory
         memory.flows += 1

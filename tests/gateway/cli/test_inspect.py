@@ -52,7 +52,7 @@ def test_the_operators_own_patterns_and_rules_are_used(
     (tmp_path / "bad.yar").write_text("rule {")
     (tmp_path / "x").write_bytes(b"Project ZEPHYR is a needle")
     assert (
-        run("--file", tmp_path / "x", "--patterns", tmp_path / "p.toml", "--rules", tmp_path, "--check") == 4
+        run("--file", tmp_path / "x", "--patterns", tmp_path / "p.toml", "--yara", tmp_path, "--check") == 4
     )
     said = capsys.readouterr()
     assert "patterns.project" in said.out

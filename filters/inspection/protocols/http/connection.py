@@ -9,6 +9,7 @@ from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.parser import Parser, Sink
 from filters.inspection.protocols.http.body import Body
+from filters.inspection.protocols.http.buffers import request_buffers, status_buffers
 from filters.inspection.protocols.http.framing import Extent, Framing, request_framing, response_framing
 from filters.inspection.protocols.http.head import (
     Fields,
@@ -100,6 +101,7 @@ class HttpConnection:
         self._asked.append(request)
         self._switching = request.method == b"CONNECT" or bool(request.fields.all(b"upgrade"))
         self._tell_head(Direction.TO_SERVER, head)
+        self._sink.fields(Direction.TO_SERVER, "http", lambda: request_buffers(request, head))
         self._sink.fresh(Direction.TO_SERVER, "target")
         self._sink.text(Direction.TO_SERVER, "target", unquote_to_bytes(request.target) + b"\n")
         self._sink.note(
@@ -124,6 +126,7 @@ class HttpConnection:
         if status.code >= 200 or status.code == 101:
             self._asked.popleft()
         self._tell_head(Direction.TO_CLIENT, head)
+        self._sink.fields(Direction.TO_CLIENT, "http", lambda: status_buffers(status.fields, head))
         self._sink.note("http-status", code=str(status.code))
         if framing.extent is Extent.TUNNEL:
             self._tunnel(request, status)

@@ -1,0 +1,81 @@
+"""Name the parts of an HTTP head, as users' rules speak of them (Suricata's user guide, HTTP keywords)."""
+
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from filters.inspection.protocols.http.head import Fields, Request
+
+Pairs = list[tuple[str, bytes]]
+
+_UP: Final = {
+    b"user-agent": "http.user_agent", b"referer": "http.referer", b"accept": "http.accept", b"accept-language": "http.accept_lang",
+    b"accept-encoding": "http.accept_enc", b"cookie": "http.cookie",
+}  # fmt: skip
+_DOWN: Final = {b"server": "http.server", b"location": "http.location", b"set-cookie": "http.cookie"}
+_BOTH: Final = {
+    b"content-type": "http.content_type",
+    b"content-length": "http.content_len",
+    b"connection": "http.connection",
+}
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_DOTS = re.compile(rb"/(?:\./)+|/{2,}")
+_PARENT = re.compile(rb"/(?!\.\./)[^/]+/\.\.(?=/|\Z)")
+
+
+def request_buffers(request: Request, head: bytes) -> Pairs:
+    """Return every part of a request's head with its name."""
+    line = head[: head.index(b"\r\n")]
+    host = request.fields.single(b"host")
+    found = [
+        ("http.method", request.method),
+        ("http.uri", normal_uri(request.target)),
+        ("http.uri.raw", request.target),
+        ("http.request_line", line),
+    ]
+    if host is not None:
+        found += [("http.host", re.sub(rb":[0-9]*\Z", b"", host).lower()), ("http.host.raw", host)]
+    return found + _common(request.fields, head, line, _UP, "http.request_header")
+
+
+def status_buffers(fields: Fields, head: bytes) -> Pairs:
+    """Return every part of an answer's head with its name."""
+    line = head[: head.index(b"\r\n")]
+    _, code, *message = line.split(b" ", 2)
+    found = [("http.stat_code", code), ("http.stat_msg", b"".join(message)), ("http.response_line", line)]
+    return found + _common(fields, head, line, _DOWN, "http.response_header")
+
+
+def normal_uri(target: bytes) -> bytes:
+    """Return a target without scheme and host, percent-decoded once, its path without `//`, `/./` and `/../`."""
+    path, mark, query = _ABSOLUTE.sub(b"", target, count=1).partition(b"?")
+    path = _DOTS.sub(b"/", unquote_to_bytes(path))
+    while (shorter := _PARENT.sub(b"", path)) != path:
+        path = shorter
+    return path + mark + unquote_to_bytes(query)
+
+
+def _common(fields: Fields, head: bytes, line: bytes, own: dict[bytes, str], each: str) -> Pairs:
+    lines = [one for one in head[len(line) + 2 : -4].split(b"\r\n") if one]
+    written = [(name, *_written(one)) for (name, _), one in zip(fields.pairs, lines, strict=True)]
+    shown = [name + b": " + value for key, name, value in written if key not in {b"cookie", b"set-cookie"}]
+    named = own | _BOTH
+    values: dict[str, list[bytes]] = {}
+    for key, _, value in written:
+        if key in named:
+            values.setdefault(named[key], []).append(value)
+    return [
+        *((name, b", ".join(found)) for name, found in values.items()),
+        ("http.protocol", line[-8:] if line[-8:].startswith(b"HTTP/") else line[:8]),
+        ("http.header", b"".join(one + b"\r\n" for one in shown)),
+        ("http.header.raw", head[len(line) + 2 :]),
+        ("http.header_names", b"\r\n" + b"".join(name + b"\r\n" for _, name, _ in written) + b"\r\n"),
+        ("http.start", line + b"\r\n" + b"".join(one + b"\r\n" for one in shown) + b"\r\n"),
+        *((each, name + b": " + value) for _, name, value in written),
+    ]
+
+
+def _written(line: bytes) -> tuple[bytes, bytes]:
+    """Return a field's name in its own case, and its value."""
+    name, _, value = line.partition(b":")
+    return name, value.strip(b" \t")

@@ -1,0 +1,177 @@
+"""Match what a rule says of one buffer against bytes: exactly, in time that grows with the bytes alone.
+
+A chain is followed front to back with the set of places where it may stand after each item, never by trying one
+place after another: no order of bytes makes that slow.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from filters.inspection.finding import LimitHit
+from filters.inspection.suricata.model import ByteTest, Content, DataAt, Group, Item, Regex, Size
+
+LONGEST_NUMBER: Final = 23
+_DIGITS: Final = {
+    8: re.compile(rb"[ \t]*([0-7]+)"), 10: re.compile(rb"[ \t]*([0-9]+)"), 16: re.compile(rb"[ \t]*(?:0[xX])?([0-9A-Fa-f]+)"),
+}  # fmt: skip
+PLACES: Final = 1000  # places that an expression is tried at, one by one, in one buffer
+_COMPARE: Final[dict[str, Callable[[int, int], bool]]] = {
+    "<": int.__lt__, ">": int.__gt__, "=": int.__eq__, "<=": int.__le__, ">=": int.__ge__,
+    "&": lambda one, two: bool(one & two), "^": lambda one, two: bool(one ^ two),
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Block:
+    """Bytes from a buffer: `base` counts what came before them, `whole` says that nothing follows."""
+
+    data: bytes
+    base: int = 0
+    whole: bool = True
+    _lower: bytes | None = field(default=None)
+
+    def text(self, *, caseless: bool) -> bytes:
+        """Return the bytes, in lower case where case does not count."""
+        if not caseless:
+            return self.data
+        if self._lower is None:
+            self._lower = self.data.lower()
+        return self._lower
+
+    @property
+    def end(self) -> int:
+        """Return where the bytes end in the buffer."""
+        return self.base + len(self.data)
+
+
+def matches(group: Group, data: bytes) -> bool:
+    """Tell whether a whole buffer is what a group says."""
+    block = Block(data)
+    if not all(one.data in block.text(caseless=one.caseless) for one in group.words):
+        return False
+    return all(follow(one, block) for one in group.chains)
+
+
+def follow(chain: Sequence[Item], block: Block, start: int = 0) -> list[int]:
+    """Return the places where a chain may stand at its end, in order; raises LimitHit.
+
+    start: where it stands at its beginning, for a first item that is relative.
+    """
+    places = [start]
+    for item in chain:
+        places = _step(item, block, places if item.relative else [0])
+        if not places:
+            break
+    return places
+
+
+def _step(item: Item, block: Block, places: list[int]) -> list[int]:
+    match item:
+        case Content():
+            return _content(item, block, places)
+        case Regex():
+            return _regex(item, block, places)
+        case Size():
+            return places if (item.least <= block.end <= item.most) != item.negated else []
+        case DataAt():
+            size = block.end + (1 if item.relative else 0)
+            return [one for one in places if (one + item.place < size) != item.negated]
+        case ByteTest():
+            return [one for one in places if _tested(item, block, one) != item.negated]
+
+
+def _content(item: Content, block: Block, places: list[int]) -> list[int]:
+    starts = _starts(item, block, places)
+    size = len(item.data)
+    if item.negated:
+        return [one for one in places if not _has(item, starts, one)]
+    found = []
+    for start in starts:
+        # the latest place before it reaches furthest
+        at = bisect_right(places, start - item.low) - 1
+        if at >= 0 and (item.span is None or start + size <= places[at] + item.low + item.span):
+            found.append(start + size)
+    return found
+
+
+def _has(item: Content, starts: list[int], place: int) -> bool:
+    at = bisect_left(starts, place + item.low)
+    return at < len(starts) and (
+        item.span is None or starts[at] + len(item.data) <= place + item.low + item.span
+    )
+
+
+def _starts(item: Content, block: Block, places: list[int]) -> list[int]:
+    """Return where a content stands in the block, as far as these places let it count."""
+    text, base = block.text(caseless=item.caseless), block.base
+    low = max(0, places[0] + item.low - base)
+    high = len(text) if item.span is None else max(0, places[-1] + item.low + item.span - base)
+    if item.at_end:
+        last = len(text) - len(item.data)
+        return (
+            [base + last]
+            if block.whole and low <= last and text.endswith(item.data) and len(text) <= high
+            else []
+        )
+    found, at = [], text.find(item.data, low, high)
+    while at >= 0:
+        found.append(base + at)
+        at = text.find(item.data, at + 1, high)
+    return found
+
+
+def _regex(item: Regex, block: Block, places: list[int]) -> list[int]:
+    if item.negated:
+        return [one for one in _few(places) if not _search(item, block, one)]
+    if not item.relative or (item.span is None and not item.at_start):
+        return _search(item, block, places[0])  # from the first on: what the others find it finds too
+    sought = item.loose if item.at_start else item.expression
+    if sought and not sought.search(block.data, max(0, places[0] + item.low - block.base)):
+        return []  # not anywhere: seen at once, not place by place
+    if item.span is not None:  # in a stream: always the last of its chain, one match is enough
+        return next((found for one in places if (found := _search(item, block, one))), [])
+    return sorted({end for one in _few(places) for end in _search(item, block, one)})
+
+
+def _few(places: list[int]) -> list[int]:
+    if len(places) > PLACES:
+        raise LimitHit("rule_places", PLACES, " places to try a rule's expression at")
+    return places
+
+
+def _search(item: Regex, block: Block, place: int) -> list[int]:
+    """Return the ends of matches from a place on."""
+    start = max(0, place + item.low - block.base)
+    stop = (
+        len(block.data)
+        if item.span is None
+        else min(len(block.data), place + item.low + item.span - block.base)
+    )
+    if start > len(block.data):
+        return []
+    if item.relative and item.at_start:  # `^` is the place
+        found = item.expression.search(block.data[start:stop], 0)
+        return [block.base + start + found[1]] if found and not found[0] else []
+    if item.at_start and block.base + start:
+        return []
+    if block.base and not start:
+        start = 1  # a `^` inside must see that something is before
+    return [block.base + end for _, end in item.expression.all(block.data, start, stop)]
+
+
+def _tested(item: ByteTest, block: Block, place: int) -> bool:
+    start = (place if item.relative else 0) + item.place - block.base
+    if start < 0 or start + item.size > len(block.data):
+        return item.negated  # too short: neither the test nor its opposite holds
+    raw = block.data[start : start + (item.size or LONGEST_NUMBER)]
+    if item.base:
+        digits = _DIGITS[item.base].match(raw)
+        if not digits:
+            return item.negated
+        number = int(digits[1], item.base)
+    else:
+        number = int.from_bytes(raw, "little" if item.little else "big")
+    return _COMPARE[item.operator](number, item.value)

@@ -1,0 +1,188 @@
+"""What a rule says once it is understood."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from filters.inspection.finding import Direction
+from filters.inspection.matching.database import Expression
+from filters.inspection.suricata.addresses import Addresses, Ports
+from filters.reason import DropReason
+
+RAW = "payload"  # the bytes of one direction, as TCP carries them
+BODIES = frozenset({"file.data", "http.request_body", "http.response_body"})
+DOTTED = ".dotprefix"  # behind a buffer's name: the buffer with a dot before it
+
+
+class Unsupported(Exception):
+    """A rule asks for what is not done here: `keyword` stopped it."""
+
+    def __init__(self, keyword: str, detail: str) -> None:
+        super().__init__(f"{keyword}: {detail}")
+        self.keyword, self.detail = keyword, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes to find. Without `relative` low and span are offset and depth, with it distance and within.
+
+    In caseless ones `data` is in lower case.
+    """
+
+    data: bytes
+    caseless: bool = False
+    negated: bool = False
+    relative: bool = False
+    low: int = 0
+    span: int | None = None
+    at_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """An expression to find: from `low` on, at most `span` bytes of text, counted as a content's.
+
+    at_start: it matches only where its text begins; `loose` is then the same without that, or None.
+    looks_beyond: what follows a match may make it none.
+    """
+
+    expression: Expression
+    negated: bool = False
+    relative: bool = False
+    at_start: bool = False
+    loose: Expression | None = None
+    looks_beyond: bool = False
+    low: int = 0
+    span: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The buffer's size in bytes, both ends included."""
+
+    least: int
+    most: int
+    negated: bool = False
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DataAt:
+    """Whether there is a byte at a place."""
+
+    place: int
+    relative: bool = False
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ByteTest:
+    """A number in the buffer against a value. `base` is set for numbers written as text, of any length if `size` is 0."""
+
+    size: int
+    operator: str
+    value: int
+    place: int
+    relative: bool = False
+    negated: bool = False
+    little: bool = False
+    base: int = 0
+
+
+Item = Content | Regex | Size | DataAt | ByteTest
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one buffer has to be like: items in their order, or that there is no such buffer."""
+
+    buffer: str
+    items: tuple[Item, ...]
+    absent: bool = False
+
+    @property
+    def chains(self) -> tuple[tuple[Item, ...], ...]:
+        """Return the items in runs: each is relative to the one before it, the first of a run is not."""
+        runs: list[list[Item]] = []
+        for one in self.items:
+            if one.relative and runs:
+                runs[-1].append(one)
+            else:
+                runs.append([one])
+        return tuple(tuple(one) for one in runs)
+
+    @property
+    def words(self) -> list[Content]:
+        """Return what has to be there whatever else is."""
+        return [one for one in self.items if isinstance(one, Content) and not one.negated]
+
+
+class Action(StrEnum):
+    """What a match does: tell, or tell and cut."""
+
+    ALERT = "alert"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule that is in force. `number` is its place in its set; `protocols` is empty for any.
+
+    Its bits: it sets `sets`, and of each of `needs` it needs one. A silent one only sets.
+    """
+
+    number: int
+    gid: int
+    sid: int
+    message: str
+    action: Action
+    reason: DropReason
+    source: Addresses
+    source_ports: Ports
+    destination: Addresses
+    destination_ports: Ports
+    both_ways: bool
+    tcp_only: bool
+    protocols: frozenset[str]
+    not_protocols: frozenset[str]
+    directions: frozenset[Direction]
+    groups: tuple[Group, ...]
+    preferred: Content | None = None  # fast_pattern
+    sets: frozenset[str] = frozenset()
+    needs: tuple[frozenset[str], ...] = ()
+    silent: bool = False
+
+    @property
+    def check(self) -> str:
+        """Return the name of what found it."""
+        return f"suricata.{self.gid}:{self.sid}"
+
+    @property
+    def raw(self) -> Group | None:
+        """Return what the bytes of the direction have to be like."""
+        return next((one for one in self.groups if one.buffer == RAW), None)
+
+    @property
+    def transaction(self) -> tuple[Group, ...]:
+        """Return what one message has to be like."""
+        return tuple(one for one in self.groups if one.buffer != RAW)
+
+    def speaks_of(self, direction: Direction, client: tuple[str, int], server: tuple[str, int]) -> bool:
+        """Tell whether bytes of a flow that go in this direction are this rule's business."""
+        if direction not in self.directions:
+            return False
+        here, there = (client, server) if direction is Direction.TO_SERVER else (server, client)
+        return self._header(here, there) or (self.both_ways and self._header(there, here))
+
+    def _header(self, here: tuple[str, int], there: tuple[str, int]) -> bool:
+        return (
+            here[1] in self.source_ports
+            and there[1] in self.destination_ports
+            and here[0] in self.source
+            and there[0] in self.destination
+        )
+
+    def accepts(self, protocol: str) -> bool:
+        """Tell whether the rule is about this protocol; of one that is not known yet it is not."""
+        if self.not_protocols and (not protocol or protocol in self.not_protocols):
+            return False
+        return not self.protocols or protocol in self.protocols

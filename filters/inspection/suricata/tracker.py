@@ -1,0 +1,173 @@
+"""Follow one flow for rules: what its streams and messages have shown, and which rules that fulfils."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from filters.inspection.finding import Direction, Finding
+from filters.inspection.suricata.matching import matches
+from filters.inspection.suricata.model import BODIES, Action, Group, Rule
+from filters.inspection.suricata.ruleset import RuleSet
+from filters.inspection.suricata.streams import StreamWatch
+
+_REPEATED: Final = frozenset(
+    {"http", "dns"}
+)  # a rule is told for each of their messages; elsewhere once a flow
+_Key = tuple[int, Direction]
+
+
+@dataclass(slots=True)
+class _Message:
+    """One message of a direction: its whole fields, and which rules' parts its body has fulfilled."""
+
+    protocol: str = ""
+    fields: dict[str, list[bytes]] = field(default_factory=dict)
+    done: set[tuple[int, str]] = field(default_factory=set)
+
+
+class RuleTracker:
+    """One flow. Say what comes, then take the findings with `conclude`; raises LimitHit."""
+
+    def __init__(
+        self, rules: RuleSet, client: tuple[str, int], server: tuple[str, int], *, is_tcp: bool = True
+    ) -> None:
+        self._rules, self._client, self._server, self._is_tcp = rules, client, server, is_tcp
+        self._raw: dict[Direction, StreamWatch] = {}
+        self._bodies: dict[Direction, StreamWatch] = {}
+        self._messages = {way: _Message() for way in Direction}
+        self._concerned: dict[_Key, bool] = {}
+        self._raw_done: set[_Key] = set()
+        self._message_done: set[_Key] = set()  # of rules that also speak of the stream
+        self._told: set[_Key] = set()
+        self._fulfilled: list[tuple[Rule, Direction]] = []
+        self._waiting: list[tuple[Rule, Direction]] = []  # for the protocol to show
+        self._lacking: dict[_Key, tuple[Rule, Direction]] = {}  # for another rule to set a bit
+        self._bits: set[str] = set()
+
+    def stream(self, direction: Direction, data: bytes) -> None:
+        """Take more bytes of a direction, as TCP carries them."""
+        plan = self._rules.raw[direction]
+        if plan.is_empty:
+            return
+        watch = self._raw.get(direction)
+        if watch is None:
+            watch = self._raw[direction] = StreamWatch(plan, lambda rule: self._concerns(rule, direction))
+        for part in watch.scan(data):
+            self._raw_done.add((part.rule.number, direction))
+            if not part.rule.transaction or (part.rule.number, direction) in self._message_done:
+                self._tell_once(part.rule, direction)
+
+    def fields(self, direction: Direction, protocol: str, pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Take the whole fields of a message that begins; its body follows."""
+        message = self._messages[direction] = _Message(protocol)
+        pairs = self._rules.named(pairs)
+        for name, data in pairs:
+            message.fields.setdefault(name, []).append(data)
+        for rule in self._rules.fields.candidates(protocol, pairs):
+            if self._concerns(rule, direction) and _fits(rule, message):
+                self._message_fits(rule, direction)
+
+    def begin_body(self, direction: Direction) -> None:
+        """Say that the body of the latest message begins."""
+        self._drop_body(direction)
+        plan = self._rules.bodies[direction]
+        if self._messages[direction].protocol == "http" and not plan.is_empty:
+            self._bodies[direction] = StreamWatch(plan, lambda rule: self._concerns(rule, direction))
+
+    def body(self, direction: Direction, data: bytes) -> None:
+        """Take more of the body, decoded."""
+        if watch := self._bodies.get(direction):
+            for part in watch.scan(data):
+                self._body_fits(part.rule, part.group, direction)
+
+    def end_body(self, direction: Direction) -> None:
+        """Say that the body is complete."""
+        if watch := self._bodies.get(direction):
+            for part in watch.end():
+                self._body_fits(part.rule, part.group, direction)
+            self._drop_body(direction)
+
+    def conclude(self, protocol: str) -> list[Finding]:
+        """Return what was found since the last time; `protocol` is what has shown so far, or empty."""
+        fulfilled, self._fulfilled = [*self._waiting, *self._fulfilled], []
+        self._waiting = [] if protocol else [(rule, way) for rule, way in fulfilled if not rule.accepts("")]
+        found = [one for one in fulfilled if one[0].accepts(protocol)]
+        return [
+            _finding(rule, way) for rule, way in (self._bitwise(found) if found else ()) if not rule.silent
+        ]
+
+    def _bitwise(self, found: list[tuple[Rule, Direction]]) -> list[tuple[Rule, Direction]]:
+        """Return the rules whose bits are set, by whichever rule and whenever on this flow."""
+        ready = list[tuple[Rule, Direction]]()
+        while found:
+            for rule, way in found:
+                if all(one & self._bits for one in rule.needs):
+                    self._bits |= rule.sets
+                    self._lacking.pop((rule.number, way), None)
+                    ready.append((rule, way))
+                else:
+                    self._lacking[rule.number, way] = rule, way
+            found = [one for one in self._lacking.values() if all(bits & self._bits for bits in one[0].needs)]
+        return ready
+
+    def close(self) -> None:
+        """Free what the engines hold."""
+        for watch in (*self._raw.values(), *self._bodies.values()):
+            watch.close()
+        self._raw.clear()
+        self._bodies.clear()
+
+    def _drop_body(self, direction: Direction) -> None:
+        if watch := self._bodies.pop(direction, None):
+            watch.close()
+
+    def _concerns(self, rule: Rule, direction: Direction) -> bool:
+        key = rule.number, direction
+        known = self._concerned.get(key)
+        if known is None:
+            known = rule.speaks_of(direction, self._client, self._server) and (
+                self._is_tcp or not rule.tcp_only
+            )
+            self._concerned[key] = known
+        return known
+
+    def _body_fits(self, rule: Rule, group: Group, direction: Direction) -> None:
+        message = self._messages[direction]
+        message.done.add((rule.number, group.buffer))
+        bodies = [one for one in rule.transaction if one.buffer in BODIES]
+        if all((rule.number, one.buffer) in message.done for one in bodies) and _fits(rule, message):
+            self._message_fits(rule, direction)
+
+    def _message_fits(self, rule: Rule, direction: Direction) -> None:
+        if rule.raw is None:
+            if self._messages[direction].protocol in _REPEATED:
+                self._fulfilled.append((rule, direction))
+            else:
+                self._tell_once(rule, direction)
+            return
+        self._message_done.add((rule.number, direction))
+        if (rule.number, direction) in self._raw_done:
+            self._tell_once(rule, direction)
+
+    def _tell_once(self, rule: Rule, direction: Direction) -> None:
+        if (rule.number, direction) not in self._told:
+            self._told.add((rule.number, direction))
+            self._fulfilled.append((rule, direction))
+
+
+def _fits(rule: Rule, message: _Message) -> bool:
+    """Tell whether the whole fields of a message are what a rule says."""
+    for group in rule.transaction:
+        if group.buffer in BODIES:
+            continue
+        found = message.fields.get(group.buffer, [])
+        if group.absent != (not found) or (found and not any(matches(group, one) for one in found)):
+            return False
+    return True
+
+
+def _finding(rule: Rule, direction: Direction) -> Finding:
+    inside = "body" if any(one.buffer in BODIES for one in rule.groups) else ""
+    return Finding(
+        rule.reason, rule.check, rule.message, direction, inside=inside, cuts=rule.action is Action.DROP
+    )

@@ -1,0 +1,178 @@
+"""What a rule means, and what stops it."""
+
+import pytest
+
+from filters.inspection.finding import Direction
+from filters.inspection.suricata.model import Action, Content
+from filters.reason import DropReason
+from tests.filters.inspection.suricata.drive import CLIENT, SERVER, coverage, rule, ruleset, stopped_by
+
+UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT
+
+
+def test_contents_and_their_modifiers() -> None:
+    (one,) = ruleset(
+        rule('content:"AbC"; nocase; offset:1; depth:9; content:"x"; distance:-2; within:5; fast_pattern;')
+    ).rules
+    assert one.raw is not None
+    assert one.raw.items == (
+        Content(b"abc", caseless=True, low=1, span=9),
+        Content(b"x", relative=True, low=-2, span=5),
+    )
+    assert one.preferred == one.raw.items[1]
+
+
+def test_buffers_in_the_newer_and_the_older_way_are_the_same() -> None:
+    new, old = ruleset(
+        rule(
+            'http.uri; content:"/a"; startswith; content:"b"; distance:0; http.user_agent; content:"x"; endswith;',
+            sid=1,
+        ),
+        rule(
+            'content:"/a"; http_uri; startswith; content:"b"; distance:0; http_uri; content:"x"; http_user_agent; endswith;',
+            sid=2,
+        ),
+    ).rules
+    assert new.groups == old.groups
+    assert [group.buffer for group in new.groups] == ["http.uri", "http.user_agent"]
+    assert new.protocols == {"http"}
+    assert new.directions == {UP}
+
+
+@pytest.mark.parametrize(
+    ("letter", "buffer"),
+    [("U", "http.uri"), ("H", "http.header"), ("P", "http.request_body"), ("V", "http.user_agent"), ("C", "http.cookie"), ("Q", "http.response_body")],
+)  # fmt: skip
+def test_letters_of_expressions_name_buffers(letter: str, buffer: str) -> None:
+    (one,) = ruleset(rule(f'pcre:"/a/{letter}i";')).rules
+    assert [group.buffer for group in one.groups] == [buffer]
+
+
+@pytest.mark.parametrize(
+    ("header", "extra", "ways"),
+    [
+        ("alert tcp any any -> any 80", "", [UP]), ("alert tcp any 80 -> any any", "", [DOWN]), ("alert tcp any any <> any 80", "", [UP, DOWN]),
+        ("alert tcp any any -> any 81", "", []), ("alert tcp 10.0.0.2 any -> any any", "", [UP]), ("alert tcp any any -> 10.0.0.2 any", "", [DOWN]),
+        ("alert tcp any any -> any any", "flow:established,to_server;", [UP]), ("alert tcp any any -> any any", "flow:from_server;", [DOWN]),
+        ("alert tcp ![10.0.0.0/24] any -> any any", "", []),
+    ],
+)  # fmt: skip
+def test_a_header_says_which_direction_of_which_flow(header: str, extra: str, ways: list[Direction]) -> None:
+    (one,) = ruleset(rule(f'{extra} content:"x";', header)).rules
+    assert [way for way in Direction if one.speaks_of(way, CLIENT, SERVER)] == ways
+
+
+def test_actions_and_classes() -> None:
+    found = ruleset(
+        'alert tcp any any -> any any (content:"x"; sid:1;)',
+        'reject tcp any any -> any any (content:"x"; classtype:trojan-activity; sid:2;)',
+        'drop tcp any any -> any any (content:"x"; classtype:credential-theft; gid:3; sid:3;)',
+    ).rules
+    assert [one.action for one in found] == [Action.ALERT, Action.DROP, Action.DROP]
+    assert [one.reason for one in found] == [DropReason.MALWARE, DropReason.MALWARE, DropReason.DATA_LEAK]
+    assert [one.check for one in found] == ["suricata.1:1", "suricata.1:2", "suricata.3:3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "keyword"),
+    [
+        ("", "no content"), ('content:"x"; lua:a.lua;', "lua"), ('content:"x"; flowbits:isset,a;', "flowbits"), ('content:"x"; flowbits:noalert;', "noalert"), ('content:"x"; flowbits:isnotset,a;', "flowbits"), ('content:"x"; flowbits:unset,a;', "flowbits"),
+        ('content:"x"; threshold: type both, track by_src, count 5, seconds 60;', "threshold"), ('content:"x"; dsize:>5;', "dsize"),
+        ('content:"x"; detection_filter:track by_src, count 5, seconds 60;', "detection_filter"), ('content:!"x";', "content"),
+        ('content:"a"; content:!"x";', "content"), ('content:"x"; endswith;', "endswith"), ('content:"x"; pcre:"/x$/";', "pcre"), ('pcre:"/x/";', "pcre"),
+        ('content:"x"; pcre:"/x/"; content:"y"; distance:0;', "pcre"), ('content:"x"; content:"y"; distance:-3;', "distance"),
+        ('content:"x"; content:"y"; within:9000;', "within"), ('content:"x"; isdataat:!1,relative;', "isdataat"), ('content:"x"; isdataat:5;', "isdataat"),
+        ('content:"x"; byte_jump:1,0;', "byte_jump"), ('content:"x"; bsize:3;', "bsize"), ('http.uri; content:"x"; http.stat_code; content:"200";', "http.stat_code"),
+        ('flow:to_client; http.uri; content:"x";', "http.uri"), ('http.uri; content:"x"; tls.sni; content:"y";', "tls.sni"),
+        ('content:"x"; flow:no_stream;', "flow"), ('content:"x"; flow:to_server,to_client;', "flow"), ('content:"x"; offset:a;', "offset"),
+        ('content:"x"; depth:5; content:"y"; offset:1; within:5;', "within"), ('http.uri; pcre:"/(?=a)b/";', "pcre"), ('content:"x"; app-layer-protocol:smb;', "app-layer-protocol"),
+        ('file.data; absent;', "absent"), ('http.referer; absent:or_else; content:"x";', "absent"), ('http.uri; to_lowercase; content:"x";', "to_lowercase"),
+        ('http.uri; byte_test:4,>,1,0,dce; content:"x";', "byte_test"), ('content:"x"; noalert;', "noalert"),
+    ],
+)  # fmt: skip
+def test_names_the_keyword_that_stops_a_rule(options: str, keyword: str) -> None:
+    assert stopped_by(options) == keyword
+
+
+@pytest.mark.parametrize(
+    ("header", "keyword"),
+    [
+        ("pass tcp any any -> any any", "pass"), ("alert udp any any -> any any", "protocol udp"), ("alert smb any any -> any any", "protocol smb"),
+        ("alert http any any => any any", "=>"), ("alert tcp-pkt any any -> any any", "protocol tcp-pkt"),
+    ],
+)  # fmt: skip
+def test_names_what_stops_a_header(header: str, keyword: str) -> None:
+    assert stopped_by('content:"x";', header) == keyword
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        'content:"x"; flowbits:set,a;', 'content:"x"; threshold: type limit, track by_src, count 1, seconds 60;', 'content:"x"; flow:established,only_stream;',
+        'content:"x"; rawbytes; metadata:a b, c d; reference:url,x; priority:1; target:src_ip;', 'http.referer; absent;', 'http.uri; urilen:5<>9;',
+        'http.uri; content:!"x"; content:"y"; endswith; isdataat:!1,relative; bsize:<9;', 'file.data; content:!"x"; pcre:"/y$/";', 'tls_sni; content:"x";',
+        'content:"x"; app-layer-protocol:!http;', 'dns_query; content:"x"; nocase; fast_pattern:only;',
+    ],
+)  # fmt: skip
+def test_takes(options: str) -> None:
+    assert stopped_by(options) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('alert tcp any any -> any any (content:"x";)', "expected a sid"), ('alert tcp any any -> any any (content:"x"; sid:a;)', "sid: expected a number"),
+        ('alert tcp any any -> any any (nocase; sid:1;)', "nocase: expected behind a content"), ('alert tcp any any -> any any (content:"abc"; depth:2; sid:1;)', "depth: expected at least"),
+        ('alert tcp any any -> any any (content:"x"; nocase:1; sid:1;)', "expected no value"), ('alert tcp any any -> any any (content; sid:1;)', "expected a value"),
+        ('alert tcp 10.0.0.300 any -> any any (content:"x"; sid:1;)', "addresses and ports"), ('alert tcp any any -> any any (content:"x"; offset:-1; sid:1;)', "no negative"),
+        ('alert tcp any any -> any any (pcre:"a"; sid:1;)', "expected /expression/letters"), ('alert http any any -> any any (http.uri; bsize:a; sid:1;)', "bsize: expected"),
+        ('alert tcp any any -> any any (content:"x"; offset:1; startswith; sid:1;)', "not together"), ('alert http any any -> any any (urilen:5,x; sid:1;)', "raw or norm"),
+        ('alert tcp any any -> any any (content:"x"; isdataat:1,x; sid:1;)', "expected relative"), ('alert tcp any any -> any any (content:"x"; byte_test:1,>; sid:1;)', "expected bytes"),
+        ('alert tcp any any -> any any (content:"x"; byte_test:9,>,1,0; sid:1;)', "1 to 8"), ('alert tcp any any -> any any (content:"x"; byte_test:1,~,1,0; sid:1;)', "an operator"),
+        ('alert http any any -> any any (pcre:"/a/UH"; sid:1;)', "one buffer"),
+        ('alert tcp any any -> any any (content:"x"; flow:established,,to_server; sid:1;)', "each side of a comma"),
+    ],
+)  # fmt: skip
+def test_tells_what_is_wrong_with_a_rule(text: str, says: str) -> None:
+    found = coverage(text)
+    assert not found.unsupported
+    assert says in found.broken[0].detail
+    assert (found.broken[0].line, found.loaded) == (1, 0)
+
+
+def test_numbers_are_decimal_also_behind_a_zero_and_never_endless() -> None:
+    assert stopped_by('content:"x"; byte_test:1,>,010,0,relative;') == ""
+    assert stopped_by(f'content:"x"; byte_test:1,>,{"9" * 5000},0,relative;') == "byte_test"
+
+
+def test_a_sid_that_stands_twice_is_an_error_and_the_first_stays() -> None:
+    found = coverage(rule('content:"x";'), rule('content:"y";'))
+    assert found.loaded == 1
+    assert "stands twice; also at t.rules:1" in found.broken[0].detail
+
+
+def test_every_rule_is_accounted_for() -> None:
+    found = coverage(
+        "# alert",
+        rule('content:"x";', sid=1),
+        rule("lua:x;", sid=2),
+        rule('content:"|4|";', sid=3),
+        "nonsense",
+    )
+    assert (found.loaded, len(found.unsupported), len(found.broken)) == (1, 1, 2)
+    assert found.unsupported[0].sid == "2"
+    assert found.keywords == {"lua": 1}
+    assert coverage(rule('content:"x";', "alert tcp $A any -> $B any"), B="10.0.0.1").assumed == {"A"}
+
+
+def test_rules_about_bits_that_nobody_sets_are_named_to_the_last() -> None:
+    found = coverage(
+        rule('content:"x"; flowbits:isset,a|b;', sid=1),
+        rule('content:"x"; flowbits:isset,a; flowbits:set,c;', sid=2),
+        rule('content:"x"; flowbits:isset,c;', sid=3),
+        rule('content:"x"; flowbits:set,b; flowbits:noalert;', "alert tcp any any -> any any", sid=4),
+    )
+    assert (found.loaded, found.keywords) == (2, {"flowbits": 2})
+    assert {(one.sid, one.detail) for one in found.unsupported} == {
+        ("2", "no rule in force sets a"), ("3", "no rule in force sets c"),
+    }  # fmt: skip
