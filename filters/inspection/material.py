@@ -10,6 +10,7 @@ from filters.inspection.matching.database import Database, PatternError
 from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.load import parse_patterns
 from filters.inspection.patterns.pattern import Pattern
+from filters.inspection.suricata.ruleset import load_rules
 
 if TYPE_CHECKING:  # numpy is loaded only where there are fingerprints
     from filters.inspection.fingerprints.engine import Engine
@@ -21,6 +22,7 @@ class Kind(StrEnum):
     PATTERNS = ".toml"
     YARA = ".yar"
     FINGERPRINTS = ".qgp"
+    SURICATA = ".rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,16 @@ def _try_fingerprints(one: SourceFile, others: Material) -> None:
     own_fingerprints(Material((one,)))
 
 
+def _try_suricata(one: SourceFile, _others: Material) -> None:
+    rules, coverage = load_rules([(one.name, one.text)], None)
+    if not rules.rules:
+        first = [*coverage.broken, *coverage.unsupported]
+        raise ValueError(f"none of its rules can be used{f': {first[0]}' if first else ''}")
+
+
 _TRY: Final[Mapping[Kind, Callable[[SourceFile, Material], None]]] = {
     Kind.PATTERNS: _try_patterns,
     Kind.YARA: _try_yara,
     Kind.FINGERPRINTS: _try_fingerprints,
+    Kind.SURICATA: _try_suricata,
 }

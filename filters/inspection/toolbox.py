@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filters.inspection.limits import DEFAULT_LIMITS, Limits
 from filters.inspection.matching.database import Database
-from filters.inspection.material import Material, own_fingerprints, own_patterns, own_rules
+from filters.inspection.material import Kind, Material, own_fingerprints, own_patterns, own_rules
 from filters.inspection.objects.clamd import Clamd
 from filters.inspection.objects.judge import Judge
 from filters.inspection.patterns.load import secrets
@@ -45,7 +45,7 @@ class Toolbox:
         self.material, self.limits = material, limits
         self.coverage = Coverage()
         self._flow_rules: RuleSet | None = None
-        if rules:
+        if rules := [*rules, *((one.name, one.text) for one in material.of(Kind.SURICATA))]:
             self._flow_rules, self.coverage = load_rules(rules, variables)
         self._clamd = Clamd(clamd) if clamd else None
         self._rulebook = own_rules(material)
@@ -58,6 +58,18 @@ class Toolbox:
             "patterns": tuple(one for one in own if one.detector == "patterns"),
             "marks": tuple(one for one in own if one.detector == "marks"),
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is not in force although its file is."""
+        if self.coverage.is_complete:
+            return ()
+        left_out = len(self.coverage.unsupported) + len(self.coverage.broken)
+        stopped = ", ".join(f"{name} {count}" for name, count in self.coverage.keywords.most_common(5))
+        return (
+            f"{left_out} of {left_out + self.coverage.loaded} Suricata rules are not in force "
+            f"({len(self.coverage.broken)} broken; {stopped}); `quotegate rules check` lists them",
+        )
 
     def lacking(self, spec: InspectionSpec) -> frozenset[str]:
         """Return the detectors of a rule that could find nothing, for want of the operator's files."""

@@ -120,7 +120,7 @@ class FlowDropped:
 
 @dataclass(frozen=True, slots=True)
 class ContentFound:
-    """An inspector found something in a flow that a rule inspects; `evidence` is redacted."""
+    """An inspector found something in a flow that a rule inspects; `evidence` is redacted. `cuts`: the flow ended with it."""
 
     source_ip: str
     source_port: int
@@ -136,14 +136,16 @@ class ContentFound:
     inside: str
     offset: int
     evidence: str
+    cuts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class MaterialTaken:
-    """An inspector took the operator's files: those in use, and those that can't be and why."""
+    """An inspector took the operator's files: those in use, those that can't be and why, and what in them is not in force."""
 
     files: tuple[str, ...]
     bad: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ def _found(event: model.ContentFound) -> dict[str, Any]:
         },
         "evidences": [{**ends, "data": {"inside": event.inside, "redacted": event.evidence}}],
         "firewall_rule": {"uid": event.rule},
+        "disposition_id": 2 if event.cuts else 19,  # Blocked, Alert
     }
 
 

@@ -64,7 +64,12 @@ class InspectorDesk:
     def describe(self) -> list[dict[str, object]]:
         """Tell of each inspector what confines it, and the operator's files it uses or can't."""
         return [
-            {"confined": list(known.confined), "files": list(taken.files), "bad": list(taken.bad)}
+            {
+                "confined": list(known.confined),
+                "files": list(taken.files),
+                "bad": list(taken.bad),
+                "notes": list(taken.notes),
+            }
             for known in self._inspectors.values()
             if (taken := known.material) is not None
         ]
@@ -134,7 +139,9 @@ class InspectorDesk:
                 if report.files or report.bad:
                     self._record(report)
             case ContentFound():
-                if report.protocol == socket.IPPROTO_TCP:  # of datagrams netd counts each one that is dropped
+                if (
+                    report.cuts and report.protocol == socket.IPPROTO_TCP
+                ):  # of datagrams netd counts each one that is dropped
                     self.found[DropReason(report.reason)] += 1
                 self._record(report)
 

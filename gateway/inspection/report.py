@@ -35,8 +35,9 @@ def parse_report(untrusted: object) -> Report | None:
     match untrusted:
         case {"finding": dict() as finding}:
             return _finding(finding)
-        case {"material": {"files": list() as files, "bad": list() as bad}}:
-            return MaterialTaken(_texts(files), tuple(_bad_file(one) for one in bad[:MAX_NAMES]))
+        case {"material": {"files": list() as files, "bad": list() as bad, "notes": list() as notes}}:
+            broken = tuple(_bad_file(one) for one in bad[:MAX_NAMES])
+            return MaterialTaken(_texts(files), broken, _texts(notes))
         case {"confined": list() as by}:
             return Confined(_texts(by))
         case {"there": int() as question, "port": int()}:
@@ -64,6 +65,7 @@ def _finding(untrusted: dict[str, object]) -> ContentFound:
         inside=_text(untrusted, "inside"),
         offset=_number(untrusted, "offset", 1 << 62),
         evidence=_text(untrusted, "evidence"),
+        cuts=untrusted.get("cuts") is not False,
     )
 
 

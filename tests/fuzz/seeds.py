@@ -220,6 +220,7 @@ def inspector_reports() -> list[bytes]:
             "material": {
                 "files": ["own.toml"],
                 "bad": [{"name": "bad.yar", "problem": "no rule", "kept": True}],
+                "notes": ["3 of 4"],
             }
         },
         {"confined": ["seccomp"]},

@@ -21,7 +21,7 @@ from vmhost.names import INSPECTOR_UID, Lab
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
 PORT = 8080
 INSPECT = 'inspect = { detectors = ["secrets", "malware", "patterns"] }'
-CLAMD_PORT = 9091
+CLAMD_PORT, RULES_PORT = 9091, 9093
 CLAMD = f"""
 [[rule]]
 id = "web-to-db-clamd"
@@ -31,6 +31,15 @@ service = "tcp/{CLAMD_PORT}"
 action = "allow"
 open = "on-demand"
 inspect = {{ detectors = ["clamd"] }}
+
+[[rule]]
+id = "web-to-db-rules"
+from = "web"
+to = "db"
+service = "tcp/{RULES_PORT}"
+action = "allow"
+open = "on-demand"
+inspect = {{ detectors = ["rules"] }}
 """
 DOCUMENTS_PORT = 9092
 DOCUMENTS = f"""
@@ -143,6 +152,24 @@ def test_a_real_clamd_is_asked_and_when_it_is_away_nothing_passes(lab: RunningLa
     assert asked(lab, b"clean", CLAMD_PORT) == "reset"
     assert found(lab, since) == ["clamd"]
     waiting.close()
+
+
+def test_a_suricata_alert_is_told_and_a_drop_cuts(lab: RunningLab) -> None:
+    rules = "".join(
+        f'{action} http any any -> any any (msg:"{action}"; flow:established,to_client; file.data; '
+        f'content:"{action} this"; sid:{number};)\n'
+        for number, action in enumerate(("alert", "drop"), 1)
+    )
+    put(lab, "own.rules", rules + 'alert tcp any any -> any any (content:"x"; byte_jump:1,0; sid:3;)\n')
+    lab.until(lambda: "own.rules" in inspection(lab)["files"])
+    assert "1 of 3 Suricata rules are not in force" in inspection(lab)["notes"][0]
+    since = lab.last_sequence()
+    assert asked(lab, b"please alert this now", RULES_PORT) == "closed"
+    assert found(lab, since) == ["suricata.1:1"]
+    assert lab.events(since, "content-found")[0]["disposition_id"] == 19
+    since = lab.last_sequence()
+    assert asked(lab, b"please drop this now", RULES_PORT) == "reset"
+    assert found(lab, since) == ["suricata.1:2"]
 
 
 def test_inspectors_say_what_confines_them(lab: RunningLab) -> None:

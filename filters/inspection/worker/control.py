@@ -60,10 +60,10 @@ class Control:
         """Say what confines this process."""
         self._send({"confined": confined})
 
-    def tell_material(self, material: Material) -> None:
-        """Say which of the operator's files are in use, and which can't be."""
+    def tell_material(self, material: Material, notes: tuple[str, ...]) -> None:
+        """Say which of the operator's files are in use, which can't be, and what in them is not in force."""
         bad = [{"name": one.name, "problem": one.problem, "kept": one.kept} for one in material.bad]
-        self._send({"material": {"files": [one.name for one in material.files], "bad": bad}})
+        self._send({"material": {"files": [one.name for one in material.files], "bad": bad, "notes": notes}})
 
     def tell_stream(self, flow: Flow, finding: Finding) -> None:
         """Report a finding in a TCP connection."""
@@ -92,6 +92,7 @@ class Control:
             "inside": finding.inside,
             "offset": finding.offset,
             "evidence": finding.evidence,
+            "cuts": finding.cuts,
         }
         self._send({"finding": report})
 

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class Workshop:
     """The toolbox in use and the judging processes that use it too. Flows keep what they began with."""
 
-    def __init__(self, directory: Path | None, told: Callable[[Material], None]) -> None:
+    def __init__(self, directory: Path | None, told: Callable[[Material, tuple[str, ...]], None]) -> None:
         self._directory, self._told = directory, told
         self._clamd = directory / CLAMD if directory else None
         self._seen = signature(directory) if directory else frozenset()
@@ -32,7 +32,7 @@ class Workshop:
     async def open(self) -> None:
         """Compile what most flows need; raises OSError."""
         await self.judging.warm()
-        self._told(self._toolbox.material)
+        self._told(self._toolbox.material, self._toolbox.notes)
 
     def judge(self, spec: InspectionSpec) -> Judge:
         """Return the engines for a rule, compiled once."""
@@ -62,7 +62,7 @@ class Workshop:
         toolbox = await asyncio.to_thread(self._load, self._toolbox.material)
         await self.judging.take(toolbox.material)
         self._use(toolbox)
-        self._told(toolbox.material)
+        self._told(toolbox.material, toolbox.notes)
 
     def _load(self, former: Material) -> Toolbox:
         files = read_directory(self._directory) if self._directory else []

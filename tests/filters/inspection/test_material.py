@@ -74,3 +74,16 @@ def test_reads_a_directory_and_sees_changes(tmp_path: Path) -> None:
     assert read_directory(tmp_path) == [GOOD]
     (tmp_path / "own.toml").write_bytes(GOOD.data + b"\n")
     assert signature(tmp_path) != before
+
+
+def test_suricata_rules_are_material_and_what_is_not_in_force_is_said() -> None:
+    good = 'alert tcp any any -> any any (msg:"own"; content:"own words"; sid:1;)\n'
+    unsupported = 'alert tcp any any -> any any (msg:"x"; content:"y"; byte_jump:1,0; sid:2;)\n'
+    toolbox = Toolbox(sift([SourceFile("own.rules", (good + unsupported).encode())], Material()))
+    assert not toolbox.lacking(InspectionSpec(frozenset({"rules"})))
+    (note,) = toolbox.notes
+    assert "1 of 2 Suricata rules are not in force" in note
+    assert "byte_jump 1" in note
+    bad = sift([SourceFile("bad.rules", unsupported.encode())], Material())
+    assert not bad.files
+    assert "none of its rules can be used" in bad.bad[0].problem

@@ -56,8 +56,8 @@ def test_refuses_a_lying_inspector(change: dict[str, object]) -> None:
         [1],
         {},
         {"finding": 1},
-        {"material": {"files": [1], "bad": []}},
-        {"material": {"files": [], "bad": [1]}},
+        {"material": {"files": [1], "bad": [], "notes": []}},
+        {"material": {"files": [], "bad": [1], "notes": []}},
     ],
 )
 def test_refuses_what_is_no_message(message: object) -> None:
@@ -67,8 +67,8 @@ def test_refuses_what_is_no_message(message: object) -> None:
 
 def test_takes_what_an_inspector_says_of_itself() -> None:
     bad = [{"name": "b.yar", "problem": "no rule", "kept": True}]
-    assert parse_report({"material": {"files": ["a"], "bad": bad}}) == MaterialTaken(
-        ("a",), ("b.yar: no rule; its former content stays in use",)
+    assert parse_report({"material": {"files": ["a"], "bad": bad, "notes": ["n"]}}) == MaterialTaken(
+        ("a",), ("b.yar: no rule; its former content stays in use",), ("n",)
     )
     assert parse_report({"confined": ["seccomp"]}) == Confined(("seccomp",))
     assert parse_report({"taken": 1}) is None
