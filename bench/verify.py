@@ -13,7 +13,7 @@ from authn.public_area import AttestationKey
 from authn.quote import ExpectedQuote, verify_quote
 from authn.tpm import Tpm
 from bench.stats import Figure
-from bench.swtpm import running_swtpm
+from tests.tpms import running_swtpm
 
 COUNT = 2000
 
