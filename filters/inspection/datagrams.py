@@ -42,8 +42,10 @@ class DatagramFlow:
     watches: "dict[Direction, Watch]" = field(default_factory=dict)
     lengths: list[int] = field(default_factory=lambda: [0, 0])
 
-    def inspect(self, direction: Direction, payload: bytes, tunnel: TunnelWatch) -> list[Finding]:
-        """Return what is found in the next datagram."""
+    def inspect(
+        self, direction: Direction, payload: bytes, tunnel: Callable[[], TunnelWatch]
+    ) -> list[Finding]:
+        """Return what is found in the next datagram; `tunnel` is asked for where DNS is spoken."""
         self.lengths[direction] += len(payload)
         try:
             texts = self._read(payload, tunnel)
@@ -55,12 +57,12 @@ class DatagramFlow:
         found = [self._matched(match, direction) for match in scanner.scan(payload)]
         found += self._recognised(direction, payload)
         # alone as well: a datagram's ends are ends, whatever its neighbours begin or end with
-        for text in (payload, *texts):
-            found += [self._placed(one, direction) for one in self.judge.text(text, "")]
+        alone = b"\n".join((payload, *texts)) if texts else payload
+        found += [self._placed(one, direction) for one in self.judge.text(alone, "")]
         found += [self._placed(one, direction) for one in self._rules(direction, payload)]
         return list({one.check: one for one in found}.values())
 
-    def _read(self, payload: bytes, tunnel: TunnelWatch) -> tuple[bytes, ...]:
+    def _read(self, payload: bytes, tunnel: Callable[[], TunnelWatch]) -> tuple[bytes, ...]:
         """Read what the first datagram shows to be DNS; it stays that."""
         wanted = self.judge.spec.protocol
         if self.transport == UDP and self.spoken in ("", "dns"):
@@ -73,7 +75,7 @@ class DatagramFlow:
                 if message.names or message.questions or self.spoken == "dns":
                     self.spoken = "dns"
                     for name in message.questions:
-                        tunnel.see(name)
+                        tunnel().see(name)
         self.spoken = self.spoken or ("udp" if self.transport == UDP else "icmp")
         if wanted is not None and wanted != self.spoken:
             detail = f"expected {wanted}; these datagrams are none of it"
@@ -142,8 +144,7 @@ class Datagrams:
             return DropReason.INSPECTOR_DOWN  # nobody said how to inspect it
         if flow.cut is not None:
             return flow.cut
-        tunnel = self._tunnel(flow)
-        for finding in flow.inspect(direction, packet.payload, tunnel):
+        for finding in flow.inspect(direction, packet.payload, lambda: self._tunnel(flow)):
             self._told(flow, finding)
             passes = flow.assignment.spec.on_error is OnError.PASS and finding.reason in _CONDITIONS
             if finding.cuts and not passes:

@@ -2,7 +2,8 @@
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
+from socket import inet_ntoa
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
 _ETHERNET, _RAW, _RAW_OLD, _COOKED, _COOKED2, _NULL = 1, 101, 12, 113, 276, 0
@@ -73,7 +74,7 @@ def _v4(data: bytes) -> tuple[str, str, Fragment]:
     end = total or len(data)  # 0: the capture was made before segmentation offload
     if end > len(data):
         raise Unreadable("cut off")
-    source, destination = str(IPv4Address(data[12:16])), str(IPv4Address(data[16:20]))
+    source, destination = inet_ntoa(data[12:16]), inet_ntoa(data[16:20])
     piece = Fragment(
         (source, destination, protocol, ident),
         (field & 0x1FFF) * 8,

@@ -218,8 +218,10 @@ class Twin:
             self.summary.flows += 1
         if known.cut is not None:
             return
-        tunnel = self._tunnels.setdefault((flow.client[0], flow.server[0]), TunnelWatch())
-        for one in known.inspect(direction, packet.payload, tunnel):
+        pair = flow.client[0], flow.server[0]
+        for one in known.inspect(
+            direction, packet.payload, lambda: self._tunnels.setdefault(pair, TunnelWatch())
+        ):
             known.cut = known.cut or (one.reason if one.cuts else None)
             yield flow, one
         self.summary.refused_flows += known.cut is not None
