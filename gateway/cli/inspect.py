@@ -7,15 +7,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from filters.inspection.assignments import Assignments
 from filters.inspection.directory import read_directory, read_file
 from filters.inspection.finding import Finding
 from filters.inspection.material import Kind, Material, SourceFile, sift
 from filters.inspection.objects.judge import Judge
 from filters.inspection.offline.capture import Capture, CaptureError
-from filters.inspection.offline.twin import Event, Summary, Twin, inspect_file
+from filters.inspection.offline.twin import Choose, Endpoint, Event, Summary, Twin, inspect_file
 from filters.inspection.spec import DETECTORS, InspectionSpec
 from filters.inspection.toolbox import Toolbox
+from filters.policy.assignments import assignments_of
+from filters.policy.compiled import compile_policy
+from filters.policy.parser import parse_policy
+from gateway.cli.operate import read_text
 from gateway.cli.output import complain, say
+from gateway.cli.policy import NO_PLACE
 from gateway.cli.rules import read_rules_text, variables
 from gateway.errors import GatewayError
 
@@ -24,23 +30,23 @@ FOUND = 4
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Inspect a capture or, with --file, one object; with --check exit 4 when something was found."""
-    judge = _judge(arguments)
+    toolbox = _toolbox(arguments)
     if bool(arguments.capture) == bool(arguments.file):
         raise GatewayError("nothing-to-inspect", "expected a capture, or --file and one file")
     path = Path(arguments.capture or arguments.file)
     try:
         with path.open("rb") as file:
             found = (
-                _object(judge, file, path, arguments)
+                _object(toolbox.judge(_spec(arguments)), file, path, arguments)
                 if arguments.file
-                else _capture(judge, file, path, arguments)
+                else _capture(_chooser(toolbox, arguments), file, path, arguments)
             )
     except OSError as error:
         raise GatewayError("unreadable", f"{path}: {error.strerror or error}") from error
     return FOUND if found and arguments.check else 0
 
 
-def _judge(arguments: argparse.Namespace) -> Judge:
+def _spec(arguments: argparse.Namespace) -> InspectionSpec:
     detectors = frozenset(one.strip() for one in arguments.detectors.split(",") if one.strip())
     if unknown := detectors - set(DETECTORS):
         raise GatewayError("unknown-detector", f"{min(unknown)!r}: expected some of {', '.join(DETECTORS)}")
@@ -56,6 +62,32 @@ def _judge(arguments: argparse.Namespace) -> Judge:
         detectors |= {"rules"}
     elif "rules" in detectors:
         raise GatewayError("no-rules", "the detector rules needs a file of Suricata rules: --rules FILE")
+    return InspectionSpec(detectors)
+
+
+def _chooser(toolbox: Toolbox, arguments: argparse.Namespace) -> Judge | Choose:
+    """Return what inspects every flow, or the choice that a policy makes for each."""
+    if not arguments.policy:
+        return toolbox.judge(_spec(arguments))
+    policy = parse_policy(read_text(arguments.policy), str(arguments.policy))
+    listed = assignments_of(policy, compile_policy(policy, **NO_PLACE))  # type: ignore[arg-type]
+    for one in listed:
+        if lacking := toolbox.lacking(one.spec):
+            needs = f"rule {one.rule} looks for {', '.join(sorted(lacking))}"
+            raise GatewayError(
+                "material-missing", f"{needs}: give --patterns, --rules, --fingerprints or --clamd"
+            )
+    assignments = Assignments(tuple(listed))
+    judges = {one.spec: toolbox.judge(one.spec) for one in listed}
+
+    def choose(protocol: int, client: Endpoint, server: Endpoint) -> Judge | None:
+        found = assignments.find(protocol, client[0], server[0], server[1])
+        return judges[found.spec] if found else None
+
+    return choose
+
+
+def _toolbox(arguments: argparse.Namespace) -> Toolbox:
     texts = [(str(path), read_rules_text(path)) for path in arguments.rules]
     toolbox = Toolbox(
         _material(arguments), clamd=arguments.clamd, rules=texts, variables=variables(arguments.var)
@@ -66,7 +98,7 @@ def _judge(arguments: argparse.Namespace) -> Judge:
         complain(
             f"{missing} rules are not in force ({toolbox.coverage.loaded} are): quotegate rules check {words}"
         )
-    return toolbox.judge(InspectionSpec(detectors))
+    return toolbox
 
 
 def _material(arguments: argparse.Namespace) -> Material:
@@ -98,7 +130,7 @@ def _set_file(where: Path) -> Path:
     return set_path(where)
 
 
-def _capture(judge: Judge, file: BinaryIO, path: Path, arguments: argparse.Namespace) -> bool:
+def _capture(judge: Judge | Choose, file: BinaryIO, path: Path, arguments: argparse.Namespace) -> bool:
     try:
         capture = Capture(file)
     except CaptureError as error:

@@ -216,6 +216,12 @@ def _add_inspect(inspect: argparse.ArgumentParser) -> None:
         "--rules", type=Path, metavar="FILE", action="append", default=[], help="your own Suricata rules"
     )
     _add_variables(inspect)
+    inspect.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="inspect each flow of a capture as this policy's rules say",
+    )
     inspect.add_argument("--clamd", type=Path, metavar="SOCKET", help="ask this clamd as well")
     inspect.add_argument(
         "--fingerprints", type=Path, metavar="PATH", help="a set that `quotegate fingerprint add` made"

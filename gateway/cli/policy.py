@@ -24,7 +24,7 @@ from gateway.errors import GatewayError
 SHOWN = 40
 HISTORY_COLUMNS = ("number", "revision", "at", "actor", "outcome")
 # any gateway's place will do for a dry run; the addresses are reserved for documentation (RFC 5737)
-_PLACE = {"interface": "eth0", "gateway_ip": IPv4Address("192.0.2.1"), "control_port": 7443}
+NO_PLACE = {"interface": "eth0", "gateway_ip": IPv4Address("192.0.2.1"), "control_port": 7443}
 NOT_CHECKED = "kernel: NOT CHECKED"
 
 
@@ -64,7 +64,7 @@ def _dry_run(arguments: argparse.Namespace, policy: Policy) -> str:
             return f"kernel: refused: {error.message}"
     if os.geteuid() != 0:
         return f"{NOT_CHECKED}: no gateway that lets this user ask, and only root can ask this machine's own kernel"
-    compiled = compile_policy(policy, **_PLACE)  # type: ignore[arg-type]
+    compiled = compile_policy(policy, **NO_PLACE)  # type: ignore[arg-type]
     text = compile_ruleset(compiled, Features(native_queue=False, timeout_update=False))
     try:
         done = subprocess.run(

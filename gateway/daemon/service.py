@@ -22,6 +22,7 @@ from authn.signing import verify_document
 from filters.errors import NetdError
 from filters.netd.client import NetdClient
 from filters.netd.protocol import Disconnected, Drift, Dropped, Held, HoldDropped, Lost
+from filters.policy.assignments import assignments_of
 from filters.policy.evaluator import Facts
 from filters.policy.services import parse_service
 from gateway.audit.recorder import Recorder
@@ -45,7 +46,7 @@ from gateway.events.model import (
     PeerStateChanged,
 )
 from gateway.evidence.keeper import EvidenceKeeper
-from gateway.inspection.desk import InspectorDesk, assignments_of
+from gateway.inspection.desk import InspectorDesk
 from gateway.policy.changer import PolicyChanger
 from gateway.policy.holder import PolicyHolder
 from gateway.recovery.recovery import Recovery

@@ -12,8 +12,6 @@ from typing import Final
 from filters.errors import FiltersError
 from filters.inspection.assignments import Assignment
 from filters.netd.protocol import FrameReader, encode_frame
-from filters.policy.compiled import CompiledPolicy
-from filters.policy.model import Policy
 from filters.reason import DropReason
 from gateway.events.model import ContentFound, MaterialTaken
 from gateway.inspection.report import Confined, FarPort, Report, parse_report
@@ -22,18 +20,6 @@ from gateway.rpc import peer_uid
 ANSWER_WITHIN_S: Final = 1.0
 Endpoint = tuple[str, int]
 _log = logging.getLogger(__name__)
-
-
-def assignments_of(policy: Policy, compiled: CompiledPolicy) -> list[Assignment]:
-    """Return who inspects what under a policy."""
-    specs = {rule.id: rule.inspection for rule in policy.rules}
-    return [
-        Assignment(
-            int(one.protocol), str(one.source), str(one.destination), one.first, one.last, one.rule, spec
-        )
-        for one in compiled.allowed
-        if one.inspected and (spec := specs[one.rule]) is not None
-    ]
 
 
 @dataclass(slots=True)

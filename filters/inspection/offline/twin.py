@@ -1,7 +1,7 @@
 """Run the inspectors on a capture or a file: what the gateway would have said."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from filters.inspection.assignments import Assignment
@@ -26,6 +26,7 @@ from filters.inspection.stream import StreamInspector, Verdict
 from filters.reason import DropReason
 
 Endpoint = tuple[str, int]
+Choose = Callable[[int, Endpoint, Endpoint], Judge | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Summary:
 class _Connection:
     flow: Flow
     inspector: StreamInspector
+    judge: Judge
     sides: tuple[Side, Side] = field(default_factory=lambda: (Side(), Side()))
     cut: bool = False
 
@@ -72,12 +74,15 @@ class _Connection:
 class Twin:
     """Inspect one capture. Iterate over `events`, then read `summary`."""
 
-    def __init__(self, judge: Judge, limits: Limits = DEFAULT_LIMITS) -> None:
-        self._judge, self._limits = judge, limits
+    def __init__(self, judge: Judge | Choose, limits: Limits = DEFAULT_LIMITS) -> None:
+        """judge: what inspects every flow, or chooses by protocol, client and server; None: that flow is not inspected."""
+        self._choose: Choose = (lambda _, __, ___: judge) if isinstance(judge, Judge) else judge
+        self._limits = limits
         self._connections: dict[frozenset[Endpoint], _Connection] = {}
         self._fragments = Fragments()
         self._tunnels: dict[tuple[str, str], TunnelWatch] = {}
         self._datagrams: dict[Flow, DatagramFlow] = {}
+        self._left_out: set[Flow] = set()
         self.summary = Summary()
 
     def events(self, capture: Capture) -> Iterator[Event]:
@@ -125,7 +130,7 @@ class Twin:
 
     def _segment(self, packet: Packet) -> Iterator[tuple[Flow, Finding]]:
         connection, direction = self._connection(packet)
-        if connection.cut:
+        if connection is None or connection.cut:
             return
         side = connection.sides[direction]
         ended = side.ended
@@ -142,7 +147,7 @@ class Twin:
         if is_reset(packet):
             self._cut(connection, refused=False)
 
-    def _connection(self, packet: Packet) -> tuple[_Connection, Direction]:
+    def _connection(self, packet: Packet) -> tuple[_Connection | None, Direction]:
         source, destination = (
             (packet.source, packet.source_port),
             (packet.destination, packet.destination_port),
@@ -155,15 +160,17 @@ class Twin:
                 self._count(known)
             from_client = bool(opens) or (not packet.flags & SYN and source[1] >= destination[1])
             flow = Flow("tcp", source, destination) if from_client else Flow("tcp", destination, source)
+            judge = self._judge_of(TCP, flow)
+            if judge is None:
+                return None, Direction.TO_SERVER
             inspector = StreamInspector(
-                self._judge.spec,
-                self._judge.patterns,
+                judge.spec,
+                judge.patterns,
                 self._limits,
-                self._judge.fingerprints,
-                self._judge.track(flow.client, flow.server),
+                judge.fingerprints,
+                judge.track(flow.client, flow.server),
             )
-            known = self._connections[key] = _Connection(flow, inspector)
-            self.summary.flows += 1
+            known = self._connections[key] = _Connection(flow, inspector, judge)
             if not packet.flags & SYN:
                 self.summary.left_out[
                     "connections without their beginning (inspected from where they are seen)"
@@ -175,7 +182,7 @@ class Twin:
             yield connection.flow, finding
         for job in verdict.jobs:
             if not connection.cut and verdict.cut is None:
-                found = self._judge.judge(job.data, job.name, job.media_type, whole=job.whole)
+                found = connection.judge.judge(job.data, job.name, job.media_type, whole=job.whole)
                 yield from self._apply(connection, connection.inspector.judged(job.number, found))
         if verdict.cut is not None and not connection.cut:
             self._cut(connection)
@@ -200,6 +207,17 @@ class Twin:
         self.summary.protocols[connection.inspector.protocol or "none"] += 1
         connection.inspector.close()
 
+    def _judge_of(self, protocol: int, flow: Flow) -> Judge | None:
+        """Choose who inspects a flow that is new, and count it."""
+        if flow in self._left_out:
+            return None
+        self.summary.flows += 1
+        judge = self._choose(protocol, flow.client, flow.server)
+        if judge is None:
+            self._left_out.add(flow)
+            self.summary.left_out["flows that no rule inspects"] += 1
+        return judge
+
     def _datagram(self, packet: Packet) -> Iterator[tuple[Flow, Finding]]:
         name = "udp" if packet.protocol == UDP else "icmp"
         source, destination = (
@@ -211,11 +229,13 @@ class Twin:
         direction = Direction.TO_SERVER if from_client else Direction.TO_CLIENT
         known = self._datagrams.get(flow)
         if known is None:
-            (server, port), spec = flow.server, self._judge.spec
-            rule = Assignment(packet.protocol, flow.client[0], server, port, port, "", spec)
-            known = DatagramFlow(packet.protocol, flow.client, flow.server, rule, self._judge)
+            judge = self._judge_of(packet.protocol, flow)
+            if judge is None:
+                return
+            server, port = flow.server
+            rule = Assignment(packet.protocol, flow.client[0], server, port, port, "", judge.spec)
+            known = DatagramFlow(packet.protocol, flow.client, flow.server, rule, judge)
             self._datagrams[flow] = known
-            self.summary.flows += 1
         if known.cut is not None:
             return
         pair = flow.client[0], flow.server[0]

@@ -73,3 +73,53 @@ def test_the_operators_own_patterns_and_rules_are_used(
 def test_rejects_bad_words_with_advice(words: tuple[str, ...], says: str) -> None:
     with pytest.raises(GatewayError, match=says):
         run(*words)
+
+
+POLICY = """
+schema = 1
+[profile.p]
+pcrs = {{ sha256 = {{ 4 = "ref:code" }} }}
+[peer.a]
+match = {{ port = "a", mac = "52:54:00:aa:00:02", ip = "{client}" }}
+profile = "p"
+[peer.b]
+match = {{ port = "b", mac = "52:54:00:aa:00:03", ip = "{server}" }}
+profile = "p"
+[[rule]]
+id = "looked-at"
+from = "a"
+to = "b"
+service = "tcp/{port}"
+action = "allow"
+inspect = {{ detectors = ["{detector}"] }}
+"""
+
+
+ENDS = {"client": "10.0.0.2", "server": "10.0.0.3"}
+
+
+@pytest.mark.parametrize(
+    ("detector", "port", "count", "left_out"),
+    [("malware", 80, 1, {}), ("personal", 80, 0, {}), ("malware", 81, 0, {"flows that no rule inspects": 1})],
+)
+def test_a_policy_says_which_flows_are_inspected_and_how(
+    tmp_path: Path,
+    capture: Path,
+    capsys: pytest.CaptureFixture[str],
+    detector: str,
+    port: int,
+    count: int,
+    left_out: dict[str, int],
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY.format(**ENDS, port=port, detector=detector))
+    assert run(capture, "--policy", policy, "--json") == 0
+    *events, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (len(events), summary["left_out"]) == (count, left_out)
+
+
+def test_a_policy_that_looks_for_what_is_not_given_is_refused(tmp_path: Path, capture: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY.format(**ENDS, port=80, detector="marks"))
+    with pytest.raises(GatewayError, match="rule looked-at looks for marks"):
+        run(capture, "--policy", policy)
