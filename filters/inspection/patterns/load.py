@@ -13,6 +13,8 @@ from filters.reason import DropReason
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:=|:|:=|=>|,)[\t ]{0,4}[\"']"  # NAME… = "
+# binary protocols put a length before a text: that byte may be a letter, and is none of the word
+_WORD = rb"(?:\b|[\x00-\x08\x0b\x0c\x0e-\x1f][0-9A-Za-z_])"
 _KEYS = {
     "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason"},
     "assignment": {"name", "value", "mixed"},
@@ -65,7 +67,7 @@ def _pattern(entry: Mapping[str, object], detector: str, where: str) -> list[Pat
         Pattern(
             name,
             detector,
-            _text(entry, "expression", where).encode(),
+            _begin(_text(entry, "expression", where).encode()),
             tuple(one.encode() for one in words),
             DropReason(reason),
             bool(entry.get("caseless", False)),
@@ -73,6 +75,10 @@ def _pattern(entry: Mapping[str, object], detector: str, where: str) -> list[Pat
             str(entry.get("detail", "")),
         )
     ]
+
+
+def _begin(expression: bytes) -> bytes:
+    return _WORD + expression[2:] if expression.startswith(rb"\b") else expression
 
 
 def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:

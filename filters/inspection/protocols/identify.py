@@ -7,6 +7,10 @@ from filters.inspection.finding import Direction
 
 _METHOD = re.compile(rb"[A-Z][A-Za-z-]{1,30} [^\r\n]")
 _MAYBE_METHOD = re.compile(rb"[A-Z][A-Za-z-]{0,30} ?\Z")
+# Redis, FTP, POP and people's own protocols begin with a word in capitals too. HTTP is what has a target of HTTP's form or
+# names its version; and GET with anything, which HTTP/0.9 answers.
+_TARGET = re.compile(rb"GET |[A-Za-z-]+ (?:[/*]|https?:)", re.IGNORECASE)
+_VERSION = re.compile(rb"[^\n]*HTTP/", re.IGNORECASE)
 _PREFACE = b"PRI * HTTP/2.0\r\n"
 _HELLO = re.compile(rb"(?:EHLO|HELO|LHLO) ", re.IGNORECASE)
 LONGEST = 512  # bytes: by then it is decided, and nothing behind them counts (a line of RFC 5321)
@@ -44,7 +48,7 @@ def _client(start: bytes) -> Guess | None:
         return Guess.SMTP
     if start.startswith(b"SSH-"):  # before methods: its first bytes decide, however many come at once
         return Guess.SSH
-    if _METHOD.match(start) and not _PREFACE.startswith(start):
+    if _METHOD.match(start) and not _PREFACE.startswith(start) and _is_request(start):
         return Guess.HTTP
     if _tls(start, b"\x01"):
         return Guess.TLS
@@ -61,6 +65,12 @@ def _server(start: bytes) -> Guess | None:
     if re.match(rb"HTTP/1\.", start):
         return Guess.HTTP
     return Guess.TLS if _tls(start, b"\x02") else None
+
+
+def _is_request(start: bytes) -> bool:
+    """Tell whether a word in capitals and what follows are HTTP's; a first line that is too long to see may be."""
+    whole_line = b"\n" in start or len(start) < LONGEST
+    return bool(_TARGET.match(start) or _VERSION.match(start)) or not whole_line
 
 
 def _tls(start: bytes, message: bytes) -> bool:
@@ -90,6 +100,7 @@ def _undecided(direction: Direction, start: bytes) -> bool:
         )
     return (
         bool(_MAYBE_METHOD.match(start))
+        or (b"\n" not in start and bool(_METHOD.match(start)))
         or _PREFACE.startswith(start)
         or b"SSH-".startswith(start)
         or (start[0] == 22 and len(start) < 6)

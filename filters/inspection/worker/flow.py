@@ -18,6 +18,7 @@ from filters.reason import DropReason
 _log = logging.getLogger(__name__)
 HIGH, LOW = 64 << 10, 16 << 10  # of what waits to be sent: above, nothing more is read
 PAUSE_S: Final = 0.2  # nothing came for so long: what is held for what might follow is judged as it is
+GIVEN_UP: Final = frozenset({"http-body-incomplete", "coding-incomplete", "smtp-incomplete"})
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, unsent bytes are dropped
 
 JudgeObject = Callable[[Job], Awaitable[list[Finding]]]
@@ -88,7 +89,11 @@ class Flow:
             return
         self._ended[direction] = True
         with self._whatever_breaks():
-            self._apply(self._inspector.end(direction))
+            verdict = self._inspector.end(direction)
+            if self._ended[direction.other] and verdict.cut and verdict.cut.check in GIVEN_UP:
+                self.reset()  # whoever should have had the rest hung up first: nobody's fault
+            else:
+                self._apply(verdict)
 
     def lost(self, direction: Direction, error: Exception | None) -> None:
         """Take the end of a leg: a reset on one side is a reset on the other."""
@@ -109,9 +114,9 @@ class Flow:
     def can_send(self, direction: Direction, *, more: bool) -> None:
         """Read on, or don't: the receiver of this direction takes more, or doesn't."""
         self._blocked[direction] = not more
-        self._read_or_wait()
+        self.go_on()
 
-    def _read_or_wait(self) -> None:
+    def go_on(self) -> None:
         """Read where the receiver takes more and nothing is being judged."""
         for direction in Direction:
             self.legs[direction].read_on(not self._jobs and not self._blocked[direction])
@@ -169,10 +174,10 @@ class Flow:
             with self._whatever_breaks():
                 self._apply(self._inspector.judged(job.number, found))
                 self._count_held()
-            self._read_or_wait()
+            self.go_on()
 
         self._jobs.add(asyncio.create_task(judge(), name="judge"))
-        self._read_or_wait()
+        self.go_on()
 
     def _watch_pause(self, direction: Direction) -> None:
         if timer := self._timers[direction]:
@@ -207,12 +212,17 @@ class Leg(asyncio.Protocol):
         self._flow, self._direction = flow, direction
         self._transport: asyncio.Transport | None = None
         self._reading = True
+        self._before: list[Callable[[], None]] = []  # what was to be done before this leg was there
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport (asyncio.Protocol)."""
+        """Keep the transport, and do what the other leg asked for already (asyncio.Protocol)."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH, LOW)
         self._transport.max_size = self._flow.memory.read_size  # type: ignore[attr-defined]
+        before, self._before = self._before, []
+        for act in before:
+            act()
+        asyncio.get_running_loop().call_soon(self._flow.go_on)  # asyncio begins to read right after this
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on (asyncio.Protocol)."""
@@ -250,13 +260,17 @@ class Leg(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Send bytes on this leg."""
-        if data and self._transport is not None and not self._transport.is_closing():
+        if self._transport is None:
+            self._before.append(lambda: self.send(data))  # the server spoke first, and at once
+        elif data and not self._transport.is_closing():
             self._transport.write(data)
 
     def send_end(self) -> None:
         """Send the orderly end, once what waits is sent."""
         transport = self._transport
-        if transport is not None and not transport.is_closing():
+        if transport is None:
+            self._before.append(self.send_end)
+        elif not transport.is_closing():
             with contextlib.suppress(OSError):
                 transport.write_eof()
             if self._flow._ended[self._direction]:
@@ -264,7 +278,9 @@ class Leg(asyncio.Protocol):
 
     def reset(self) -> None:
         """End with a reset."""
-        if self._transport is not None:
+        if self._transport is None:
+            self._before = [self.reset]
+        else:
             sock = self._transport.get_extra_info("socket")
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

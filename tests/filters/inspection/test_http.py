@@ -1,5 +1,6 @@
 """HTTP: what ordinary programs say passes, whatever could be read in two ways does not."""
 
+import base64
 import gzip
 import zlib
 
@@ -8,7 +9,7 @@ import pytest
 import zstandard
 
 from filters.reason import DropReason
-from tests.filters.inspection.drive import DOWN, EICAR, GET, UP, Driven, answer, chunked, exchange
+from tests.filters.inspection.drive import DOWN, EICAR, GET, SECRET, UP, Driven, answer, chunked, exchange
 from tests.filters.inspection.evader import VARIANTS
 
 TEXT = b"an ordinary body, nothing in it " * 20
@@ -184,3 +185,34 @@ def test_websocket_messages_are_read_unmasked_and_unpacked() -> None:
     ):
         driven = Driven().feed(UP, asked).feed(DOWN, agreed).feed(way, data)
         assert driven.cut is not None
+
+
+def _login(scheme: bytes, credentials: bytes) -> list[str]:
+    request = (
+        b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization: " + scheme + b" " + credentials + b"\r\nA: b\r\n\r\n"
+    )
+    return exchange([(UP, request), (DOWN, answer(b"ok"))]).checks
+
+
+def test_a_client_may_log_in() -> None:
+    words = [
+        base64.urlsafe_b64encode(one).rstrip(b"=") for one in (b'{"alg":"HS256"}', b'{"sub":"1234567890"}')
+    ]
+    web_token = b".".join([*words, b"dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"])
+    assert _login(b"Basic", base64.b64encode(b"somebody:a good password")) == []
+    assert _login(b"bearer", web_token) == []
+
+
+@pytest.mark.parametrize("scheme", [b"Basic", b"basic  ", b"BASIC"])
+def test_what_a_login_says_is_scanned(scheme: bytes) -> None:
+    assert _login(scheme, base64.b64encode(b"somebody:" + SECRET)) == ["secrets.aws-access-key"]
+    assert _login(b"Bearer", SECRET) == ["secrets.aws-access-key"]
+    inside = base64.urlsafe_b64encode(b'{"key": "' + SECRET + b'"}').rstrip(b"=")
+    assert _login(b"Bearer", b"eyJhbGciOiJIUzI1NiJ9." + inside + b".c2ln") == ["secrets.aws-access-key"]
+
+
+def test_a_login_elsewhere_is_a_leak() -> None:
+    line = b"Authorization: Basic " + base64.b64encode(b"somebody:a good password")
+    sent = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(line) + line
+    assert exchange([(UP, sent)]).checks[:1] == ["secrets.basic-authorization"]
+    assert exchange([(UP, GET), (DOWN, answer(b"x", line))]).checks[:1] == ["secrets.basic-authorization"]

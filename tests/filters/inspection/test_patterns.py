@@ -103,3 +103,11 @@ def test_numbers_inside_boundaries_and_identifiers_are_no_cards() -> None:
         digits = "4" + "".join(random.choices("0123456789", k=15))
         for form in ("===============%s==", "0.%s", "id-%s", "x%s", "%s123"):
             assert scan([(form % digits).encode()], DATABASE) == [], form
+
+
+@pytest.mark.parametrize("length", [b"\x000", b"\0\0\0Z", b"\x12q", b"\x01_"])
+def test_a_length_before_a_text_is_no_part_of_its_first_word(length: bytes) -> None:
+    """As PostgreSQL and protobuf write them: the length's last byte may be a letter."""
+    text = b"d" + length + EXAMPLES["github-token"] + b"\n"
+    assert [one.pattern.id for one in scan([text], DATABASE)] == ["github-token"]
+    assert scan([b"d0" + EXAMPLES["github-token"] + b"\n"], DATABASE) == []

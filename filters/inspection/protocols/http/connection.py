@@ -10,6 +10,7 @@ from filters.inspection.limits import Limits
 from filters.inspection.parser import Parser, Sink
 from filters.inspection.protocols.http.body import Body
 from filters.inspection.protocols.http.buffers import request_buffers, status_buffers
+from filters.inspection.protocols.http.credentials import spelled_out
 from filters.inspection.protocols.http.framing import Extent, Framing, request_framing, response_framing
 from filters.inspection.protocols.http.head import (
     Fields,
@@ -100,7 +101,7 @@ class HttpConnection:
             raise LimitHit("pending", self._limits.pending, " requests without an answer")
         self._asked.append(request)
         self._switching = request.method == b"CONNECT" or bool(request.fields.all(b"upgrade"))
-        self._tell_head(Direction.TO_SERVER, head)
+        self._tell_head(Direction.TO_SERVER, spelled_out(head))
         self._sink.fields(Direction.TO_SERVER, "http", lambda: request_buffers(request, head))
         self._sink.fresh(Direction.TO_SERVER, "target")
         self._sink.text(Direction.TO_SERVER, "target", unquote_to_bytes(request.target) + b"\n")
