@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 _ALLOW: Final = 0x7FFF0000
@@ -55,6 +56,11 @@ def restrict_calls(*, families: Iterable[int] = (), forbidden: Iterable[str] = D
     finally:
         library.seccomp_release(context)
     return True
+
+
+def seccomp_is_there() -> bool:
+    """Tell whether kernel and libseccomp could filter system calls."""
+    return _load() is not None and Path("/proc/sys/kernel/seccomp/actions_avail").exists()
 
 
 def _forbid_namespaces(library: ctypes.CDLL, context: int, refuse: ctypes.c_uint32) -> None:

@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from filters.confinement.landlock import landlock_abi
+from filters.confinement.seccomp import seccomp_is_there
 from filters.policy.compiled import compile_policy
 from filters.policy.parser import parse_policy
 from filters.ruleset.compiler import compile_ruleset
@@ -31,11 +33,19 @@ class KernelFacts:
     ruleset_error: str | None
     native_queue: bool | None
     missing_sysctls: tuple[str, ...] | None
+    unconfined: tuple[str, ...] = ()
 
 
 def judge_kernel(facts: KernelFacts) -> list[Finding]:
     """Judge what was found."""
-    return [_tools(facts), _bindings(facts), _ruleset(facts), _queue(facts), _sysctls(facts)]
+    return [
+        _tools(facts),
+        _bindings(facts),
+        _ruleset(facts),
+        _queue(facts),
+        _sysctls(facts),
+        _confinement(facts),
+    ]
 
 
 def _tools(facts: KernelFacts) -> Finding:
@@ -81,16 +91,29 @@ def _sysctls(facts: KernelFacts) -> Finding:
     )
 
 
+def _confinement(facts: KernelFacts) -> Finding:
+    if not facts.unconfined:
+        return ok("confinement", "the kernel confines inspectors by Landlock and seccomp")
+    return warn(
+        "confinement", f"missing: {', '.join(facts.unconfined)}; inspectors run with less confinement",
+        "a kernel with CONFIG_SECURITY_LANDLOCK (lsm=landlock,…) and CONFIG_SECCOMP_FILTER; apt-get install libseccomp2",
+    )  # fmt: skip
+
+
 def probe_kernel() -> KernelFacts:
     """Look; the ruleset is only tried (`nft --check`) in a network namespace of its own."""
     tools = tuple(name for name in TOOLS if not shutil.which(name))
     bindings = tuple(name for name in BINDINGS if importlib.util.find_spec(name) is None)
-    if os.geteuid() != 0 or "nft" in tools:
-        return KernelFacts(tools, bindings, None, None, None)
-    plain = _try_ruleset(native_queue=False)
-    return KernelFacts(
-        tools, bindings, plain, not plain and not _try_ruleset(native_queue=True), _probe_sysctls()
+    unconfined = tuple(
+        name
+        for name, there in (("Landlock", landlock_abi() > 0), ("seccomp", seccomp_is_there()))
+        if not there
     )
+    if os.geteuid() != 0 or "nft" in tools:
+        return KernelFacts(tools, bindings, None, None, None, unconfined)
+    plain = _try_ruleset(native_queue=False)
+    native = not plain and not _try_ruleset(native_queue=True)
+    return KernelFacts(tools, bindings, plain, native, _probe_sysctls(), unconfined)
 
 
 def _try_ruleset(*, native_queue: bool) -> str:

@@ -37,6 +37,12 @@ def test_a_healthy_machine_is_healthy() -> None:
         (replace(KERNEL, ruleset_error="Operation not supported"), "packet filter", Verdict.BAD, "nf_tables"),
         (replace(KERNEL, ruleset_error=None), "packet filter", Verdict.NOT_CHECKED, "as root"),
         (replace(KERNEL, native_queue=False), "nft queue", Verdict.OK, ""),
+        (
+            replace(KERNEL, unconfined=("Landlock",)),
+            "confinement",
+            Verdict.WARNING,
+            "CONFIG_SECURITY_LANDLOCK",
+        ),
         (replace(KERNEL, missing_sysctls=("net/x",)), "sysctls", Verdict.WARNING, "modprobe"),
     ],
 )
