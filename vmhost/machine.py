@@ -31,6 +31,7 @@ class Machine:
         )
         self.programs: tuple[tuple[Program, Path | None], ...] = ()
         self.running: list[Running] = []
+        self._retiring: list[Running] = []  # replaced, and at work still
 
     def identify(self) -> TpmIdentity:
         """Provision the TPM (which must run) and return its keys."""
@@ -61,9 +62,10 @@ class Machine:
 
     def stop_programs(self) -> None:
         """End the programs, last first; the TPM stays on."""
-        for running in reversed(self.running):
+        for running in (*self._retiring, *reversed(self.running)):
             running.stop()
         self.running.clear()
+        self._retiring.clear()
 
     def power_off(self) -> None:
         """End everything, the TPM included: its PCRs are gone."""
@@ -79,6 +81,16 @@ class Machine:
     def has_fallen(self) -> bool:
         """Tell whether a program that is started again by itself has died."""
         return any(one.program.alone and not one.alive for one in self.running)
+
+    def replace(self, name: str) -> None:
+        """Start a program that dies alone once more; the former one ends by itself. Raises HostError."""
+        self._retiring = [one for one in self._retiring if one.alive]
+        for at, one in enumerate(self.running):
+            if one.program.name == name and one.program.alone:
+                self._retiring.append(one)
+                self.running[at] = start(one.program)
+                return
+        raise HostError("not-running", f"{self.name} runs no {name} that could be replaced")
 
     def revive(self) -> None:
         """Start again the programs that died alone."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from filters.netd.queue import WHOLE, PacketQueue, QueuedPacket, Verdict
-from filters.netd.verdicts import PACKET, PASS, REASONS, REFUSED, VERDICT
+from filters.netd.verdicts import PACKET, PASS, REASONS, REFUSED, RETIRE, VERDICT
 from filters.reason import DropReason
 from filters.ruleset.names import INSPECTION_QUEUE_NUMBER, MARK_JUDGED, MARK_REFUSED
 
@@ -37,17 +37,22 @@ class PacketDesk:
     def __init__(self) -> None:
         self.dropped: dict[DropReason, int] = {}
         self._queue = PacketQueue(INSPECTION_QUEUE_NUMBER, WHOLE)
-        self._inspectors: list[socket.socket] = []
+        self._inspectors: set[socket.socket] = set()  # those that retire answer what they were asked
+        self._serving: socket.socket | None = None
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._queue.fileno(), self._receive)
 
     def admit(self) -> socket.socket:
-        """Return a new inspector's end; packets go there until it hangs up."""
+        """Return a new inspector's end; packets go there from now on, and former inspectors are told to retire."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM)
-        self._inspectors.append(ours)
+        if self._serving is not None:
+            with contextlib.suppress(OSError):
+                self._serving.send(PACKET.pack(RETIRE))
+        self._serving = ours
+        self._inspectors.add(ours)
         self._loop.add_reader(ours.fileno(), self._answered, ours)
         return theirs
 
@@ -67,20 +72,13 @@ class PacketDesk:
         self._arm()
 
     def _hand_on(self, packet: QueuedPacket, until: float) -> None:
-        inspector = self._inspector_of(packet.head)
+        inspector = self._serving
         if inspector is not None and len(self._waiting) < MOST_WAITING:
             with contextlib.suppress(OSError):  # full, or gone: then nobody judges it
                 inspector.send(PACKET.pack(packet.packet_id) + packet.head)
                 self._waiting[packet.packet_id] = _Waiting(inspector, until)
                 return
         self._queue.decide([packet.packet_id], Verdict.ACCEPT)
-
-    def _inspector_of(self, head: bytes) -> socket.socket | None:
-        """Choose one for a pair of addresses, whichever way: it has to see both directions."""
-        if not self._inspectors or len(head) < 20:
-            return None
-        pair = int.from_bytes(head[12:16], "big") ^ int.from_bytes(head[16:20], "big")
-        return self._inspectors[pair * 0x9E3779B1 % (1 << 32) % len(self._inspectors)]
 
     def _answered(self, inspector: socket.socket) -> None:
         try:
@@ -110,6 +108,8 @@ class PacketDesk:
     def _dismiss(self, inspector: socket.socket) -> None:
         self._loop.remove_reader(inspector.fileno())
         self._inspectors.remove(inspector)
+        if self._serving is inspector:
+            self._serving = None
         inspector.close()
         gone = [packet_id for packet_id, one in self._waiting.items() if one.inspector is inspector]
         for packet_id in gone:

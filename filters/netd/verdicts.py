@@ -2,6 +2,8 @@
 
 To an inspector, one message a packet: its number and the packet. From it: any count of numbers, each with a byte:
 0 lets the packet pass, N drops it for the N-th reason, 255 says that the server refuses the connection it would open.
+The number RETIRE without a packet tells an inspector that a newer one is there: it takes no more, and ends with its last
+connection.
 """
 
 import struct
@@ -13,3 +15,4 @@ PACKET: Final = struct.Struct("!I")
 VERDICT: Final = struct.Struct("!IB")
 REASONS: Final = tuple(DropReason)
 PASS, REFUSED = 0, 255
+RETIRE: Final = 0xFFFFFFFF

@@ -29,6 +29,8 @@ GATEWAY_SYSCTLS: Final[tuple[tuple[str, str], ...]] = (
 # The same, where the kernel has them at all (absent: there is nothing to turn off).
 GATEWAY_SYSCTLS_IF_PRESENT: Final[tuple[tuple[str, str], ...]] = (
     ("net/netfilter/nf_conntrack_helper", "0"),
+    # connections that were about to be accepted by an inspector that retires go to the newer one
+    ("net/ipv4/tcp_migrate_req", "1"),
     ("net/ipv6/conf/all/forwarding", "0"),
     ("net/ipv6/conf/{interface}/accept_ra", "0"),
     # on, so that IPv6 gets as far as the guard chain and is counted there: off, it vanishes unseen

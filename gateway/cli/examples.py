@@ -57,6 +57,7 @@ EXAMPLES = {
     "lab down": ("lab down",),
     "lab status": ("lab status",),
     "lab tamper": ("lab tamper web",),
+    "lab replace-inspector": ("lab replace-inspector",),
     "lab exec": ("lab exec web -- quotegate-agent connect db tcp/5432",),
     "lab demo": ("lab demo", "lab demo --seed 7"),
 }

@@ -89,6 +89,13 @@ def tamper(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def replace_inspector(arguments: argparse.Namespace) -> int:
+    """Put a fresh inspector in the place of the one that runs, and lose nothing."""
+    ask(Lab(arguments.lab), "replace_inspector")
+    say("a fresh inspector is starting; the former one ends with its last connection")
+    return EXIT_OK
+
+
 def lab_status(arguments: argparse.Namespace) -> int:
     """Show the lab's machines and processes."""
     answer = ask(Lab(arguments.lab), "status")

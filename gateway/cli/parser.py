@@ -185,6 +185,8 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     add(lab, "down", _call("lab", "down"), "take the lab down")
     add(lab, "status", _call("lab", "lab_status"), "show machines and processes")
     add(lab, "tamper", _call("lab", "tamper"), "change a peer's PCR 10 behind its back").add_argument("peer")
+    replace = "start a fresh inspector; the former ends with its last connection"
+    add(lab, "replace-inspector", _call("lab", "replace_inspector"), replace)
     execute = add(lab, "exec", _call("lab", "exec_in"), "run a command in a peer")
     execute.add_argument("peer")
     execute.add_argument("argv", nargs=argparse.REMAINDER, help="-- COMMAND …")

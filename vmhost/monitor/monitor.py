@@ -161,6 +161,11 @@ class Monitor:
             finally:
                 self.unit.started(time.monotonic())
 
+    async def replace_inspector(self) -> None:
+        """Start a fresh inspector beside the one that runs; raises HostError when none does."""
+        async with self._alone(GATEWAY):
+            await asyncio.to_thread(self.gateway.replace, "inspector")
+
     async def gateway_refused(self, peer: str, reason: str) -> None:
         """A guest says the gateway can't be trusted: restart it; raises HostError when that was too often."""
         self.machine(peer)

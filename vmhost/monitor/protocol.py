@@ -61,6 +61,14 @@ class RestartGateway:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceInspector:
+    """Start a fresh inspector; the former one ends with its last connection."""
+
+    op: ClassVar[str] = "replace_inspector"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Stop (`on`) or resume bringing the gateway back by itself."""
 
@@ -85,10 +93,28 @@ class Status:
     allowed: ClassVar[frozenset[int] | None] = None
 
 
-Request = RestartPeer | StopPeer | ReportGatewayRefused | RestartGateway | Pause | Shutdown | Status
+Request = (
+    RestartPeer
+    | StopPeer
+    | ReportGatewayRefused
+    | RestartGateway
+    | ReplaceInspector
+    | Pause
+    | Shutdown
+    | Status
+)
 _REQUESTS: dict[str, type[Request]] = {
     one.op: one
-    for one in (RestartPeer, StopPeer, ReportGatewayRefused, RestartGateway, Pause, Shutdown, Status)
+    for one in (
+        RestartPeer,
+        StopPeer,
+        ReportGatewayRefused,
+        RestartGateway,
+        ReplaceInspector,
+        Pause,
+        Shutdown,
+        Status,
+    )
 }
 
 

@@ -63,6 +63,8 @@ class MonitorServer:
                 await monitor.gateway_refused(peer, json.dumps(reason)[1:-1])  # one line, printable
             case protocol.RestartGateway(reset_tpm=reset_tpm):
                 await monitor.restart_gateway("at an operator's word", reset_tpm=reset_tpm)
+            case protocol.ReplaceInspector():
+                await monitor.replace_inspector()
             case protocol.Pause(on=on):
                 monitor.unit.paused = on
             case protocol.Shutdown():

@@ -28,6 +28,7 @@ from filters.memory import forbid_inspection
 from filters.reason import DropReason
 
 MOST_FLOWS: Final = 4096
+DRAIN_S: Final = 3600.0  # a newer inspector is there for so long at most
 HANG_S: Final = 10  # whoever parses for so long without a pause hangs
 _log = logging.getLogger(__name__)
 
@@ -40,32 +41,57 @@ class Inspector:
         self._flows: set[Flow] = set()
         self._memory = Memory()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retired = asyncio.Event()
         datagrams = Datagrams(workshop.judge, workshop.lacking, control.tell_datagram)
         self._opening = Opening(sockets.far_leg, lambda *ends: self._assignment(*ends) is not None)
-        self._packets = Packets(sockets.packets, datagrams, self._opening, lambda: control.assignments)
+        self._packets = Packets(
+            sockets.packets, datagrams, self._opening, lambda: control.assignments, self._retired.set
+        )
 
     async def run(self) -> None:
-        """Serve until netd or quotegated goes; raises FiltersError."""
+        """Serve until netd or quotegated goes, or a newer inspector is there and all flows are over; raises FiltersError."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._control.listen(self._reassign, self._opening.port_of), name="control")
-                group.create_task(self._sockets.watch(), name="netd")
-                group.create_task(self._workshop.watch(), name="material")
-                group.create_task(_stay_alive(), name="watchdog")
-                group.create_task(self._packets.serve(), name="packets")
-                group.create_task(self._accept(), name="accept")
+                tasks = [
+                    group.create_task(
+                        self._control.listen(self._reassign, self._opening.port_of), name="control"
+                    ),
+                    group.create_task(self._sockets.watch(), name="netd"),
+                    group.create_task(self._workshop.watch(), name="material"),
+                    group.create_task(_stay_alive(), name="watchdog"),
+                    group.create_task(self._packets.serve(), name="packets"),
+                ]
+                await self._accept()
+                _log.info("a newer inspector is there; %d connections are left here", len(self._tasks))
+                await asyncio.wait_for(self._drain(), DRAIN_S)
+                for task in tasks:
+                    task.cancel()
         finally:
             for flow in list(self._flows):
                 flow.reset()
             self._workshop.judging.close()
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            near, client = await loop.sock_accept(self._sockets.listener)
-            task = asyncio.create_task(self._carry(near, client), name=f"flow of {client[0]}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        """Accept connections until a newer inspector is there, and what has come until then."""
+        loop, listener = asyncio.get_running_loop(), self._sockets.listener
+        loop.add_reader(listener.fileno(), self._accept_all, listener)
+        await self._retired.wait()
+        loop.remove_reader(listener.fileno())
+        self._accept_all(listener)
+        listener.close()
+
+    def _accept_all(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                near, client = listener.accept()
+                near.setblocking(False)
+                task = asyncio.create_task(self._carry(near, client), name=f"flow of {client[0]}")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _carry(self, near: socket.socket, client: tuple[str, int]) -> None:
         ends = Ends(client, near.getsockname())
@@ -140,10 +166,12 @@ async def _stay_alive() -> None:
 async def run(netd: Path, control: Path, material: Path | None) -> None:
     """Connect to both and serve until SIGTERM; raises FiltersError."""
     start_forkserver()
-    sockets, told = await Sockets.connect(netd), await Control.connect(control)
+    told = await Control.connect(control)
     told.introduce(confine_inspector(material))
     workshop = Workshop(material, told.tell_material)
     await workshop.open()
+    sockets = await Sockets.connect(netd)  # last: from here on connections come
+    workshop.tell()
     main = asyncio.create_task(Inspector(sockets, told, workshop).run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
     with contextlib.suppress(asyncio.CancelledError):
@@ -164,7 +192,7 @@ def main() -> int:
     status = 0
     try:
         asyncio.run(run(options.netd, options.control, options.material))
-    except* (FiltersError, OSError) as group:
+    except* (FiltersError, OSError, TimeoutError) as group:
         status = 1
         for error in group.exceptions:
             _log.error("%s", error)

@@ -9,7 +9,7 @@ from typing import Final
 from filters.inspection.assignments import Assignments
 from filters.inspection.datagrams import Datagrams
 from filters.inspection.worker.opening import Opening, opens
-from filters.netd.verdicts import PACKET, PASS, REASONS, VERDICT
+from filters.netd.verdicts import PACKET, PASS, REASONS, RETIRE, VERDICT
 
 _LARGEST: Final = 1 << 17
 _BURST: Final = 64  # packets in one turn of the loop: streams must not wait long
@@ -25,9 +25,11 @@ class Packets:
         datagrams: Datagrams,
         opening: Opening,
         assignments: Callable[[], Assignments],
+        retire: Callable[[], None],
     ) -> None:
+        """retire: told when a newer inspector is there."""
         self._socket, self._datagrams, self._opening = packets, datagrams, opening
-        self._assignments = assignments
+        self._assignments, self._retire = assignments, retire
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -51,6 +53,9 @@ class Packets:
                 over.set()
                 break
             (number,), packet = PACKET.unpack_from(data), data[PACKET.size :]
+            if number == RETIRE:
+                self._retire()
+                continue
             if opens(packet):
                 task = asyncio.create_task(self._open(number, packet), name="opening")
                 self._tasks.add(task)

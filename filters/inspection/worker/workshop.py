@@ -30,8 +30,11 @@ class Workshop:
         self.judging = Judging(self._toolbox.material, self._clamd, self._toolbox.limits.scan_s)
 
     async def open(self) -> None:
-        """Compile what most flows need; raises OSError."""
+        """Compile what most flows need."""
         await self.judging.warm()
+
+    def tell(self) -> None:
+        """Say what is in use: this inspector is ready."""
         self._told(self._toolbox.material, self._toolbox.notes)
 
     def judge(self, spec: InspectionSpec) -> Judge:
@@ -62,7 +65,7 @@ class Workshop:
         toolbox = await asyncio.to_thread(self._load, self._toolbox.material)
         await self.judging.take(toolbox.material)
         self._use(toolbox)
-        self._told(toolbox.material, toolbox.notes)
+        self.tell()
 
     def _load(self, former: Material) -> Toolbox:
         files = read_directory(self._directory) if self._directory else []
