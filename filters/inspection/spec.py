@@ -64,6 +64,15 @@ class InspectionSpec:
             bool(data["partial_objects"]),
         )
 
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        words = [", ".join(sorted(self.detectors)) or "no detector"]
+        words += [f"only {self.protocol}"] if self.protocol else []
+        words += ["whole objects are held"] if self.hold is Hold.OBJECT else []
+        words += [f"denied: {', '.join(sorted(self.deny_types))}"] if self.deny_types else []
+        words += [f"allowed: {', '.join(sorted(self.allow_types))}"] if self.allow_types else []
+        return "; ".join(words)
+
     @property
     def wants_objects(self) -> bool:
         """Tell whether objects have to be whole to be judged."""

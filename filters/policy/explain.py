@@ -26,6 +26,7 @@ class TriedRule:
             "action": str(rule.action),
             "tier": rule.tier.name.lower(),
             "mode": str(rule.mode),
+            "inspect": None if rule.inspection is None else str(rule.inspection),
             "matches": not self.misses,
             "misses": list(self.misses),
         }
@@ -101,4 +102,5 @@ def _rule_line(tried: dict[str, object]) -> str:
     misses = tried["misses"]
     assert isinstance(misses, list)  # noqa: S101 - to_json's own shape
     why = "; ".join(misses) if misses else "speaks about it"
-    return f"rule {tried['id']} (line {tried['line']}) {tried['tier']} {tried['action']}{audit}: {why}"
+    inspected = f" and inspects: {tried['inspect']}" if tried.get("inspect") and not misses else ""
+    return f"rule {tried['id']} (line {tried['line']}) {tried['tier']} {tried['action']}{audit}: {why}{inspected}"

@@ -36,6 +36,11 @@ def status(arguments: argparse.Namespace) -> int:
     say(f"peers: {peers}; sessions: {answer['sessions']}; audit records: {answer['audit']['sequence']}")
     drops = ", ".join(f"{reason} {count}" for reason, count in answer["drops"].items())
     say(f"dropped packets: {drops or 'none'}")
+    for one in answer.get("inspection", ()):
+        files = f"your files: {', '.join(one['files']) or 'none'}"
+        say(f"inspector: confined by {', '.join(one['confined']) or 'nothing'}; {files}")
+        for problem in (*one["bad"], *one["notes"]):
+            say(f"  {problem}")
     return EXIT_OK
 
 

@@ -95,6 +95,8 @@ def plan(arguments: argparse.Namespace) -> int:
     for what, names in answer["peers"].items():
         if names:
             say(f"peers {what}: {', '.join(names)}")
+    for line in answer.get("inspection", ()):
+        say(line)
     for one in answer["sessions_cut"]:
         say(f"cuts the session {one['session_id']}: {one['from']} -> {one['to']} {one['service']}")
     for warning in answer["warnings"]:

@@ -3,18 +3,21 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from filters.inspection.spec import InspectionSpec
 from filters.policy.compiled import CompiledPolicy
 from filters.policy.diff import PolicyDiff, Reach, compare_policies
 from filters.policy.model import Policy
+from filters.ruleset.names import INSPECTED_BIT
 from filters.ruleset.sets import static_elements
 from gateway.sessions.book import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would change: reach, live sessions that would end, elements of the kernel's static sets."""
+    """What would change: reach, inspection, live sessions that would end, elements of the kernel's static sets."""
 
     diff: PolicyDiff
+    inspection: tuple[str, ...]
     cut: tuple[Session, ...]
     ruleset: tuple[str, ...]
 
@@ -25,6 +28,7 @@ class Plan:
             "gained": [_reach_json(one) for one in diff.gained],
             "lost": [_reach_json(one) for one in diff.lost],
             "peers": {"added": diff.added, "removed": diff.removed, "moved": diff.moved},
+            "inspection": list(self.inspection),
             "sessions_cut": [
                 {
                     "session_id": one.session_id,
@@ -50,8 +54,29 @@ def make_plan(
     live: Iterable[Session],
 ) -> Plan:
     """Compare the policy in force with a draft."""
-    cut = tuple(session for session in live if compiled_after.permits(session.key) is None)
-    return Plan(compare_policies(before, after), cut, _ruleset_diff(compiled_before, compiled_after))
+    cut = tuple(session for session in live if not _survives(session, compiled_after))
+    ruleset = _ruleset_diff(compiled_before, compiled_after)
+    return Plan(compare_policies(before, after), _inspection_diff(before, after), cut, ruleset)
+
+
+def _survives(session: Session, policy: CompiledPolicy) -> bool:
+    """Tell whether a session stays: permitted, and inspected exactly if it was."""
+    found = policy.permits(session.key)
+    return found is not None and found.inspected == bool(session.lease_id & INSPECTED_BIT)
+
+
+def _inspection_diff(before: Policy, after: Policy) -> tuple[str, ...]:
+    """Say of each rule that stays how it inspects otherwise; its connections under way end."""
+    old = {rule.id: rule.inspection for rule in before.rules}
+    return tuple(
+        f"rule {rule.id}: {_inspected(old[rule.id])} -> {_inspected(rule.inspection)}"
+        for rule in after.rules
+        if rule.id in old and old[rule.id] != rule.inspection
+    )
+
+
+def _inspected(spec: InspectionSpec | None) -> str:
+    return "not inspected" if spec is None else f"inspected ({spec})"
 
 
 def _ruleset_diff(before: CompiledPolicy, after: CompiledPolicy) -> tuple[str, ...]:

@@ -48,3 +48,11 @@ def test_shows_the_ruleset_element_by_element() -> None:
     assert f"- allowed {web} . {ops} . tcp . 22" in plan.ruleset
     assert _plan(BEFORE).ruleset == ()
     assert isinstance(web, IPv4Address)
+
+
+def test_names_rules_that_inspect_otherwise_and_the_sessions_that_end_with_it() -> None:
+    inspected = rule("a", "web", "db", "tcp/5432", "allow") + 'inspect = { detectors = ["secrets"] }\n'
+    plan = _plan(parse_policy(HEAD + inspected + rule("b", "web", "ops", "tcp/22", "allow")))
+    assert plan.inspection == ("rule a: not inspected -> inspected (secrets)",)
+    assert [one.session_id for one in plan.cut] == ["s5432"]
+    assert not plan.diff.changes_reach
