@@ -4,6 +4,7 @@ VENV   := .venv
 export QG_CORPUS ?= $(wildcard ../shared/corpus)
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+PROGRAMS := $(VENV)/.programs
 
 .PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos fuzz man demo clean
 
@@ -14,6 +15,9 @@ setup: $(STAMP) ## install system packages and the locked virtual environment
 
 $(STAMP): requirements.lock pyproject.toml scripts/setup
 	@scripts/setup
+
+$(PROGRAMS): $(STAMP) scripts/setup-programs
+	@scripts/setup-programs
 
 lock: $(STAMP) ## resolve the dependencies anew into requirements.lock
 	@scripts/lock
@@ -33,7 +37,7 @@ types: $(STAMP) ## mypy --strict
 unit: $(STAMP) ## the tests that start no lab
 	$(PY) -m pytest -q -m "not lab"
 
-test: lint types ## everything: format, lint, types, layers and all tests
+test: lint types $(PROGRAMS) ## everything: format, lint, types, layers and all tests
 	$(PY) -m pytest -q
 
 chaos: $(STAMP) ## kill, stop and restart the gateway's processes at 50 random instants

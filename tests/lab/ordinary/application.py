@@ -1,6 +1,7 @@
 """An aiohttp server: `python -m tests.lab.ordinary.application PORT`. Bodies come back, or their hash does."""
 
 import asyncio
+import contextlib
 import hashlib
 import sys
 import zlib
@@ -12,7 +13,7 @@ from aiohttp import ClientSession, WSMsgType, web
 TEXT = ("Lines that pack well, the same again and again.\r\n" * 4000).encode()
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><link rel="stylesheet" href="/site/page.css">
 <title>page</title></head><body><p id="said">nothing</p><img id="picture" src="/site/picture.png">
-<script src="/site/page.js"></script></body></html>"""
+<script src="/site/page.js"></script><img src="/held"></body></html>"""
 PACKERS = {
     "gzip": lambda data: zlib.compress(data, wbits=31),
     "deflate": zlib.compress,
@@ -82,6 +83,22 @@ async def page(_: web.Request) -> web.Response:
     return web.Response(text=PAGE, content_type="text/html")
 
 
+_done = asyncio.Event()
+
+
+async def held(_: web.Request) -> web.Response:
+    """Let a page load until it has said what it found: that is when browsers print it."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(_done.wait(), 15)
+    _done.clear()
+    return web.Response(status=204)
+
+
+async def done(_: web.Request) -> web.Response:
+    _done.set()
+    return web.Response(status=204)
+
+
 async def slow(_: web.Request) -> web.Response:
     await asyncio.sleep(1.5)
     return web.Response(text="late")
@@ -96,7 +113,7 @@ def application() -> web.Application:
         [
             web.post("/form", form), web.get("/packed/{coding}", packed), web.get("/streamed", streamed),
             web.get("/ws", socket), web.get("/moved", moved), web.get("/code/{code}", empty),
-            web.get("/page", page), web.get("/slow", slow),
+            web.get("/page", page), web.get("/slow", slow), web.get("/held", held), web.post("/done", done),
             web.get("/text", lambda _: _text()),
         ]
     )  # fmt: skip

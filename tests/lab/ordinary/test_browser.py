@@ -45,7 +45,8 @@ async function all() {
   out.push("picture=" + picture.naturalWidth + " colour=" + getComputedStyle(said).color);
   return out.join(" ");
 }
-fetch("/slow").then(() => all()).then(text => said.textContent = "[" + text + "]", error => said.textContent = "[error " + error + "]");
+const tell = (text) => { said.textContent = "[" + text + "]"; return fetch("/done", {method: "POST"}); };
+fetch("/slow").then(() => all()).then(tell, error => tell("error " + error));
 """
 
 
@@ -72,7 +73,7 @@ def test_a_page_with_all_that_pages_have(world: World, site: Path, base: str) ->
     for byte in (site / "random.bin").read_bytes():
         value = (value * 31 + byte) & 0xFFFFFFFF
     assert browse(world, f"{base}/page") == (
-        f"random={value} text=196000 posted=300000 form={digest(b'some words')[:8]} many={24 * picture} streamed=230 "
+        f"random={value} text=196000 posted=300000 form={digest(b'some words')[:8]} many={24 * picture} streamed=190 "
         "socket=5,100000,70000, picture=64 colour=rgb(1, 2, 3)"
     )
 
@@ -86,7 +87,7 @@ def test_a_page_that_loads_what_must_not_pass(world: World, site: Path, base: st
         with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as packed:
             packed.writestr("bad.com", EICAR)
     (site / "page.js").write_text(
-        'fetch("/site/loaded").then(r => r.arrayBuffer()).then(b => "whole", e => "failed").then(t => said.textContent = "[" + t + "]")'
+        'fetch("/site/loaded").then(r => r.arrayBuffer()).then(b => "whole", e => "failed").then(t => { said.textContent = "[" + t + "]"; fetch("/done", {method: "POST"}); })'
     )
     since = world.lab.last_sequence()
     assert browse(world, f"{base}/page") == "failed"

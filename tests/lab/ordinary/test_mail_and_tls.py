@@ -83,12 +83,14 @@ def opensmtpd(world: World) -> tuple[Box, int]:
     need("smtpd")
     room, port = world.room("opensmtpd"), world.port()
     (room / "conf").write_text(
-        f'listen on 0.0.0.0 port {port} hostname db.test\ntable users {{ b = "0:0:{room}", d = "0:0:{room}", c = "0:0:{room}" }}\n'
+        f'listen on 0.0.0.0 port {port} hostname db.test\ntable users {{ b = "65534:65534:{room}", d = "65534:65534:{room}", c = "65534:65534:{room}" }}\n'
         f'action "keep" maildir "{room}/mail" userbase <users>\nmatch from any for any action "keep"\n'
     )
+    (room / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     # its spool and control socket have places of their own, so it gets those places for itself
     own = (
-        "mount --make-rprivate / && mount -t tmpfs -o mode=711 none /var/spool && mkdir -p -m 711 /var/spool/smtpd && "
+        # nobody answers its questions who a client is, and at once
+        f"mount --make-rprivate / && mount --bind {room}/resolv.conf /etc/resolv.conf && mount -t tmpfs -o mode=711 none /var/spool && mkdir -p -m 711 /var/spool/smtpd && "
         f"mount -t tmpfs -o mode=755 none /run && mkdir /run/sshd && exec /usr/sbin/smtpd -d -f {room}/conf"
     )
     world.serve(["unshare", "-m", "sh", "-c", own], port)

@@ -136,7 +136,7 @@ def repository(world: World) -> Path:
     (room / "pool").mkdir()
     for name in ("email", "asyncio", "json", "http", "xml", "logging", "unittest"):
         make_package(room, f"test-{name}", SOURCES / name)
-    bad = world.room("bad")
+    bad = world.room("bad-package")
     (bad / "bad.com").write_bytes(EICAR)
     make_package(room, "test-bad", bad)
     entries = []
