@@ -1,5 +1,6 @@
 """Inspect one TCP connection: bytes of both directions in, decisions out. Pure; the driver reads and writes."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -72,7 +73,7 @@ class StreamInspector:
         self._numbered = 0
         self._new: list[Finding] = []
         self._cut: Finding | None = None
-        self.notes: list[tuple[str, dict[str, str]]] = []
+        self.notes: deque[tuple[str, dict[str, str]]] = deque(maxlen=256)  # the latest
 
     @property
     def protocol(self) -> str:

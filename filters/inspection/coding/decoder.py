@@ -35,12 +35,12 @@ class Zlib:
         self._name = name
         self._state = zlib.decompressobj(_GZIP if name == "gzip" else _ZLIB)
         self._left = b""
-        self._began = False
+        self._start = b""  # the first bytes
 
     def feed(self, data: bytes, room: int) -> bytes:
         """See Decoder."""
+        self._refuse_raw(data)
         data = self._left + data
-        self._began = self._began or bool(data)
         if data and self._state.eof:
             raise Refusal("coding-trailing-data", f"{len(data)} bytes after the end of the {self._name} data")
         try:
@@ -54,6 +54,15 @@ class Zlib:
                 f"{len(self._state.unused_data)} bytes after the end of the {self._name} data",
             )
         return out
+
+    def _refuse_raw(self, data: bytes) -> None:
+        """Refuse deflate that is well-formed without its header too: then the header is a stored block's beginning."""
+        if self._name != "deflate" or len(self._start) == 5:
+            return
+        self._start += data[: 5 - len(self._start)]
+        length, turned = (int.from_bytes(self._start[at : at + 2], "little") for at in (1, 3))
+        if len(self._start) == 5 and length ^ turned == 0xFFFF and not self._start[0] & 7:
+            raise Refusal("coding-broken", "deflate that can be read with and without a zlib header")
 
     @property
     def hungry(self) -> bool:

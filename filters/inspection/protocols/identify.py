@@ -11,6 +11,10 @@ _MAYBE_METHOD = re.compile(rb"[A-Z][A-Za-z-]{0,30} ?\Z")
 # names its version; and GET with anything, which HTTP/0.9 answers.
 _TARGET = re.compile(rb"GET |[A-Za-z-]+ (?:[/*]|https?:)", re.IGNORECASE)
 _VERSION = re.compile(rb"[^\n]*HTTP/", re.IGNORECASE)
+# what lenient servers take for a request all the same: our parser refuses it
+_ODD_REQUEST = re.compile(rb"[a-z-]{1,30}[ \t\x0b\x0c](?:[^\r\n\0]*[ \t\x0b\x0c])?http/[0-9]", re.IGNORECASE)
+_MAYBE_ODD = re.compile(rb"[A-Za-z-]{0,30}(?:[ \t\x0b\x0c][^\r\n\0]*)?\Z")
+_BLANKS = b" \t\r\n\x0b\x0c\xef\xbb\xbf"
 _PREFACE = b"PRI * HTTP/2.0\r\n"
 _HELLO = re.compile(rb"(?:EHLO|HELO|LHLO) ", re.IGNORECASE)
 LONGEST = 512  # bytes: by then it is decided, and nothing behind them counts (a line of RFC 5321)
@@ -52,6 +56,9 @@ def _client(start: bytes) -> Guess | None:
         return Guess.HTTP
     if _tls(start, b"\x01"):
         return Guess.TLS
+    text = start.lstrip(_BLANKS)
+    if _ODD_REQUEST.match(text) or (not text and len(start) == LONGEST):
+        return Guess.HTTP
     if len(start) >= 14 and _dns_query(start):
         return Guess.DNS
     return None
@@ -99,7 +106,7 @@ def _undecided(direction: Direction, start: bytes) -> bool:
             or b"HTTP/1.".startswith(start)
         )
     return (
-        bool(_MAYBE_METHOD.match(start))
+        bool(_MAYBE_METHOD.match(start) or _MAYBE_ODD.match(start.lstrip(_BLANKS)))
         or (b"\n" not in start and bool(_METHOD.match(start)))
         or _PREFACE.startswith(start)
         or b"SSH-".startswith(start)

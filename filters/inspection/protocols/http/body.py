@@ -12,6 +12,7 @@ _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
     rb"(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|\"[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]*\"))?)*)"
 )
+_LONGEST_CHUNK = (1 << 31) - 1  # bytes: from here on some receivers count wrong, and nobody sends such chunks
 _IN_TRAILER = {
     b"transfer-encoding",
     b"content-length",
@@ -30,6 +31,8 @@ class Body:
         self._left = framing.length
         self._stage = "size"  # of a chunked body: size, data, end, trailer
         self.trailer: Fields | None = None
+        self.extensions = bytearray()  # of chunks, a line each; whoever reads them empties it
+        self._seen = 0  # bytes of an incomplete trailer
         self.done = framing.extent is Extent.NONE
 
     def take(self, buffer: bytearray) -> Iterator[bytes]:
@@ -94,6 +97,10 @@ class Body:
             raise _bad_chunk(line)
         del buffer[: end + 2]
         self._left = int(match[1], 16)
+        if self._left > _LONGEST_CHUNK:
+            raise Refusal("http-chunk-size", f"a chunk of more than {_LONGEST_CHUNK} bytes: {line[:40]!r}")
+        if match[2]:
+            self.extensions += match[2] + b"\n"
         self._stage = "data" if self._left else "trailer"
 
     def _chunk_end(self, buffer: bytearray) -> None:
@@ -108,7 +115,9 @@ class Body:
             del buffer[:2]
             self.trailer = Fields(())
             self.done = True
-        elif end := cut_head(buffer, self._limits):
+        elif not (end := cut_head(buffer, self._limits, self._seen)):
+            self._seen = len(buffer)
+        else:
             self.trailer = parse_fields(bytes(buffer[: end - 4]).split(b"\r\n"), self._limits)
             if forbidden := _IN_TRAILER & {name for name, _ in self.trailer.pairs}:
                 raise Refusal("http-trailer", f"{forbidden.pop().decode()} has no place in a trailer")

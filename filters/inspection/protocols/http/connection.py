@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from filters.inspection.coding.decoder import Stack
+from filters.inspection.coding.percent import UrlEncoded
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.parser import Parser, Sink
@@ -20,8 +21,10 @@ from filters.inspection.protocols.http.head import (
     parse_request,
     parse_status,
 )
-from filters.inspection.protocols.http.ranges import is_whole
+from filters.inspection.protocols.http.ranges import is_whole, is_whole_request
 from filters.inspection.protocols.http.websocket import WebSocket
+
+_FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class _Side:
     codings: Stack | None = None
     has_object: bool = False
     media_type: str = ""
+    seen: int = 0  # bytes of an incomplete head that were looked at
+    form: UrlEncoded | None = None
 
 
 class HttpConnection:
@@ -91,7 +96,7 @@ class HttpConnection:
 
     def _take_request(self) -> None:
         side = self._sides[Direction.TO_SERVER]
-        if not (end := cut_head(side.buffer, self._limits)):
+        if not (end := self._head_end(side)):
             return
         head = bytes(side.buffer[:end])
         request = parse_request(head, self._limits)
@@ -111,13 +116,15 @@ class HttpConnection:
             host=(request.fields.single(b"host") or b"").decode("latin-1"),
             target=request.target.decode("latin-1"),
         )
+        if not is_whole_request(request.fields):
+            self._sink.partial_object(Direction.TO_SERVER, "a request with a part of the object only")
         self._begin_body(Direction.TO_SERVER, framing, request.fields)
 
     def _take_status(self) -> None:
         side = self._sides[Direction.TO_CLIENT]
         if not self._asked:
             raise Refusal("http-answer-unasked", f"an answer nobody asked for: {bytes(side.buffer[:40])!r}")
-        if not (end := cut_head(side.buffer, self._limits)):
+        if not (end := self._head_end(side)):
             return
         head = bytes(side.buffer[:end])
         status = parse_status(head, self._limits)
@@ -139,6 +146,11 @@ class HttpConnection:
             self._sink.partial_object(Direction.TO_CLIENT, "an answer with a part of the object only")
         self._begin_body(Direction.TO_CLIENT, framing, status.fields)
 
+    def _head_end(self, side: _Side) -> int:
+        end = cut_head(side.buffer, self._limits, side.seen)
+        side.seen = 0 if end else len(side.buffer)
+        return end
+
     def _tell_head(self, direction: Direction, head: bytes) -> None:
         self._sink.fresh(direction, "head")
         self._sink.text(direction, "head", head)
@@ -147,14 +159,19 @@ class HttpConnection:
         side = self._sides[direction]
         side.media_type = (fields.single(b"content-type") or b"").decode("latin-1")
         side.codings = Stack(framing.codings, self._limits)
+        side.form = UrlEncoded() if side.media_type.lower().startswith(_FORM) else None
         side.body = None if framing.extent is Extent.NONE else Body(framing, self._limits)
 
     def _take_body(self, direction: Direction) -> None:
         side = self._sides[direction]
         assert side.body and side.codings  # noqa: S101 - both are set together
-        for piece in side.body.take(side.buffer):
+        # together: a body of very small chunks costs no more than one of large ones
+        if piece := b"".join(side.body.take(side.buffer)):
             for content in side.codings.feed(piece):
                 self._tell_content(direction, content)
+        if side.body.extensions:
+            self._sink.text(direction, "head", bytes(side.body.extensions))
+            side.body.extensions.clear()
         if side.body.done:
             if side.body.trailer and side.body.trailer.pairs:
                 lines = b"".join(b"%s: %s\r\n" % pair for pair in side.body.trailer.pairs)
@@ -167,12 +184,17 @@ class HttpConnection:
             side.has_object = True
             self._sink.begin_object(direction, "body", side.media_type)
         self._sink.object_data(direction, content)
+        if side.form:
+            self._sink.text(direction, "form", side.form.feed(content))
 
     def _body_done(self, direction: Direction) -> None:
         side = self._sides[direction]
         assert side.codings  # noqa: S101 - set with the body
         side.codings.finish()
         if side.has_object:
+            if side.form:
+                self._sink.text(direction, "form", side.form.finish())
+                self._sink.fresh(direction, "form")
             self._sink.end_object(direction)
         side.body, side.has_object = None, False
 

@@ -17,6 +17,8 @@ _FIELD = re.compile(
 # one line that ends with CRLF and holds no other CR or LF
 _END = b"\r\n\r\n"
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
+# gateways to CGI and WSGI take an underscore for a hyphen: with one of these names it is an attack, never a habit
+_DISGUISED = {b"transfer_encoding", b"content_length", b"content_encoding", b"content_type", b"content_range"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +71,23 @@ class Status:
     fields: Fields
 
 
-def cut_head(buffer: bytes | bytearray, limits: Limits) -> int:
+def cut_head(buffer: bytes | bytearray, limits: Limits, seen: int = 0) -> int:
     """Return where the head ends (past its empty line), or 0 when it is not whole yet.
+
+    seen: how many bytes an earlier call looked at in vain, so that a head in many pieces costs no more than in one.
 
     Raises Refusal at the first line end that is not CRLF, even before the head is whole, and LimitHit.
     """
-    end = buffer.find(_END)
-    head = buffer if end < 0 else buffer[: end + 4]
-    stray = _STRAY.search(head)
+    end = buffer.find(_END, max(0, seen - 3))
+    size = len(buffer) if end < 0 else end + 4
+    stray = _STRAY.search(buffer, max(0, seen - 1), size)
     # a CR as the very last byte may yet be followed by its LF
-    if stray and (end >= 0 or stray.start() != len(head) - 1 or head[stray.start()] != 0x0D):
+    if stray and (end >= 0 or stray.start() != size - 1 or buffer[stray.start()] != 0x0D):
         raise Refusal(
             "http-line-end",
-            f"expected CRLF; got {bytes(head[stray.start() : stray.start() + 2])!r} at {stray.start()}",
+            f"expected CRLF; got {bytes(buffer[stray.start() : stray.start() + 2])!r} at {stray.start()}",
         )
-    if len(head) > limits.head:
+    if size > limits.head:
         raise LimitHit("head", limits.head, " bytes in one head")
     return 0 if end < 0 else end + 4
 
@@ -94,6 +98,10 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     match = _REQUEST.fullmatch(line)
     if not match:
         raise Refusal("http-request-line", f"expected METHOD target HTTP/1.x; got {line[:60]!r}")
+    if match[1] != match[1].upper() and match[1].upper() in {b"HEAD", b"CONNECT"}:
+        raise Refusal(
+            "http-request-line", f"{match[1].decode()}: some servers heed a method's case, some do not"
+        )
     request = Request(match[1], match[2], int(match[3]), fields)
     hosts = len(fields.all(b"host"))
     if hosts > 1 or (request.minor and hosts == 0):
@@ -121,6 +129,8 @@ def parse_fields(lines: list[bytes], limits: Limits) -> Fields:
         match = _FIELD.fullmatch(line)
         if not match:
             raise Refusal("http-field", f"expected `name: value`; got {line[:60]!r}")
+        if match[1].lower().replace(b"-", b"_") in _DISGUISED and b"_" in match[1]:
+            raise Refusal("http-field", f"{match[1].decode()} is read as another field by some receivers")
         pairs.append((match[1].lower(), match[2]))
     return Fields(tuple(pairs))
 

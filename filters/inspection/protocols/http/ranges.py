@@ -3,7 +3,7 @@
 import re
 
 from filters.inspection.finding import Refusal
-from filters.inspection.protocols.http.head import Status
+from filters.inspection.protocols.http.head import Fields, Status
 
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
@@ -20,5 +20,16 @@ def is_whole(status: Status) -> bool:
     match = _CONTENT_RANGE.fullmatch(given)
     if not match:
         raise Refusal("http-range", f"expected bytes FIRST-LAST/ALL; got {given[:60]!r}")
+    return _covers_all(match)
+
+
+def is_whole_request(fields: Fields) -> bool:
+    """Tell whether a request carries its whole object; a range in another form than answers have is a part as well."""
+    given = fields.single(b"content-range")
+    match = _CONTENT_RANGE.fullmatch(given) if given is not None else None
+    return given is None or (match is not None and _covers_all(match))
+
+
+def _covers_all(match: re.Match[bytes]) -> bool:
     first, last, whole = int(match[1]), int(match[2]), match[3]
     return first == 0 and whole != b"*" and last + 1 == int(whole)

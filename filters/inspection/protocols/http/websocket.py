@@ -34,6 +34,7 @@ class _Side:
     closed: bool = False
     read: int = 0
     out: int = 0
+    said: bool = False  # of this message something was told
 
 
 class WebSocket:
@@ -147,10 +148,16 @@ class WebSocket:
                 if self._forget[direction]:
                     side.inflate = None
         elif piece:
-            self._sink.text(direction, "message", piece)
+            self._tell(direction, piece)
         if last:
             side.open = False
-            self._sink.fresh(direction, "message")
+            if side.said:  # an empty message costs nothing
+                self._sink.fresh(direction, "message")
+            side.said = False
+
+    def _tell(self, direction: Direction, text: bytes) -> None:
+        self._sides[direction].said = True
+        self._sink.text(direction, "message", text)
 
     def _inflate(self, direction: Direction, data: bytes) -> None:
         side = self._sides[direction]
@@ -160,9 +167,11 @@ class WebSocket:
                 out = side.inflate.decompress(data, 1 << 18)  # type: ignore[union-attr]
             except zlib.error as error:
                 raise Refusal("websocket-deflate", f"a message that does not unpack: {error}") from error
+            if side.inflate.eof:  # type: ignore[union-attr]
+                raise Refusal("websocket-deflate", "a final block: receivers differ about what follows it")
             if out:
                 side.out += len(out)
-                self._sink.text(direction, "message", out)
+                self._tell(direction, out)
             if side.out > self._limits.ratio_from and side.out > self._limits.ratio * side.read:
                 raise LimitHit("ratio", self._limits.ratio, " bytes decoded per byte")
             data = side.inflate.unconsumed_tail  # type: ignore[union-attr]
