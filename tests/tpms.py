@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vmhost.process import listens
+
 
 @contextmanager
 def running_swtpm(directory: Path) -> Iterator[str]:
@@ -21,9 +23,10 @@ def running_swtpm(directory: Path) -> Iterator[str]:
         stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
-        for _ in range(200):
-            if socket.exists() and Path(f"{socket}.ctrl").exists():
-                break
+        deadline = time.monotonic() + 30
+        while not all(listens(one, process.pid) for one in (socket, Path(f"{socket}.ctrl"))):
+            assert process.poll() is None, "swtpm ended"
+            assert time.monotonic() < deadline, "swtpm does not listen"
             time.sleep(0.02)
         yield f"swtpm:path={socket}"
     finally:

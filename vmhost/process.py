@@ -94,14 +94,14 @@ def wait_for_socket(path: Path, running: Running, within_s: float = 10.0) -> boo
     """
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and running.alive:
-        if path.is_socket() and _listens(path, running.process.pid):
+        if path.is_socket() and listens(path, running.process.pid):
             return True
         time.sleep(0.01)
     return False
 
 
-def _listens(path: Path, pid: int) -> bool:
-    """Look a unix socket up in the program's network namespace: /proc/net/unix, flag __SO_ACCEPTCON."""
+def listens(path: Path, pid: int) -> bool:
+    """Tell whether somebody listens on a unix socket, as the program's network namespace has it (/proc/net/unix)."""
     try:
         rows = Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]
     except OSError:
