@@ -62,6 +62,7 @@ class StreamInspector:
         self._spec, self._patterns, self._limits, self._rules = spec, patterns, limits, rules
         self._watches = (fingerprints.watch(), fingerprints.watch()) if fingerprints else None
         self._parser: Parser | None = None
+        self._for_now = False  # the parser reads plain bytes until the protocol is known
         self._guesses: list[Guess | None] = [None, None]
         self._start = [bytearray(), bytearray()]  # until the protocol is known
         self._ended = [False, False]
@@ -93,9 +94,8 @@ class StreamInspector:
 
     def pause(self, direction: Direction) -> Verdict:
         """Say that nothing came for a while: what is held only for what might follow is judged as it is."""
-        if self._parser is None and self._start[direction]:
-            # it may yet turn out to be a protocol we know: then it is refused
-            self._open(Guess.OTHER, direction)
+        if self._parser is None and not self._spec.protocol:
+            self._read_for_now()
         self._settle(direction)
         store = self._objects[direction]
         if store.may_be_judged_early and self._spec.hold is Hold.PIECE and not self._waits(direction):
@@ -135,12 +135,10 @@ class StreamInspector:
 
     def fresh(self, direction: Direction, channel: str) -> None:
         """See Sink."""
-        if self._watches:
-            self._watches[direction].fresh(channel)
-        if scanner := self._scanners.pop((direction, channel), None):
-            if scanner.doubtful:
-                self._matched(direction, channel, scanner.doubtful)
-            scanner.close()
+        scanner = self._scanners.get((direction, channel))
+        if scanner and scanner.doubtful:
+            self._matched(direction, channel, scanner.doubtful)
+        self._forget(direction, channel)
 
     def fields(
         self, direction: Direction, protocol: str, read: Callable[[], list[tuple[str, bytes]]]
@@ -199,7 +197,7 @@ class StreamInspector:
         return self._verdict()
 
     def _take(self, direction: Direction, data: bytes | None) -> None:
-        if self._parser is None:
+        if self._parser is None or self._for_now:
             self._identify(direction, data)
         elif data is not None:
             self._check_other_start(direction, data)
@@ -215,13 +213,29 @@ class StreamInspector:
             Guess.OTHER if data is None and start else None
         )
         known = self._guesses[direction]
-        if known is None:
-            if data is None and self._ended[direction.other]:
-                self._parser = Opaque(self)
-            return
-        self._open(known, direction)
+        if self._parser and known is Guess.OTHER:
+            self._for_now = False
+            self._take(direction, data)
+        elif known is not None:
+            self._open(known, direction)
+        elif data is None and self._ended[direction.other]:
+            self._parser = Opaque(self)
+        elif self._parser:
+            self._parser.feed(direction, data or b"")
+        elif not self._spec.protocol and not self._rules:
+            self._read_for_now()
+
+    def _read_for_now(self) -> None:
+        """Keep nobody waiting: what may still become several things goes on once it was scanned as it is."""
+        self._for_now, self._parser = True, Opaque(self)
+        for way in Direction:
+            self._parser.feed(way, bytes(self._start[way]))
 
     def _open(self, known: Guess, direction: Direction) -> None:
+        if self._for_now:  # its beginning is read once more, now as what it is
+            self._for_now, self._parser = False, None
+            for way in Direction:
+                self._forget(way, "stream")
         self._parser = open_parser(known, self._spec, self, self._limits)
         self.note("protocol", name=self._parser.protocol)
         for way in (direction, direction.other):
@@ -247,6 +261,12 @@ class StreamInspector:
             raise Refusal(
                 "protocol-mismatch", f"one end speaks {seen.value if seen else ''}, the other does not"
             )
+
+    def _forget(self, direction: Direction, channel: str) -> None:
+        if self._watches:
+            self._watches[direction].fresh(channel)
+        if scanner := self._scanners.pop((direction, channel), None):
+            scanner.close()
 
     def _go_on_blindly(self, direction: Direction, found: Finding) -> None:
         """Where the rule says `pass`: note it, and scan what follows as plain bytes."""

@@ -163,12 +163,45 @@ def test_with_on_error_pass_a_parse_error_is_told_and_the_rest_scanned_as_bytes(
     assert driven.cut.check == "secrets.aws-access-key"
 
 
-def test_undecided_beginnings_wait_and_lose_nothing() -> None:
-    driven = Driven().feed(UP, b"GE")
+@pytest.mark.parametrize(
+    "start", [b"GE", b"request 5", b"G", b"\0", b"Question 7 of", b"Q", b"get /x", b"SSH"]
+)
+def test_beginnings_that_may_be_several_things_go_on_at_once(start: bytes) -> None:
+    assert Driven().feed(UP, start).out[UP] == start
+    assert exchange([(UP, start)]).out[UP] == start
+
+
+def test_a_beginning_that_comes_slowly_is_read_as_what_it_turns_out_to_be() -> None:
+    driven = Driven()
+    for at in range(4):
+        driven.feed(UP, GET[at : at + 1]).pause(UP)
+    driven.feed(UP, GET[4:])
+    assert driven.inspector.protocol == "http"
+    assert driven.feed(UP, GET).out[UP] == GET * 2
+    assert driven.cut is None
+    driven = Driven().feed(UP, b"get").pause(UP).feed(UP, b" /x HT").pause(UP)
+    assert driven.feed(UP, b"TP/1.1\r\n\r\n").cut is not None  # as it is when it comes in one piece
+    assert bytes(driven.out[UP]) == b"get /x HT"
+
+
+def test_what_is_forbidden_does_not_pass_while_the_protocol_is_unknown() -> None:
+    for at in range(len(SECRET)):
+        whole = b"key " + SECRET + b" "
+        driven = Driven().feed(UP, whole[: 4 + at]).pause(UP).feed(UP, whole[4 + at :])
+        assert driven.cut is not None
+        assert len(driven.out[UP]) < 4 + len(SECRET)
+
+
+def test_where_a_rule_demands_a_protocol_an_undecided_beginning_waits_until_it_is_decided() -> None:
+    demands = InspectionSpec(SPEC.detectors, protocol="http")
+    driven = Driven(demands).feed(UP, b"GE").pause(UP)
     assert not driven.out[UP]
-    driven.feed(UP, GET[2:])
-    assert driven.out[UP] == GET
-    assert exchange([(UP, b"Q")]).out[UP] == b"Q"
+    assert driven.feed(UP, GET[2:]).out[UP] == GET
+    for end in (Driven.end, lambda driven, way: driven.feed(way, b"\nthese are other bytes")):
+        driven = Driven(demands).feed(UP, b"GE").pause(UP)
+        end(driven, UP)
+        assert driven.checks == ["protocol"]
+        assert not driven.out[UP]
 
 
 def test_a_match_that_only_the_next_byte_decides_waits_for_it_or_for_a_pause() -> None:
@@ -183,9 +216,6 @@ def test_a_match_that_only_the_next_byte_decides_waits_for_it_or_for_a_pause() -
     assert exchange([(UP, card)]).cut is not None
 
 
-def test_a_beginning_that_pauses_goes_on_as_bytes_and_may_not_become_a_known_protocol() -> None:
-    driven = Driven().feed(UP, b"GE").pause(UP)
-    assert driven.out[UP] == b"GE"
-    assert driven.feed(UP, GET[2:]).checks == ["protocol-mismatch"]
+def test_where_one_end_speaks_another_protocol_the_other_may_not_become_a_known_one() -> None:
     driven = exchange([(DOWN, b"\1\2\3 hello"), *((UP, GET[at : at + 1]) for at in range(len(GET)))])
     assert driven.checks == ["protocol-mismatch"]
