@@ -99,7 +99,7 @@ class Service:
             gate, self.store, netd, self.recorder, self.clock, self.broker, _boot_id()
         )
         self.changer = PolicyChanger(
-            self.policy, self.store.revisions, netd, self.recorder, self.clock, self._sessions_revoked
+            self.policy, self.store.revisions, netd, self.recorder, self.clock, self._policy_changed
         )
         self.drops = DropCollector()
         self.inspectors = InspectorDesk(setup.inspector_uid, self.recorder.note)
@@ -288,7 +288,7 @@ class Service:
             self._assigned = policy.revision
             if any(rule.inspection is not None for rule in policy.rules) or self.inspectors.assigned:
                 compiled = await asyncio.to_thread(self.policy.compile, policy)
-                self.inspectors.assign(assignments_of(policy, compiled))
+                await self.inspectors.assign(assignments_of(policy, compiled))
 
     async def _sign_heads(self) -> None:
         signed = -1
@@ -307,8 +307,9 @@ class Service:
         if peer.state is PeerState.UNKNOWN:
             self.registry.move(peer, Trigger.APPROVED)
 
-    async def _sessions_revoked(self, lease_ids: tuple[int, ...]) -> int:
-        """Close the sessions whose leases another policy took away."""
+    async def _policy_changed(self, lease_ids: tuple[int, ...]) -> int:
+        """Close the sessions whose leases another policy took away; inspectors know it when this returns."""
+        await self._assign_inspectors()
         sessions = [session for session in self.broker.book if session.lease_id in lease_ids]
         await self.broker.close(sessions, "policy-changed")
         return len(sessions)

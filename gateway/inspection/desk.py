@@ -14,7 +14,7 @@ from filters.inspection.assignments import Assignment
 from filters.netd.protocol import FrameReader, encode_frame
 from filters.reason import DropReason
 from gateway.events.model import ContentFound, MaterialTaken
-from gateway.inspection.report import Confined, FarPort, Report, parse_report
+from gateway.inspection.report import Confined, FarPort, Report, Taken, parse_report
 from gateway.rpc import peer_uid
 
 ANSWER_WITHIN_S: Final = 1.0
@@ -28,6 +28,7 @@ class _Known:
 
     confined: tuple[str, ...] = ()
     material: MaterialTaken | None = None
+    taken: int = 0  # the number of the assignments it inspects by
 
 
 class InspectorDesk:
@@ -37,6 +38,7 @@ class InspectorDesk:
         self._uid, self._record = uid, record
         self._assignments: list[Assignment] = []
         self._number = 0
+        self._changed = asyncio.Event()  # something was taken, or somebody left
         self._inspectors: dict[asyncio.StreamWriter, _Known] = {}
         self._questions: dict[int, asyncio.Future[int]] = {}
         self._asked = 0
@@ -65,12 +67,20 @@ class InspectorDesk:
         """Tell whether anything is to be inspected."""
         return bool(self._assignments)
 
-    def assign(self, assignments: list[Assignment]) -> None:
-        """Tell everybody what is to be inspected from now on."""
+    async def assign(self, assignments: list[Assignment]) -> None:
+        """Tell everybody what is to be inspected from now on, and wait a while until they do."""
         self._assignments = assignments
         self._number += 1
+        number = self._number
         for writer in self._inspectors:
             self._tell(writer)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                while any(known.taken < number for known in self._inspectors.values()):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            _log.warning("an inspector does not say that it took the assignments of the new policy")
 
     async def far_port(self, client: Endpoint, server: Endpoint) -> int | None:
         """Ask which port the server of an inspected connection saw; None when no inspector knows."""
@@ -111,10 +121,14 @@ class InspectorDesk:
             _log.warning("an inspector is dismissed: %s", error)
         finally:
             self._inspectors.pop(writer, None)
+            self._changed.set()
             writer.close()
 
-    def _take(self, writer: asyncio.StreamWriter, report: Report | None) -> None:
+    def _take(self, writer: asyncio.StreamWriter, report: Report) -> None:
         match report:
+            case Taken():
+                self._inspectors[writer].taken = report.number
+                self._changed.set()
             case FarPort():
                 if (asked := self._questions.get(report.question)) and report.port and not asked.done():
                     asked.set_result(report.port)

@@ -25,11 +25,18 @@ class FarPort:
     port: int
 
 
-Report = ContentFound | MaterialTaken | Confined | FarPort
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An inspector inspects by the assignments of this number from now on."""
+
+    number: int
 
 
-def parse_report(untrusted: object) -> Report | None:
-    """Return what a message of an inspector says, None when that is nothing to note; raises ValueError or TypeError."""
+Report = Taken | ContentFound | MaterialTaken | Confined | FarPort
+
+
+def parse_report(untrusted: object) -> Report:
+    """Return what a message of an inspector says; raises ValueError or TypeError."""
     if not isinstance(untrusted, dict):
         raise TypeError(f"message: expected an object, got {type(untrusted).__name__}")
     match untrusted:
@@ -43,7 +50,7 @@ def parse_report(untrusted: object) -> Report | None:
         case {"there": int() as question, "port": int()}:
             return FarPort(question, _number(untrusted, "port", 0xFFFF))
         case {"taken": int()}:
-            return None
+            return Taken(_number(untrusted, "taken", 1 << 62))
     raise ValueError(
         f"message: expected a finding, material, confined, there or taken; got {sorted(map(str, untrusted))[:5]}"
     )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.events.model import ContentFound, MaterialTaken
-from gateway.inspection.report import MAX_TEXT, Confined, parse_report
+from gateway.inspection.report import MAX_TEXT, Confined, Taken, parse_report
 from tests.fuzz import seeds
 
 
@@ -71,4 +71,4 @@ def test_takes_what_an_inspector_says_of_itself() -> None:
         ("a",), ("b.yar: no rule; its former content stays in use",), ("n",)
     )
     assert parse_report({"confined": ["seccomp"]}) == Confined(("seccomp",))
-    assert parse_report({"taken": 1}) is None
+    assert parse_report({"taken": 1}) == Taken(1)
