@@ -1,0 +1,1 @@
+"""Build images, and compute what they will measure when they boot."""

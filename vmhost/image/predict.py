@@ -1,0 +1,76 @@
+"""Compute what an image measures when it boots, from its file alone: reference values come from the build (RFC 9334).
+
+For an image that firmware starts itself as the default boot program, with Debian's systemd-stub 252, without Secure
+Boot and without option ROMs. PCR 0, 1 and 5 are not predicted: they change with memory, processors and partitions.
+"""
+
+import hashlib
+import struct
+from uuid import UUID
+
+from authn.reference import ReferenceEvent
+from vmhost.errors import HostError
+from vmhost.image.pe import PeFile
+
+# what the stub measures into PCR 11, in its order (systemd 252, src/fundamental/tpm-pcr.c)
+MEASURED_SECTIONS = (".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb")
+CALLING = "Calling EFI Application from Boot Option"
+_GLOBAL, _SECURITY = UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c"), UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+_SECURE_BOOT = (("SecureBoot", _GLOBAL, b"\0"), ("PK", _GLOBAL, b""), ("KEK", _GLOBAL, b""), ("db", _SECURITY, b""), ("dbx", _SECURITY, b""))  # fmt: skip
+Events = tuple[ReferenceEvent, ...]
+
+
+def predict(untrusted_uki: bytes) -> dict[int, Events]:
+    """Return the events of PCR 2, 3, 4, 7, 9, 11 and 12; raises HostError `bad-pe`, `bad-uki`."""
+    program = PeFile(untrusted_uki)
+    linux, initrd, command_line = (_section(program, name) for name in (".linux", ".initrd", ".cmdline"))
+    try:
+        options = command_line.rstrip(b"\0").decode("ascii").encode("utf-16-le") + b"\0\0"
+    except UnicodeDecodeError as error:
+        raise HostError("bad-uki", f"the command line has a byte that is not ASCII at {error.start}") from error
+    return {
+        2: (_separator(),),
+        3: (_separator(),),
+        4: (
+            _event(CALLING, CALLING.encode()),
+            _separator(),
+            ReferenceEvent("the image", program.authenticode()),
+            ReferenceEvent("kernel", PeFile(linux).authenticode()),
+        ),
+        7: (*(_variable(*one) for one in _SECURE_BOOT), _separator()),
+        9: (_event("command line", options), _event("initrd", initrd)),
+        11: tuple(_sections(program)),
+        12: (),
+    }
+
+
+def _section(program: PeFile, name: str) -> bytes:
+    content = program.content(name)
+    if content is None:
+        raise HostError("bad-uki", f"not a unified kernel image: expected a section {name}, found none")
+    return content
+
+
+def _sections(program: PeFile) -> list[ReferenceEvent]:
+    events: list[ReferenceEvent] = []
+    for name in MEASURED_SECTIONS:
+        content = program.content(name)
+        if content is not None:
+            events.append(_event(f"name of section {name}", name.encode() + b"\0"))
+            events.append(_event(f"section {name}", content))
+    return events
+
+
+def _event(description: str, measured: bytes) -> ReferenceEvent:
+    return ReferenceEvent(description, hashlib.sha256(measured).digest())
+
+
+def _separator() -> ReferenceEvent:
+    return _event("separator", bytes(4))
+
+
+def _variable(name: str, vendor: UUID, value: bytes) -> ReferenceEvent:
+    """UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile, 10.4.3)."""
+    encoded = name.encode("utf-16-le")
+    head = vendor.bytes_le + struct.pack("<QQ", len(name), len(value))
+    return _event(f"variable {name}", head + encoded + value)

@@ -1,0 +1,113 @@
+"""Gather what an image holds: the recipe's files, programs with their libraries, Python, our code, modules."""
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+
+from vmhost.errors import HostError
+from vmhost.image.libraries import libraries_of
+from vmhost.image.modules import modules_in_order
+from vmhost.image.recipe import Recipe
+from vmhost.image.tool import run_tool
+
+CODE, STANDARD_LIBRARY = Path("usr/lib/quotegate"), Path("usr/lib/python3.11")
+_NEVER = ("__pycache__", "*.pyc", "*.pyi", "*.pxd", "*.h", "*.dist-info", "tests")
+
+
+def gather(recipe: Recipe, root: Path, source: Path, tree: Path) -> None:
+    """Fill `tree` from the unpacked packages below `root` and our sources; raises HostError."""
+    tree.mkdir()
+    shutil.copytree(recipe.directory / "files", tree, dirs_exist_ok=True)
+    for merged in ("bin", "sbin", "lib", "lib64"):
+        (tree / merged).symlink_to("usr/lib" if merged.startswith("lib") else "usr/bin")
+    for name in recipe.programs:
+        _copy(_resolved(root, root / name), tree / "usr/bin" / Path(name).name)
+    _copy_tree(root / STANDARD_LIBRARY, tree / STANDARD_LIBRARY, recipe.left_out)
+    for package in recipe.code:
+        _copy_tree(source / package, tree / CODE / package, recipe.left_out)
+    install_wheels(recipe.wheels, source / "requirements.lock", tree / CODE)
+    binaries = [*(tree / "usr/bin").iterdir(), *tree.rglob("*.so")]
+    for library in libraries_of(root, binaries, recipe.libraries):
+        _copy(_resolved(root, library), tree / "usr/lib" / library.name)
+    modules = modules_in_order(root, recipe.modules)
+    for module in modules:
+        _copy(module, tree / "usr/lib/modules" / module.name)
+    (tree / "etc/modules").write_text("".join(f"{one.name}\n" for one in modules))
+    _compile(tree)
+
+
+def install_wheels(names: Iterable[str], lock: Path, target: Path) -> None:
+    """Install locked packages, each checked against its hash in the lock file; raises HostError."""
+    wanted = set(names)
+    entries = _lock_entries(lock)
+    if missing := wanted - set(entries):
+        raise HostError("not-locked", f"{', '.join(sorted(missing))}: not in {lock.name}; lock them first")
+    subset = target / "wheels.lock"
+    target.mkdir(parents=True, exist_ok=True)
+    subset.write_text("".join(entries[name] for name in sorted(wanted)))
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--require-hashes"]
+    # what has to be compiled gives the same bytes each time
+    run_tool([*argv, "--target", str(target), "-r", str(subset)], CFLAGS="-g0", SOURCE_DATE_EPOCH="315532800")
+    subset.unlink()
+    for path in sorted(target.rglob("*"), reverse=True):
+        if any(fnmatch(path.name, pattern) for pattern in _NEVER) or path == target / "bin":
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _lock_entries(lock: Path) -> dict[str, str]:
+    entries: dict[str, str] = {}
+    name = ""
+    for line in lock.read_text().splitlines(keepends=True):
+        if line[:1].isalnum():
+            name = line.partition("==")[0]
+            entries[name] = ""
+        if name and not line.lstrip().startswith("#"):
+            entries[name] += line
+    return entries
+
+
+def _resolved(root: Path, path: Path) -> Path:
+    """Follow links as they are meant below `root`."""
+    for _ in range(10):
+        if not path.is_symlink():
+            return path
+        aim = Path(os.readlink(path))
+        path = root / aim.relative_to("/") if aim.is_absolute() else path.parent / aim
+    raise HostError("bad-link", f"{path}: more than ten links behind each other")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise HostError("not-there", f"{source}: {error.strerror}; correct the recipe") from error
+    target.chmod(0o755)
+
+
+def _copy_tree(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
+    patterns = (*left_out, *_NEVER)
+
+    def ignored(directory: str, names: list[str]) -> set[str]:
+        inside = Path(directory).relative_to(source)
+        return {
+            name for name in names if any(fnmatch(name, one) or fnmatch(str(inside / name), one) for one in patterns)
+        }
+
+    shutil.copytree(source, target, ignore=ignored, symlinks=False, ignore_dangling_symlinks=True)
+
+
+def _compile(tree: Path) -> None:
+    """Compile all Python ahead: a guest that starts has no time for it. The bytes don't depend on when or where."""
+    if sysconfig.get_python_version() != "3.11":
+        raise HostError("wrong-python", f"expected Python 3.11, as in the image, got {sysconfig.get_python_version()}")
+    for directory in (STANDARD_LIBRARY, CODE):
+        argv = [
+            sys.executable, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash",
+            "-s", str(tree), "-p", "/", str(tree / directory),
+        ]  # fmt: skip
+        run_tool(argv, PYTHONHASHSEED="0")
