@@ -5,8 +5,9 @@ export QG_CORPUS ?= $(wildcard ../shared/corpus)
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 PROGRAMS := $(VENV)/.programs
+IMAGES := $(VENV)/.images
 
-.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos fuzz man demo clean
+.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos fuzz man image image-check demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -51,6 +52,15 @@ oracle: $(STAMP) ## 10,000 random policies: the evaluator and the real kernel ag
 
 mutants: $(STAMP) ## remove each check of the verifier in a copy: exactly its named test must fail
 	$(PY) -m tests.mutants
+
+$(IMAGES): $(STAMP) scripts/setup-images
+	@scripts/setup-images
+
+image: $(IMAGES) ## build the images of virtual machines
+	$(VENV)/bin/quotegate image build guest
+
+image-check: $(IMAGES) ## build each image once more: the bytes must be the same
+	$(VENV)/bin/quotegate image check guest
 
 man: $(STAMP) ## write the manual pages, from the commands' own help, to build/man
 	scripts/man build/man

@@ -16,6 +16,7 @@ from authn.pcr import HashAlg, extend
 
 IMA_PCR = 10
 TEMPLATES = (b"ima-ng", b"ima-sig")
+BOOT_AGGREGATE = "boot_aggregate"  # the first entry: the kernel's digest of PCR 0 to 9, no file
 MAX_LIST = 4 << 20
 MAX_ENTRIES = 65536
 _SHA1_SIZE = 20
@@ -131,11 +132,19 @@ class MeasuredFiles:
             raise _malformed(f"the list has more than {MAX_ENTRIES} entries", 0)
 
     def prove(self, matches: Callable[[bytes], bool]) -> tuple[ImaEntry, ...] | None:
-        """Move on to the first PCR value that the quote shows and return the entries up to it; None: there is none."""
+        """Move on to the first PCR value that the quote shows and return the files up to it; None: there is none.
+
+        The boot aggregate is none of them: what it says of PCR 0 to 9, the quote says itself. Only the list's first
+        entry can be it: a file of that name is like any other.
+        """
         value = self.value
         for count in range(len(self.ahead) + 1):
             if matches(value):
-                proved = tuple(self.ahead[:count])
+                proved = tuple(
+                    one
+                    for at, one in enumerate(self.ahead[:count], self._total)
+                    if at or one.path != BOOT_AGGREGATE or one.violation
+                )
                 del self.ahead[:count]
                 self.value, self._total = value, self._total + count
                 return proved

@@ -41,6 +41,7 @@ class GatewaySetup:
     interface: str
     control_port: int
     beacon_interval_ms: int
+    return_within_s: float
     portmap: Path
     portmap_keys: dict[str, bytes]
     references: tuple[Path, ...]
@@ -76,6 +77,7 @@ class GatewaySetup:
             interface=str(data["interface"]),
             control_port=int(data["control_port"]),
             beacon_interval_ms=int(data["beacon_interval_ms"]),
+            return_within_s=float(data["return_within_s"]),
             portmap=Path(data["portmap"]),
             portmap_keys=_keys(data["portmap_keys"]),
             references=tuple(Path(name) for name in data["references"]),

@@ -34,7 +34,9 @@ class Machine:
         self._retiring: list[Running] = []  # replaced, and at work still
 
     def identify(self) -> TpmIdentity:
-        """Provision the TPM (which must run) and return its keys."""
+        """Power the TPM on where it is off, provision it and return its keys."""
+        if not self.tpm.alive:
+            self.tpm.start()
         with Tpm(self.tpm.tcti) as tpm:
             return tpm.provision()
 
@@ -71,6 +73,10 @@ class Machine:
         """End everything, the TPM included: its PCRs are gone."""
         self.stop_programs()
         self.tpm.stop()
+
+    def pids(self) -> dict[str, int]:
+        """Return what runs, by name."""
+        return {one.program.name: one.process.pid for one in self.running if one.alive}
 
     @property
     def alive(self) -> bool:

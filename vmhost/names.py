@@ -14,6 +14,8 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 NETD_UID, TPMD_UID, GATEWAY_UID, INSPECTOR_UID, AGENT_UID = 64101, 64102, 64103, 64104, 64200
 # a guest's root drives its own TPM: each TPM has a uid of its own, from this one (the gateway's) upwards
 TPM_UID = 64300
+# a VM that was taken over by its guest must not reach another: each QEMU has a uid of its own
+QEMU_UID = 64400
 
 
 @dataclass(frozen=True, slots=True)

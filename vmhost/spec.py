@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 from authn.portmap import PortEntry
 from vmhost.names import Lab
@@ -23,6 +24,8 @@ class LabSpec:
     beacon_interval_ms: int = BEACON_INTERVAL_MS
     # False: every TPM waits for an operator's approval
     preapproved: bool = True
+    # where built images are: the guests are real VMs then; None: they are namespaces
+    images: Path | None = None
 
     def machine(self, name: str) -> PortEntry:
         """Find a machine by name."""

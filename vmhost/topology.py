@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from authn.portmap import PortEntry
 from vmhost.antispoof_rules import compile_antispoof
 from vmhost.commands import in_namespace, run
-from vmhost.names import Lab
+from vmhost.names import QEMU_UID, Lab
 from vmhost.spec import LabSpec
 
 BRIDGE, INTERFACE = "br0", "eth0"
@@ -24,7 +24,8 @@ def build_topology(spec: LabSpec) -> None:
     with ExitStack() as undo:
         undo.callback(destroy_topology, spec.lab)
         machines = {spec.lab.gateway_namespace: spec.gateway}
-        machines |= {spec.lab.peer_namespace(peer.peer): peer for peer in spec.peers}
+        if spec.images is None:
+            machines |= {spec.lab.peer_namespace(peer.peer): peer for peer in spec.peers}
         run(
             ["ip", "-batch", "-"],
             text="".join(f"netns add {name}\n" for name in (spec.lab.host_namespace, *machines)),
@@ -38,6 +39,8 @@ def build_topology(spec: LabSpec) -> None:
         run(in_namespace(host, ["nft", "-f", "-"]), text=compile_antispoof(spec.gateway, spec.peers))
         for namespace, machine in machines.items():
             _connect(spec, namespace, machine)
+        for number, peer in enumerate(spec.peers if spec.images else (), 1):
+            _connect_vm(spec, peer, QEMU_UID + number)
         run(["ip", "-n", host, "link", "set", BRIDGE, "up"])
         undo.pop_all()
 
@@ -45,20 +48,30 @@ def build_topology(spec: LabSpec) -> None:
 def _connect(spec: LabSpec, namespace: str, machine: PortEntry) -> None:
     host, is_gateway = spec.lab.host_namespace, machine is spec.gateway
     options = _GATEWAY_PORT if is_gateway else _GUEST_PORT
-    run(
-        ["ip", "-n", host, "-batch", "-"],
-        text=f"link add name {machine.port} type veth peer name {INTERFACE} address {machine.mac} netns {namespace}\n"
-        f"link set dev {machine.port} master {BRIDGE}\n"
-        f"link set dev {machine.port} type bridge_slave {options}\n"
-        f"link set dev {machine.port} up\n",
-    )
-    run(["bridge", "-n", host, "fdb", "replace", machine.mac, "dev", machine.port, "master", "static"])
+    made = f"link add name {machine.port} type veth peer name {INTERFACE} address {machine.mac} netns {namespace}\n"
+    _add_port(host, machine, made, options)
     default = "" if is_gateway else f"route add default via {spec.gateway.ip}\n"
     run(
         ["ip", "-n", namespace, "-batch", "-"],
         text=f"link set lo up\naddr add {machine.ip}/{spec.network.prefixlen} dev {INTERFACE}\n"
         f"link set {INTERFACE} up\n{default}",
     )
+
+
+def _connect_vm(spec: LabSpec, machine: PortEntry, uid: int) -> None:
+    """Give a VM its port: a tap that only its QEMU's uid may open."""
+    made = f"tuntap add dev {machine.port} mode tap user {uid}\n"
+    _add_port(spec.lab.host_namespace, machine, made, _GUEST_PORT)
+
+
+def _add_port(host: str, machine: PortEntry, made: str, options: str) -> None:
+    run(
+        ["ip", "-n", host, "-batch", "-"],
+        text=f"{made}link set dev {machine.port} master {BRIDGE}\n"
+        f"link set dev {machine.port} type bridge_slave {options}\n"
+        f"link set dev {machine.port} up\n",
+    )
+    run(["bridge", "-n", host, "fdb", "replace", machine.mac, "dev", machine.port, "master", "static"])
 
 
 def namespaces_of(lab: Lab) -> list[str]:

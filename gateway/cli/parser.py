@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "completion", _call("completion", "completion"), "print a shell's completion script"
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    _add_image(group("image", "images of virtual machines, and what they measure"), add)
     _add_lab(group("lab", "the platform on one machine, namespaces as guests"), add)
     return parser
 
@@ -171,6 +172,22 @@ def _add_evidence(evidence: "argparse._SubParsersAction[argparse.ArgumentParser]
     anchors = add(evidence, "anchors", _call("evidence", "anchors"), "print whom a file's gateway trusts")
     for command in (show, verify, anchors):
         command.add_argument("file", type=Path)
+
+
+def _add_image(image: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    out = Path(__file__).parents[2] / "build" / "image"
+    build = add(image, "build", _call("image", "build"), "build an image from its recipe")
+    check = add(image, "check", _call("image", "check"), "build an image once more and compare")
+    sign = add(image, "sign", _call("image", "sign"), "write an image's signed reference set")
+    for command in (build, check, sign):
+        command.add_argument("image", help="a recipe below appliance-image, for example guest")
+        command.add_argument("--out", type=Path, default=out, help="where images are (default: build/image)")
+    sign.add_argument("--key", type=Path, required=True, help="the signing key: a file with 64 hex digits")
+    sign.add_argument("--version", type=int, required=True, help="of the reference set: higher is newer")
+    sign.add_argument("--days", type=float, default=90.0, help="how long it is valid (default: 90)")
+    sign.add_argument("-o", "--output", type=Path, required=True, help="the reference set to write")
+    predict = add(image, "predict", _call("image", "predict"), "compute the PCRs that an image leads to")
+    predict.add_argument("uki", type=Path, help="a unified kernel image")
 
 
 def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:

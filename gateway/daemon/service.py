@@ -88,7 +88,7 @@ class Service:
         )  # fmt: skip
         self.recovery = Recovery(
             self.registry, netd, self.store, self.recorder, MonitorRestarter(setup.sockets.monitor), self.clock,
-            self.policy.on_fail,
+            self.policy.on_fail, setup.return_within_s,
         )  # fmt: skip
         self.trust = TrustKeeper(
             self.registry, netd, self.store, self.recorder, self.clock, setup.beacon_interval_ms / 1000,

@@ -15,8 +15,6 @@ from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState, Trigger
 from gateway.store.store import Store
 
-RETURN_WITHIN_S = 30.0
-
 
 class Recovery:
     """One recovery at a time per peer; each restart is on record before it happens."""
@@ -30,9 +28,12 @@ class Recovery:
         restarter: Restarter,
         clock: Clock,
         on_fail: Callable[[str], OnFail],
+        return_within_s: float,
     ) -> None:
+        """return_within_s: how long a machine that was restarted may take to be trusted again."""
         self._registry, self._kernel, self._store, self._recorder = registry, kernel, store, recorder
         self._restarter, self._clock, self._on_fail = restarter, clock, on_fail
+        self._return_within_s = return_within_s
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, peer: PeerRecord, reason: str) -> None:
@@ -93,7 +94,7 @@ class Recovery:
             await self._recorder.record(PeerRemedied(peer.name, Remedy.RESTART, reason, prescription.left))
             if await self._restart_and_wait(peer):
                 return
-            reason = f"did not come back trusted within {RETURN_WITHIN_S:.0f} s after {reason}"
+            reason = f"did not come back trusted within {self._return_within_s:.0f} s after {reason}"
 
     async def _restart_and_wait(self, peer: PeerRecord) -> bool:
         """Restart and wait for trust; True also when somebody else took the peer over."""
@@ -102,7 +103,7 @@ class Recovery:
         except GatewayError:
             await asyncio.sleep(1.0)
             return False
-        deadline = self._clock.now() + RETURN_WITHIN_S
+        deadline = self._clock.now() + self._return_within_s
         while self._clock.now() < deadline:
             if peer.state is not PeerState.RESTARTING:
                 return peer.state is not PeerState.FAILED

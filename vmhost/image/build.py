@@ -34,7 +34,9 @@ class Built:
 def build(recipe: Recipe, source: Path, out: Path) -> Built:
     """Build into `out`; nothing there is touched when it fails. Raises HostError."""
     if os.geteuid() != 0:
-        raise HostError("not-root", "packages are unpacked with their owners: expected root; run it with sudo")
+        raise HostError(
+            "not-root", "packages are unpacked with their owners: expected root; run it with sudo"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_room()) as scratch:
         root, tree = Path(scratch, "root"), Path(scratch, "tree")

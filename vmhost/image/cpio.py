@@ -14,7 +14,7 @@ def pack(tree: Path) -> bytes:
     for number, path in enumerate(_everything(tree), start=1):
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
-            data, mode = os.readlink(path).encode(), stat.S_IFLNK | 0o777
+            data, mode = str(path.readlink()).encode(), stat.S_IFLNK | 0o777
         elif stat.S_ISDIR(status.st_mode):
             data, mode = b"", status.st_mode
         else:

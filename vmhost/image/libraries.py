@@ -40,5 +40,6 @@ def _find(root: Path, name: str) -> Path:
         if (path := root / place / name).exists():
             return path
     raise HostError(
-        "no-library", f"{name} is needed by a program of the image and in none of its packages; add the package"
+        "no-library",
+        f"{name} is needed by a program of the image and in none of its packages; add the package",
     )

@@ -39,11 +39,16 @@ class PeFile:
         (header,) = struct.unpack_from("<I", data, 0x3C)
         if data[:2] != b"MZ" or data[header : header + 4] != b"PE\0\0":
             raise HostError("bad-pe", "not an EFI program: expected MZ and PE signatures")
-        count, optional_size = struct.unpack_from("<H", data, header + 6)[0], struct.unpack_from("<H", data, header + 20)[0]
+        count, optional_size = (
+            struct.unpack_from("<H", data, header + 6)[0],
+            struct.unpack_from("<H", data, header + 20)[0],
+        )
         self._optional = header + 24
         magic = struct.unpack_from("<H", data, self._optional)[0]
         if magic != _PE32PLUS:
-            raise HostError("bad-pe", f"not a 64-bit EFI program: expected magic {_PE32PLUS:#x}, got {magic:#x}")
+            raise HostError(
+                "bad-pe", f"not a 64-bit EFI program: expected magic {_PE32PLUS:#x}, got {magic:#x}"
+            )
         (self.image_base,) = struct.unpack_from("<Q", data, self._optional + 24)
         (self.section_alignment,) = struct.unpack_from("<I", data, self._optional + 32)
         (self._headers_size,) = struct.unpack_from("<I", data, self._optional + 60)

@@ -15,7 +15,10 @@ from vmhost.image.pe import PeFile
 # what the stub measures into PCR 11, in its order (systemd 252, src/fundamental/tpm-pcr.c)
 MEASURED_SECTIONS = (".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb")
 CALLING = "Calling EFI Application from Boot Option"
-_GLOBAL, _SECURITY = UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c"), UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+_GLOBAL, _SECURITY = (
+    UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c"),
+    UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f"),
+)
 _SECURE_BOOT = (("SecureBoot", _GLOBAL, b"\0"), ("PK", _GLOBAL, b""), ("KEK", _GLOBAL, b""), ("db", _SECURITY, b""), ("dbx", _SECURITY, b""))  # fmt: skip
 Events = tuple[ReferenceEvent, ...]
 
@@ -27,7 +30,9 @@ def predict(untrusted_uki: bytes) -> dict[int, Events]:
     try:
         options = command_line.rstrip(b"\0").decode("ascii").encode("utf-16-le") + b"\0\0"
     except UnicodeDecodeError as error:
-        raise HostError("bad-uki", f"the command line has a byte that is not ASCII at {error.start}") from error
+        raise HostError(
+            "bad-uki", f"the command line has a byte that is not ASCII at {error.start}"
+        ) from error
     return {
         2: (_separator(),),
         3: (_separator(),),

@@ -45,5 +45,7 @@ class Recipe:
             elif kind is not str and isinstance(value, list) and all(isinstance(one, str) for one in value):
                 values[name] = tuple(value)
             else:
-                raise HostError("bad-recipe", f"{path}: {name}: expected a text or a list of texts, got {value!r}")
+                raise HostError(
+                    "bad-recipe", f"{path}: {name}: expected a text or a list of texts, got {value!r}"
+                )
         return cls(directory, **values)  # type: ignore[arg-type]

@@ -12,7 +12,12 @@ def run_tool(argv: list[str], **environment: str) -> str:
     """Run a tool and return what it printed; raises HostError `no-tool`, `build-failed`."""
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, check=False, timeout=WITHIN_S, env={**os.environ, **environment}
+            argv,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WITHIN_S,
+            env={**os.environ, **environment},
         )
     except FileNotFoundError as error:
         raise HostError(

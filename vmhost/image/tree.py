@@ -1,6 +1,5 @@
 """Gather what an image holds: the recipe's files, programs with their libraries, Python, our code, modules."""
 
-import os
 import shutil
 import sys
 import sysconfig
@@ -24,14 +23,14 @@ def gather(recipe: Recipe, root: Path, source: Path, tree: Path) -> None:
     shutil.copytree(recipe.directory / "files", tree, dirs_exist_ok=True)
     for merged in ("bin", "sbin", "lib", "lib64"):
         (tree / merged).symlink_to("usr/lib" if merged.startswith("lib") else "usr/bin")
-    for name in recipe.programs:
-        _copy(_resolved(root, root / name), tree / "usr/bin" / Path(name).name)
+    programs = [tree / "usr/bin" / Path(name).name for name in recipe.programs]
+    for name, program in zip(recipe.programs, programs, strict=True):
+        _copy(_resolved(root, root / name), program)
     _copy_tree(root / STANDARD_LIBRARY, tree / STANDARD_LIBRARY, recipe.left_out)
     for package in recipe.code:
         _copy_tree(source / package, tree / CODE / package, recipe.left_out)
     install_wheels(recipe.wheels, source / "requirements.lock", tree / CODE)
-    binaries = [*(tree / "usr/bin").iterdir(), *tree.rglob("*.so")]
-    for library in libraries_of(root, binaries, recipe.libraries):
+    for library in libraries_of(root, [*programs, *tree.rglob("*.so")], recipe.libraries):
         _copy(_resolved(root, library), tree / "usr/lib" / library.name)
     modules = modules_in_order(root, recipe.modules)
     for module in modules:
@@ -49,7 +48,16 @@ def install_wheels(names: Iterable[str], lock: Path, target: Path) -> None:
     subset = target / "wheels.lock"
     target.mkdir(parents=True, exist_ok=True)
     subset.write_text("".join(entries[name] for name in sorted(wanted)))
-    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--require-hashes"]
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-compile",
+        "--require-hashes",
+    ]
     # what has to be compiled gives the same bytes each time
     run_tool([*argv, "--target", str(target), "-r", str(subset)], CFLAGS="-g0", SOURCE_DATE_EPOCH="315532800")
     subset.unlink()
@@ -75,7 +83,7 @@ def _resolved(root: Path, path: Path) -> Path:
     for _ in range(10):
         if not path.is_symlink():
             return path
-        aim = Path(os.readlink(path))
+        aim = path.readlink()
         path = root / aim.relative_to("/") if aim.is_absolute() else path.parent / aim
     raise HostError("bad-link", f"{path}: more than ten links behind each other")
 
@@ -95,7 +103,9 @@ def _copy_tree(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
     def ignored(directory: str, names: list[str]) -> set[str]:
         inside = Path(directory).relative_to(source)
         return {
-            name for name in names if any(fnmatch(name, one) or fnmatch(str(inside / name), one) for one in patterns)
+            name
+            for name in names
+            if any(fnmatch(name, one) or fnmatch(str(inside / name), one) for one in patterns)
         }
 
     shutil.copytree(source, target, ignore=ignored, symlinks=False, ignore_dangling_symlinks=True)
@@ -104,7 +114,9 @@ def _copy_tree(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
 def _compile(tree: Path) -> None:
     """Compile all Python ahead: a guest that starts has no time for it. The bytes don't depend on when or where."""
     if sysconfig.get_python_version() != "3.11":
-        raise HostError("wrong-python", f"expected Python 3.11, as in the image, got {sysconfig.get_python_version()}")
+        raise HostError(
+            "wrong-python", f"expected Python 3.11, as in the image, got {sysconfig.get_python_version()}"
+        )
     for directory in (STANDARD_LIBRARY, CODE):
         argv = [
             sys.executable, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash",

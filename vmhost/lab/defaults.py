@@ -2,14 +2,20 @@
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 from authn.portmap import PortEntry
+from authn.profile import IMA_PREFIX
+from vmhost.image.references import profile_for
 from vmhost.lab.provisioning import PEER_PROFILE
+from vmhost.lab.vms import GUEST
 from vmhost.names import GATEWAY, Lab
 from vmhost.spec import LabSpec, mac_of
 
 NETWORK = IPv4Network("10.77.0.0/24")
+VM_BEACON_MS = 1000  # a quote takes an emulated processor a tenth of a second and more
 FIRST_NAMES = ("web", "db", "ops")
 
 PROFILE_TEXT = f"""schema = 1
@@ -70,6 +76,20 @@ def make_spec(
     """Put a lab together; the gateway has the network's first address."""
     gateway_ip = network.network_address + 1
     return LabSpec(lab, network, tuple(peers), place(GATEWAY, gateway_ip, "gateway0"), policy_text)
+
+
+def vm_spec(lab: Lab, images: Path, count: int = 2, network: IPv4Network = NETWORK) -> LabSpec:
+    """Describe the default lab with virtual machines as guests, which run the image in `images`."""
+    spec, profile = default_spec(lab, count, network), profile_for(GUEST)
+    references = ", ".join(
+        f'{pcr} = "{name if name.startswith(IMA_PREFIX) else "ref:" + name}"'
+        for pcr, name in sorted(profile.references.items())
+    )
+    measured = f"[profile.{GUEST}]\npcrs = {{ sha256 = {{ {references} }} }}\n"
+    begin, end = PROFILE_TEXT.index("[profile."), PROFILE_TEXT.index("max_quote_age")
+    text = spec.policy_text.replace(PROFILE_TEXT[begin:end], measured)
+    text = text.replace(f'profile = "{PEER_PROFILE}"', f'profile = "{GUEST}"')
+    return replace(spec, policy_text=text, images=images, beacon_interval_ms=VM_BEACON_MS)
 
 
 def default_spec(lab: Lab, count: int = 3, network: IPv4Network = NETWORK) -> LabSpec:

@@ -20,11 +20,13 @@ from authn.portmap import PortMap
 from authn.reference import ReferenceSet
 from authn.signing import key_id
 from authn.tpm import TpmIdentity
+from vmhost.lab.vms import prepare_vms, write_vm_settings
 from vmhost.measured_boot import predict, profile_for
 from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
 from vmhost.spec import LabSpec
 
 VALID_DAYS = 30
+NAMESPACE_RETURN_S, VM_RETURN_S = 30, 120  # a machine that is restarted is trusted again by then
 GATEWAY_PROFILE, PEER_PROFILE = "lab-gateway", "lab-peer"
 
 
@@ -136,16 +138,19 @@ def provision(
     authority = CertificateAuthority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, VALID_DAYS)
     (paths.shared / "ek_ca.pem").write_bytes(authority.root_pem())
     (paths.shared / "portmap.json").write_bytes(PortMap(1, spec.peers).sign(not_after, signer))
-    references = ReferenceSet(1, not_after, predict(root, f"lab {spec.lab.name}", dict(commands)))
-    (paths.shared / "references.json").write_bytes(references.sign(signer))
+    image = prepare_vms(spec)
+    values = predict(root, f"lab {spec.lab.name}", dict(commands)) | (image.values() if image else {})
+    references = ReferenceSet(1, not_after, values).sign(signer)
+    (paths.shared / "references.json").write_bytes(references)
     (paths.shared / "policy.toml").write_text(spec.policy_text)
     for peer in spec.peers:
         identity = identities[peer.peer]
         certificate = authority.issue(identity.ek_public, peer.peer, peer.uuid, now, VALID_DAYS)
         (paths.peer_dir(peer.peer) / "ek_certificate.der").write_bytes(certificate)
-        _write_json(
-            paths.peer_setup(peer.peer), _peer_setup(spec, paths, peer.peer, identities[GATEWAY], keys)
-        )
+        setup = _peer_setup(spec, paths, peer.peer, identities[GATEWAY], keys)
+        _write_json(paths.peer_setup(peer.peer), setup)
+        if image is not None:
+            write_vm_settings(spec, peer, setup, references, certificate)
     fingerprints = [_fingerprint(paths.peer_dir(peer.peer) / "ek_certificate.der") for peer in spec.peers]
     _write_json(
         paths.gateway_setup, _gateway_setup(spec, paths, keys, fingerprints if spec.preapproved else [])
@@ -168,6 +173,7 @@ def _gateway_setup(
         "interface": "eth0",
         "control_port": spec.control_port,
         "beacon_interval_ms": spec.beacon_interval_ms,
+        "return_within_s": VM_RETURN_S if spec.images else NAMESPACE_RETURN_S,
         "portmap": str(paths.shared / "portmap.json"),
         "portmap_keys": keys,
         "references": [str(paths.shared / "references.json")],

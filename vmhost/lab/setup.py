@@ -105,4 +105,5 @@ def _spec_json(spec: LabSpec) -> dict[str, object]:
         "control_port": spec.control_port,
         "beacon_interval_ms": spec.beacon_interval_ms,
         "preapproved": spec.preapproved,
+        "images": str(spec.images) if spec.images else None,
     }

@@ -70,7 +70,6 @@ class Monitor:
     async def start(self) -> None:
         """Power all TPMs on, provision, boot the gateway, then the peers; raises HostError or AuthnError."""
         machines = {GATEWAY: self.gateway, **self.peers}
-        await asyncio.gather(*(asyncio.to_thread(one.tpm.start) for one in machines.values()))
         found = await asyncio.gather(*(asyncio.to_thread(one.identify) for one in machines.values()))
         commands = {GATEWAY_PROFILE: GATEWAY_ARGV, PEER_PROFILE: AGENT_ARGV}
         provision(self.spec, self._launcher.root, dict(zip(machines, found, strict=True)), commands)
@@ -204,17 +203,13 @@ class Monitor:
 
     def status(self) -> dict[str, object]:
         """Describe the machines and the pids of their programs."""
-
-        def pids(machine: Machine) -> dict[str, int]:
-            return {one.program.name: one.process.pid for one in machine.running if one.alive}
-
         return {
             "gateway": {
-                "pids": pids(self.gateway),
+                "pids": self.gateway.pids(),
                 "starts": self.gateway_starts,
                 "last_restart": self.last_gateway_restart,
             },
-            "peers": {name: {"pids": pids(machine)} for name, machine in self.peers.items()},
+            "peers": {name: {"pids": machine.pids()} for name, machine in self.peers.items()},
         }
 
 
@@ -230,4 +225,5 @@ def load_spec(path: Path) -> LabSpec:
         data["control_port"],
         data["beacon_interval_ms"],
         data["preapproved"],
+        Path(data["images"]) if data["images"] else None,
     )

@@ -1,0 +1,114 @@
+"""`quotegate image`: build images, compute what they measure, sign that as reference values."""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from authn.pcr import HashAlg
+from authn.reference import ReferenceSet
+from authn.signing import key_id
+from gateway.cli.operate import EXIT_OK
+from gateway.cli.output import say, show_json, table
+from gateway.errors import GatewayError
+from vmhost.image.references import Image, value_name
+from vmhost.lab.setup import PROJECT
+
+RECIPES, OUT = PROJECT / "appliance-image", PROJECT / "build" / "image"
+EXIT_FOUND = 4
+
+
+def build(arguments: argparse.Namespace) -> int:
+    """Build an image."""
+    from vmhost.image.build import build as build_image
+    from vmhost.image.recipe import Recipe
+
+    began = time.monotonic()
+    built = build_image(Recipe.load(RECIPES / arguments.image), PROJECT, arguments.out)
+    say(f"built {arguments.image} in {time.monotonic() - began:.0f} s")
+    say(
+        table(
+            [{"file": one, "bytes": one.stat().st_size} for one in (built.uki, built.disk, built.manifest)],
+            ("file", "bytes"),
+        )
+    )
+    return EXIT_OK
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Build an image a second time and compare, byte by byte."""
+    from vmhost.image.build import build as build_image
+    from vmhost.image.recipe import Recipe
+
+    first = Image.load(arguments.out, arguments.image)
+    with tempfile.TemporaryDirectory() as scratch:
+        again = build_image(Recipe.load(RECIPES / arguments.image), PROJECT, Path(scratch))
+        pairs = ((first.uki, again.uki), (first.disk, again.disk), (first.manifest, again.manifest))
+        different = [one for one, other in pairs if one.read_bytes() != other.read_bytes()]
+        for one in different:
+            say(f"{one}: another build gives other bytes; expected the same")
+    if different:
+        return EXIT_FOUND
+    say(f"{arguments.image}: two builds give the same bytes")
+    return EXIT_OK
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Print the PCRs that an image leads to."""
+    from vmhost.image.predict import predict as predict_events
+
+    try:
+        untrusted = arguments.uki.read_bytes()
+    except OSError as error:
+        raise GatewayError(
+            "unreadable", f"{arguments.uki}: {error.strerror}; expected a unified kernel image"
+        ) from error
+    events = predict_events(untrusted)
+    found = ReferenceSet(0, 0, {value_name("image", pcr): one for pcr, one in events.items()})
+    values = {pcr: found.value(value_name("image", pcr), HashAlg.SHA256) or b"" for pcr in events}
+    if arguments.json:
+        described = {
+            pcr: {
+                "value": values[pcr].hex(),
+                "events": [[one.description, one.digest.hex()] for one in listed],
+            }
+            for pcr, listed in events.items()
+        }
+        show_json(described)
+        return EXIT_OK
+    rows = [
+        {
+            "pcr": pcr,
+            "sha256": values[pcr].hex(),
+            "of": ", ".join(one.description for one in events[pcr]) or "nothing",
+        }
+        for pcr in sorted(values)
+    ]
+    say(table(rows, ("pcr", "sha256", "of")))
+    return EXIT_OK
+
+
+def sign(arguments: argparse.Namespace) -> int:
+    """Write the signed reference set of an image."""
+    image = Image.load(arguments.out, arguments.image)
+    try:
+        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(arguments.key.read_text().strip()))
+    except (OSError, ValueError) as error:
+        raise GatewayError(
+            "bad-key", f"{arguments.key}: expected a file with 64 hex digits (an Ed25519 key), got: {error}"
+        ) from error
+    not_after = time.time() + arguments.days * 86400
+    document = ReferenceSet(arguments.version, not_after, image.values()).sign(key)
+    arguments.output.write_bytes(document)
+    public = key.public_key().public_bytes_raw()
+    said = {
+        "file": str(arguments.output),
+        "key": key_id(public),
+        "public": public.hex(),
+        "version": arguments.version,
+    }
+    say(json.dumps(said) if arguments.json else table([said], ("file", "version", "key", "public")))
+    return EXIT_OK

@@ -1,0 +1,42 @@
+"""Put a machine's own settings on a disk of theirs: a tar that the guest unpacks. Nothing in it is run.
+
+It is read-only to the guest and holds nothing secret: names, addresses, public keys, signed documents.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from authn.portmap import PortEntry
+
+SETUP, DIRECTORY = "setup.json", "/config"
+_SECTOR = 512
+
+
+def network_text(entry: PortEntry, network: IPv4Interface) -> str:
+    """Write what the guest's first program reads: NAME, ADDRESS, PREFIX, GATEWAY."""
+    words = {
+        "NAME": entry.peer,
+        "ADDRESS": entry.ip,
+        "PREFIX": network.network.prefixlen,
+        "GATEWAY": network.ip,
+    }
+    return "".join(f"{name}={value}\n" for name, value in words.items())
+
+
+def write_settings(
+    target: Path, setup: Mapping[str, object], network: str, files: Mapping[str, bytes]
+) -> None:
+    """Write the disk: the setup file, the network, and what the setup refers to below `DIRECTORY`."""
+    content = {SETUP: json.dumps(setup, indent=1).encode() + b"\n", "network": network.encode(), **files}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in sorted(content.items()):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
+    data = packed.getvalue()
+    target.write_bytes(data + bytes(-len(data) % _SECTOR))
