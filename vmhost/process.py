@@ -34,15 +34,16 @@ class Program:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     alone: bool = False  # its death is not its machine's: it is started again by itself
+    inherited: tuple[int, ...] = ()  # open files it gets under their numbers
 
     def command(self) -> list[str]:
-        """Return the whole command: enter the namespace, drop every right but the listed ones, run."""
+        """Return the whole command: enter the namespace ("": stay), drop every right but the listed ones, run."""
         kept = ",".join(["-all", *(f"+{name}" for name in self.rights.capabilities)])
         drop = [
             "setpriv", f"--reuid={self.rights.uid}", f"--regid={self.rights.gid}", "--clear-groups", "--no-new-privs",
             f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--", *self.argv,
         ]  # fmt: skip
-        return in_namespace(self.namespace, drop)
+        return in_namespace(self.namespace, drop) if self.namespace else drop
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ def start(program: Program) -> Running:
             env=environment,
             cwd="/",
             start_new_session=True,
+            pass_fds=program.inherited,
         )
     return Running(program, process)
 

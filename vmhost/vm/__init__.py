@@ -1,0 +1,1 @@
+"""Real virtual machines: QEMU with a software TPM, started from measured files, under the monitor."""

@@ -1,0 +1,135 @@
+"""Check the firmware against its signed golden copy before each start, and restore it where it differs.
+
+A golden directory holds the copy and a document of kind `firmware` that an administrator signed over its
+SHA-256. The copy is trusted by that signature alone, not by where it lies.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from authn.signing import DocumentError, sign_document, verify_document
+from vmhost.errors import HostError
+
+KIND = "firmware"
+COPY, DOCUMENT = "OVMF_CODE.fd", "firmware.signed"
+MAX_FIRMWARE = 64 << 20
+_MODE = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The installed firmware is the golden one. `found` is what was there before: None when it could not be read."""
+
+    digest: str
+    version: int
+    restored: bool
+    found: str | None
+
+
+def sign_golden(
+    firmware: Path, golden_dir: Path, version: int, not_after: float, key: Ed25519PrivateKey
+) -> str:
+    """Make a golden directory from a firmware known to be good; returns its SHA-256. Raises HostError."""
+    content = _read(firmware, "firmware-missing", "install the ovmf package")
+    digest = hashlib.sha256(content).hexdigest()
+    golden_dir.mkdir(parents=True, exist_ok=True)
+    _replace(golden_dir / COPY, content)
+    _replace(golden_dir / DOCUMENT, sign_document(KIND, version, not_after, {"sha256": digest}, key))
+    return digest
+
+
+def check_firmware(installed: Path, golden_dir: Path, keys: Mapping[str, bytes], now: float) -> Outcome:
+    """Return once the installed firmware is the golden one, restored if need be; raises HostError: start nothing."""
+    version, expected, content = _golden(golden_dir, keys, now)
+    found = _digest_of(installed)
+    if found == expected:
+        return Outcome(expected, version, restored=False, found=found)
+    try:
+        _replace(installed, content)
+    except OSError as error:
+        raise HostError(
+            "firmware-not-restored",
+            f"{installed}: expected SHA-256 {expected}, got {found}, and restoring it failed: {error}; "
+            "nothing was started: make its directory writable or free space on it, then start again",
+        ) from error
+    again = _digest_of(installed)
+    if again != expected:
+        raise HostError(
+            "firmware-not-restored",
+            f"{installed}: measured again after it was restored: expected SHA-256 {expected}, got {again}; "
+            "nothing was started: find out who writes to this file, and check the disk",
+        )
+    return Outcome(expected, version, restored=True, found=found)
+
+
+def _golden(golden_dir: Path, keys: Mapping[str, bytes], now: float) -> tuple[int, str, bytes]:
+    """Return version, digest and content of the golden copy, all verified."""
+    advice = "nothing was started: sign a golden copy anew from the distribution's package, then start again"
+    untrusted = _read(golden_dir / DOCUMENT, "golden-missing", advice)
+    try:
+        document = verify_document(untrusted, KIND, keys, now)
+    except DocumentError as error:
+        raise HostError(
+            "golden-refused",
+            f"{golden_dir / DOCUMENT}: checked signature, kind and date: {error}; {advice}",
+            cause=error.code,
+        ) from error
+    expected = document.payload.get("sha256")
+    content = _read(golden_dir / COPY, "golden-missing", advice)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
+        raise HostError(
+            "golden-altered",
+            f"{golden_dir / COPY}: checked against its signed document: expected SHA-256 {expected}, got {digest}; "
+            f"{advice}",
+        )
+    return document.version, digest, content
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(_read(path, "", "")).hexdigest()
+    except HostError:
+        return None  # it can't be the golden one
+
+
+def _read(path: Path, code: str, advice: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError("not a regular file")
+            content = file.read(MAX_FIRMWARE + 1)
+    except OSError as error:
+        raise HostError(code, f"{path}: expected a readable file, got {error}; {advice}") from error
+    if len(content) > MAX_FIRMWARE:
+        raise HostError(code, f"{path}: expected at most {MAX_FIRMWARE} bytes, got more; {advice}")
+    return content
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(fd, _MODE)
+            os.fsync(fd)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,121 @@
+"""The real steps of a virtual machine's start on this host."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmhost.errors import HostError
+from vmhost.process import Program
+from vmhost.vm.argv import Handles, qemu_argv
+from vmhost.vm.child import Child, child
+from vmhost.vm.console import Console, console_log
+from vmhost.vm.edges import Log
+from vmhost.vm.files import Files, opened_files
+from vmhost.vm.golden import Outcome, check_firmware
+from vmhost.vm.listener import listening
+from vmhost.vm.qmp import Qmp
+from vmhost.vm.spec import VmSpec
+from vmhost.vm.vtpm import VtpmSpec, powered_vtpm
+from vmhost.vm.whole import in_thread, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What one VM is started with: see `vmhost.vm.edges.Edges`.
+
+    `golden_keys` are the administrators' public keys by id, `vtpm_key` fetches the key of the TPM's state.
+    """
+
+    golden_dir: Path
+    golden_keys: Mapping[str, bytes]
+    vtpm_spec: VtpmSpec
+    vtpm_key: Callable[[], bytes]
+    clock: Callable[[], float]  # seconds since the epoch
+
+    def run_dir(self, spec: VmSpec) -> AbstractAsyncContextManager[None]:
+        """Make the directory of sockets and logs; it goes again unless logs are in it."""
+        return in_thread(_run_dir(spec))
+
+    async def firmware(self, spec: VmSpec) -> Outcome:
+        """Check the firmware against its golden copy, in a thread."""
+        check = asyncio.to_thread(
+            check_firmware, spec.firmware_code, self.golden_dir, self.golden_keys, self.clock()
+        )
+        return await whole(check)
+
+    def console(self, spec: VmSpec) -> AbstractAsyncContextManager[Console]:
+        """Begin a console log."""
+        return in_thread(console_log(spec.console_log))
+
+    def vtpm(self, spec: VmSpec) -> AbstractAsyncContextManager[Child]:
+        """Power the TPM on, reachable for this VM's QEMU."""
+        mine = self.vtpm_spec
+        if (mine.socket, mine.client_uid) != (spec.tpm_socket, spec.uid):
+            raise HostError(
+                "bad-spec",
+                f"VM {spec.name}: checked its TPM: expected socket {spec.tpm_socket} for uid {spec.uid}, got "
+                f"{mine.socket} for uid {mine.client_uid}; correct the VM's settings",
+            )
+        return powered_vtpm(mine, self.vtpm_key())
+
+    def files(self, spec: VmSpec, firmware: Outcome) -> AbstractAsyncContextManager[Files]:
+        """Measure, seal and open the VM's files, in a thread."""
+        return in_thread(opened_files(spec, firmware.digest))
+
+    def qemu(self, spec: VmSpec, files: Files, console: Log) -> AbstractAsyncContextManager[Child]:
+        """Start QEMU, paused."""
+        return _qemu(spec, files, console)
+
+    def control(self, spec: VmSpec) -> AbstractAsyncContextManager[Qmp]:
+        """Connect to QEMU's monitor."""
+        return _control(spec)
+
+
+@contextmanager
+def _run_dir(spec: VmSpec) -> Iterator[None]:
+    directory = spec.run_dir
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # QEMU's group may pass through, to the TPM's socket; it can neither list nor create
+        os.chown(directory, 0, spec.gid)
+        directory.chmod(0o710)
+    except OSError as error:
+        raise HostError(
+            "run-dir-failed",
+            f"{directory}: making the VM's run directory: expected a directory of root's, got {error}; "
+            "check its parent's owner and free space on it",
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            directory.rmdir()
+
+
+@asynccontextmanager
+async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child]:
+    with listening(spec.qmp_socket, 0) as listener:
+        handles = Handles(files.firmware, files.variables, files.disks, console.append_fd, listener.fileno())
+        program = Program(
+            f"qemu-{spec.name}",
+            qemu_argv(spec, handles),
+            spec.namespace,
+            spec.rights,
+            spec.qemu_log,
+            inherited=handles.all(),
+        )
+        async with child(program) as one:
+            listener.close()  # QEMU has it: once that is gone, we are refused instead of waiting
+            yield one
+
+
+@asynccontextmanager
+async def _control(spec: VmSpec) -> AsyncIterator[Qmp]:
+    qmp = await Qmp.connect(spec.qmp_socket)
+    try:
+        yield qmp
+    finally:
+        await qmp.close()
