@@ -38,7 +38,7 @@ types: $(STAMP) ## mypy --strict
 unit: $(STAMP) ## the tests that start no lab
 	$(PY) -m pytest -q -m "not lab"
 
-test: lint types $(PROGRAMS) ## everything: format, lint, types, layers and all tests
+test: lint types $(PROGRAMS) $(IMAGES) ## everything: format, lint, types, layers and all tests
 	$(PY) -m pytest -q
 
 chaos: $(STAMP) ## kill, stop and restart the gateway's processes at 50 random instants

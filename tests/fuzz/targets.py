@@ -47,7 +47,9 @@ from gateway.authority.gate import AuthorityGate
 from gateway.daemon.drops import parse_packet
 from gateway.inspection.report import parse_report
 from tests.fuzz import inspection, seeds
+from tests.vmhost.image.programs import small_uki
 from vmhost.errors import HostError
+from vmhost.image.predict import predict
 from vmhost.monitor import protocol as monitor
 
 Check = Callable[[bytes], object]
@@ -240,5 +242,6 @@ TARGETS: dict[str, Target] = {
     "markup": Target(inspection.markup, lambda: [b"<p>one &#65;<![CDATA[two]]><br/></p>", b"\xff\xfe<\0p\0>\0"], (), ("plain",)),
     "clamd-answer": Target(judge_answer, lambda: [b"stream: OK\0", b"stream: Eicar FOUND\0", b"INSTREAM size limit exceeded. ERROR\0"], (), ("judge_answer",)),
     "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_finding", "_text", "_texts", "_number", "_bad_file")),
+    "image": Target(predict, lambda: [small_uki()], (HostError,), ("predict",)),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),
 }  # fmt: skip

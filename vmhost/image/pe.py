@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from vmhost.errors import HostError
 
 _PE32PLUS = 0x20B
+_HEADER_SIZE = 24  # the signature and the COFF header
+_TIME = 8  # offset from the signature on
 _CHECKSUM, _CERTIFICATES = 64, 144  # offsets in the optional header of PE32+
 
 
@@ -36,14 +38,14 @@ class PeFile:
 
     def _parse(self) -> None:
         data = self._data
-        (header,) = struct.unpack_from("<I", data, 0x3C)
+        (self.header,) = (header,) = struct.unpack_from("<I", data, 0x3C)
         if data[:2] != b"MZ" or data[header : header + 4] != b"PE\0\0":
             raise HostError("bad-pe", "not an EFI program: expected MZ and PE signatures")
         count, optional_size = (
             struct.unpack_from("<H", data, header + 6)[0],
             struct.unpack_from("<H", data, header + 20)[0],
         )
-        self._optional = header + 24
+        self._optional = header + _HEADER_SIZE
         magic = struct.unpack_from("<H", data, self._optional)[0]
         if magic != _PE32PLUS:
             raise HostError(
@@ -52,6 +54,7 @@ class PeFile:
         (self.image_base,) = struct.unpack_from("<Q", data, self._optional + 24)
         (self.section_alignment,) = struct.unpack_from("<I", data, self._optional + 32)
         (self._headers_size,) = struct.unpack_from("<I", data, self._optional + 60)
+        _, self._certificates_size = struct.unpack_from("<II", data, self._optional + _CERTIFICATES)
         self.sections = tuple(self._section(self._optional + optional_size + 40 * at) for at in range(count))
 
     def _section(self, at: int) -> Section:
@@ -75,7 +78,6 @@ class PeFile:
     def authenticode(self) -> bytes:
         """Hash the program (SHA-256) without its checksum and signatures: what firmware measures and signatures cover."""
         data, optional = self._data, self._optional
-        table, table_size = struct.unpack_from("<II", data, optional + _CERTIFICATES)
         digest = hashlib.sha256()
         digest.update(data[: optional + _CHECKSUM])
         digest.update(data[optional + _CHECKSUM + 4 : optional + _CERTIFICATES])
@@ -84,7 +86,20 @@ class PeFile:
         for one in sorted((one for one in self.sections if one.raw_size), key=lambda one: one.offset):
             digest.update(data[one.offset : one.offset + one.raw_size])
             hashed += one.raw_size
-        rest = len(data) - hashed - (table_size if table else 0)
+        rest = len(data) - hashed - self._certificates_size
         if rest > 0:
             digest.update(data[hashed : hashed + rest])
         return digest.digest()
+
+
+def without_times(program: bytes) -> bytes:
+    """Return the program without when it was linked, and without its checksum: two builds are equal then.
+
+    Firmware looks at neither. Raises HostError `bad-pe`.
+    """
+    header = PeFile(program).header
+    changed = bytearray(program)
+    changed[header + _TIME : header + _TIME + 4] = bytes(4)
+    checksum = header + _HEADER_SIZE + _CHECKSUM
+    changed[checksum : checksum + 4] = bytes(4)
+    return bytes(changed)

@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmhost.image.pe import PeFile
+from vmhost.image.pe import PeFile, without_times
 from vmhost.image.tool import run_tool
 
 # in the order in which systemd-stub measures them (systemd 252 src/boot/efi/stub.c)
@@ -35,7 +35,7 @@ def build_uki(parts: UkiParts) -> bytes:
     stub = PeFile(parts.stub)
     at = _aligned(stub.image_base + stub.end, stub.section_alignment)
     with tempfile.TemporaryDirectory() as scratch:
-        argv = ["objcopy", "--enable-deterministic-archives"]
+        argv = ["objcopy"]
         for name, data in sections.items():
             (path := Path(scratch, name)).write_bytes(data)
             argv += [
@@ -47,7 +47,7 @@ def build_uki(parts: UkiParts) -> bytes:
         source, target = Path(scratch, "stub"), Path(scratch, "uki")
         source.write_bytes(parts.stub)
         run_tool([*argv, str(source), str(target)])
-        return target.read_bytes()
+        return without_times(target.read_bytes())
 
 
 def _aligned(value: int, to: int) -> int:

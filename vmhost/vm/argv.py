@@ -35,6 +35,7 @@ class Handles:
     disks: tuple[tuple[int, ...], ...]
     console: int  # to append to
     qmp: int  # a listening unix socket
+    recovery: int  # another
 
     def sets(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Name the fd sets with their members."""
@@ -45,7 +46,7 @@ class Handles:
 
     def all(self) -> tuple[int, ...]:
         """List every number."""
-        return (*(fd for _, members in self.sets() for fd in members), self.qmp)
+        return (*(fd for _, members in self.sets() for fd in members), self.qmp, self.recovery)
 
 
 def qemu_argv(spec: VmSpec, handles: Handles) -> tuple[str, ...]:
@@ -61,6 +62,7 @@ def qemu_argv(spec: VmSpec, handles: Handles) -> tuple[str, ...]:
         "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file=/dev/fdset/{FIRMWARE_SET}",
         "-drive", f"if=pflash,unit=1,format=raw,readonly=off,file=/dev/fdset/{VARS_SET}",
         "-chardev", f"file,id=console,path=/dev/fdset/{CONSOLE_SET},append=on", "-serial", "chardev:console",
+        "-chardev", f"socket,id=recovery,fd={handles.recovery},server=on,wait=off", "-serial", "chardev:recovery",
         "-chardev", f"socket,id=qmp,fd={handles.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
         "-chardev", f"socket,id=tpm,path={_quoted(spec.tpm_socket)}",
         "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0",

@@ -97,8 +97,15 @@ def _run_dir(spec: VmSpec) -> Iterator[None]:
 
 @asynccontextmanager
 async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child]:
-    with listening(spec.qmp_socket, 0) as listener:
-        handles = Handles(files.firmware, files.variables, files.disks, console.append_fd, listener.fileno())
+    with listening(spec.qmp_socket, 0) as listener, listening(spec.recovery_socket, 0) as recovery:
+        handles = Handles(
+            files.firmware,
+            files.variables,
+            files.disks,
+            console.append_fd,
+            listener.fileno(),
+            recovery.fileno(),
+        )
         program = Program(
             f"qemu-{spec.name}",
             qemu_argv(spec, handles),
@@ -108,6 +115,7 @@ async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child
             inherited=handles.all(),
         )
         async with child(program) as one:
+            recovery.close()
             listener.close()  # QEMU has it: once that is gone, we are refused instead of waiting
             yield one
 

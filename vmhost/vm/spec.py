@@ -92,6 +92,11 @@ class VmSpec:
         return self.run_dir / "qmp.sock"
 
     @property
+    def recovery_socket(self) -> Path:
+        """Where the guest's second serial port is, for root alone: a shell in most images."""
+        return self.run_dir / "recovery.sock"
+
+    @property
     def console_log(self) -> Path:
         """What the guest wrote to its serial port."""
         return self.run_dir / "console.log"

@@ -58,9 +58,9 @@ async def powered_vtpm(spec: VtpmSpec, key: bytes) -> AsyncIterator[Child]:
             f"TPM of {spec.name}: checked the state's key: expected {KEY_SIZE} bytes, got {len(key)}; restore it",
         )
     async with AsyncExitStack() as undo:
-        _own_state(spec)
+        own_state(spec)
         listener = undo.enter_context(listening(spec.socket, spec.client_uid))
-        with _key_pipe(key) as key_fd:
+        with key_pipe(key) as key_fd:
             ctrl = listener.fileno()
             program = Program(
                 f"swtpm-{spec.name}",
@@ -75,7 +75,8 @@ async def powered_vtpm(spec: VtpmSpec, key: bytes) -> AsyncIterator[Child]:
         yield one
 
 
-def _own_state(spec: VtpmSpec) -> None:
+def own_state(spec: VtpmSpec) -> None:
+    """Make the state directory, the TPM's alone; raises HostError."""
     try:
         spec.state_dir.mkdir(parents=True, exist_ok=True)
         os.chown(spec.state_dir, spec.rights.uid, spec.rights.gid)
@@ -89,7 +90,7 @@ def _own_state(spec: VtpmSpec) -> None:
 
 
 @contextmanager
-def _key_pipe(key: bytes) -> Iterator[int]:
+def key_pipe(key: bytes) -> Iterator[int]:
     """Give the end of a pipe to read the key from, once."""
     reading, writing = os.pipe()
     try:

@@ -1,0 +1,56 @@
+import hashlib
+
+import pytest
+
+from tests.vmhost.image.programs import efi_program, small_uki
+from vmhost.errors import HostError
+from vmhost.image.pe import PeFile
+from vmhost.image.predict import predict
+
+
+def _digests(image: bytes, pcr: int) -> dict[str, bytes]:
+    return {event.description: event.digest for event in predict(image)[pcr]}
+
+
+def test_predicts_what_the_firmware_and_the_stub_measure() -> None:
+    image = small_uki("quiet", b"an initrd")
+    assert _digests(image, 4)["the image"] == PeFile(image).authenticode()
+    assert _digests(image, 9) == {
+        "command line": hashlib.sha256("quiet\0".encode("utf-16-le")).digest(),
+        "initrd": hashlib.sha256(b"an initrd").digest(),
+    }
+    sections = _digests(image, 11)
+    assert sections["section .cmdline"] == hashlib.sha256(b"quiet").digest()
+    assert sections["name of section .cmdline"] == hashlib.sha256(b".cmdline\0").digest()
+    assert predict(image)[12] == ()
+
+
+def _changed(one: bytes, other: bytes) -> set[tuple[int, str]]:
+    return {
+        (pcr, event.description)
+        for pcr, events in predict(one).items()
+        for event in events
+        if event not in predict(other)[pcr]
+    }
+
+
+def test_an_altered_initrd_shows_by_name() -> None:
+    changed = _changed(small_uki(), small_uki(initrd=b"another one"))
+    assert changed == {(4, "the image"), (9, "initrd"), (11, "section .initrd")}
+
+
+def test_an_altered_command_line_shows_by_name() -> None:
+    changed = _changed(small_uki(), small_uki("quiet systemd.debug-shell"))
+    assert changed == {(4, "the image"), (9, "command line"), (11, "section .cmdline")}
+
+
+@pytest.mark.parametrize("missing", [".linux", ".initrd", ".cmdline"])
+def test_rejects_an_image_without_a_part(missing: str) -> None:
+    parts = {".linux": efi_program({}), ".initrd": b"i", ".cmdline": b"c"}
+    with pytest.raises(HostError, match=missing):
+        predict(efi_program({name: data for name, data in parts.items() if name != missing}))
+
+
+def test_rejects_a_command_line_that_is_not_ascii() -> None:
+    with pytest.raises(HostError, match="ASCII at 5"):
+        predict(small_uki("quiet\N{SNOWMAN}"))
