@@ -11,10 +11,12 @@ from filters.policy.parser import parse_policy
 from gateway.agent.main import SOCKET_VARIABLE
 from gateway.cli.operate import EXIT_OK, read_text
 from gateway.cli.output import say, show_json, table
+from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
 from gateway.errors import GatewayError
 from vmhost.commands import in_namespace, run
-from vmhost.lab.defaults import default_spec, make_spec, place
+from vmhost.lab.defaults import default_spec, make_spec, place, vm_spec
 from vmhost.lab.setup import PROJECT, bring_up
+from vmhost.lab.tamper import Alteration
 from vmhost.lab.teardown import tear_down
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
@@ -22,6 +24,8 @@ from vmhost.spec import LabSpec
 from vmhost.topology import namespaces_of
 
 TAMPER_PCR = 10
+MAX_VMS = 8
+PROGRAM = "program"
 
 
 def spec_from(lab: Lab, count: int, policy: Path | None) -> LabSpec:
@@ -42,10 +46,24 @@ def spec_from(lab: Lab, count: int, policy: Path | None) -> LabSpec:
     return make_spec(lab, peers, read_text(policy), network)
 
 
+def vm_spec_from(lab: Lab, count: int, policy: Path | None, images: Path) -> LabSpec:
+    """Describe a lab whose guests are virtual machines."""
+    if policy is not None:
+        raise GatewayError(
+            "bad-policy", "--vm brings its own policy up; change it then: quotegate policy apply FILE"
+        )
+    if not 2 <= count <= MAX_VMS:
+        raise GatewayError("bad-count", f"--peers must be from 2 to {MAX_VMS} with --vm, got {count}")
+    return vm_spec(lab, images.resolve(), count)
+
+
 def up(arguments: argparse.Namespace) -> int:
     """Bring the lab up."""
     lab = Lab(arguments.lab)
-    spec = spec_from(lab, arguments.peers, arguments.policy)
+    if arguments.vm:
+        spec = vm_spec_from(lab, arguments.peers, arguments.policy, arguments.images)
+    else:
+        spec = spec_from(lab, arguments.peers, arguments.policy)
     bring_up(replace(spec, preapproved=not arguments.ask_approval))
     say(f"lab {lab.name} is up: gateway {spec.gateway.ip}, {len(spec.peers)} peers")
     say(
@@ -66,6 +84,8 @@ def exec_in(arguments: argparse.Namespace) -> int:
     """Run a command in a peer, as its root."""
     lab = Lab(arguments.lab)
     command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    if command and is_vm(lab, arguments.peer):
+        return exec_in_vm(lab, arguments.peer, command)
     if lab.peer_namespace(arguments.peer) not in namespaces_of(lab):
         raise GatewayError("unknown-peer", f"lab {lab.name} has no peer {arguments.peer!r}; is it up?")
     if not command:
@@ -78,14 +98,30 @@ def exec_in(arguments: argparse.Namespace) -> int:
 
 
 def tamper(arguments: argparse.Namespace) -> int:
-    """Change a peer's PCR 10 behind its agent's back, with an independent tool."""
+    """Change a peer behind its agent's back: a VM as --with says, a namespace's PCR 10 with an independent tool."""
     lab = Lab(arguments.lab)
+    if is_vm(lab, arguments.peer):
+        return _tamper_vm(lab, arguments.peer, arguments.what or PROGRAM)
+    if arguments.what:
+        raise GatewayError("not-a-vm", f"{arguments.peer} is a namespace: --with is for virtual machines")
     socket = lab.tpm_socket(arguments.peer)
     if not socket.exists():
         raise GatewayError("unknown-peer", f"lab {lab.name} has no running peer {arguments.peer!r}")
     digest = os.urandom(32).hex()
     run(["tpm2_pcrextend", "-T", f"swtpm:path={socket}", f"{TAMPER_PCR}:sha256={digest}"])
     say(f"{arguments.peer}: PCR {TAMPER_PCR} extended with {digest}")
+    return EXIT_OK
+
+
+def _tamper_vm(lab: Lab, peer: str, what: str) -> int:
+    if what == PROGRAM:
+        run_foreign_program(lab, peer)
+        say(f"{peer}: a program ran that its image does not hold")
+    else:
+        alter_image(lab, peer, Alteration(what))
+        say(
+            f"{peer}: the {what} on its boot disk is altered; it shows at the next start: quotegate peer restart {peer}"
+        )
     return EXIT_OK
 
 

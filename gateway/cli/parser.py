@@ -199,9 +199,22 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     up.add_argument(
         "--ask-approval", action="store_true", help="let every TPM wait for: quotegate peer approve NAME"
     )
+    up.add_argument(
+        "--vm", action="store_true", help="let the guests be virtual machines: quotegate image build guest"
+    )
+    up.add_argument(
+        "--images", type=Path, default=Path("build/image"), help="where the images are (default: build/image)"
+    )
     add(lab, "down", _call("lab", "down"), "take the lab down")
     add(lab, "status", _call("lab", "lab_status"), "show machines and processes")
-    add(lab, "tamper", _call("lab", "tamper"), "change a peer's PCR 10 behind its back").add_argument("peer")
+    tamper = add(
+        lab, "tamper", _call("lab", "tamper"), "change a peer behind its back: PCR 10, or what a VM runs"
+    )
+    tamper.add_argument("peer")
+    tamper.add_argument(
+        "--with", dest="what", choices=("program", "initrd", "command-line"),
+        help="of a VM: run a foreign program (default), or alter its boot disk",
+    )  # fmt: skip
     replace = "start a fresh inspector; the former ends with its last connection"
     add(lab, "replace-inspector", _call("lab", "replace_inspector"), replace)
     execute = add(lab, "exec", _call("lab", "exec_in"), "run a command in a peer")

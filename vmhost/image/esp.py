@@ -24,3 +24,11 @@ def make_esp(uki: bytes, target: Path) -> None:
         stamp = {"SOURCE_DATE_EPOCH": str(EPOCH), "TZ": "UTC"}
         run_tool(["mmd", "-i", str(target), "::/EFI", "::/EFI/BOOT"], **stamp)
         run_tool(["mcopy", "-m", "-i", str(target), str(program), f"::/{BOOT_PATH}"], **stamp)
+
+
+def read_program(disk: Path) -> bytes:
+    """Return the program that firmware would start from this disk; raises HostError."""
+    with tempfile.TemporaryDirectory() as scratch:
+        program = Path(scratch, "BOOTX64.EFI")
+        run_tool(["mcopy", "-i", str(disk), f"::/{BOOT_PATH}", str(program)])
+        return program.read_bytes()

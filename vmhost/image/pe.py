@@ -24,6 +24,7 @@ class Section:
     address: int
     raw_size: int
     offset: int
+    header: int  # where its own header is
 
 
 class PeFile:
@@ -61,7 +62,7 @@ class PeFile:
         name, size, address, raw_size, offset = struct.unpack_from("<8sIIII", self._data, at)
         if offset + raw_size > len(self._data):
             raise HostError("bad-pe", f"section {name!r} lies outside the file")
-        return Section(name.rstrip(b"\0").decode("ascii"), size, address, raw_size, offset)
+        return Section(name.rstrip(b"\0").decode("ascii"), size, address, raw_size, offset, at)
 
     @property
     def end(self) -> int:
@@ -70,10 +71,12 @@ class PeFile:
 
     def content(self, name: str) -> bytes | None:
         """Return what a section holds; None when there is no such section."""
-        for one in self.sections:
-            if one.name == name:
-                return self._data[one.offset : one.offset + min(one.size, one.raw_size)]
-        return None
+        one = self.section(name)
+        return None if one is None else self._data[one.offset : one.offset + min(one.size, one.raw_size)]
+
+    def section(self, name: str) -> Section | None:
+        """Return the first section of that name."""
+        return next((one for one in self.sections if one.name == name), None)
 
     def authenticode(self) -> bytes:
         """Hash the program (SHA-256) without its checksum and signatures: what firmware measures and signatures cover."""

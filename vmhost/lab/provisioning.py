@@ -20,7 +20,8 @@ from authn.portmap import PortMap
 from authn.reference import ReferenceSet
 from authn.signing import key_id
 from authn.tpm import TpmIdentity
-from vmhost.lab.vms import prepare_vms, write_vm_settings
+from vmhost.image.references import Image
+from vmhost.lab.vms import GUEST, write_vm_settings
 from vmhost.measured_boot import predict, profile_for
 from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
 from vmhost.spec import LabSpec
@@ -138,7 +139,7 @@ def provision(
     authority = CertificateAuthority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, VALID_DAYS)
     (paths.shared / "ek_ca.pem").write_bytes(authority.root_pem())
     (paths.shared / "portmap.json").write_bytes(PortMap(1, spec.peers).sign(not_after, signer))
-    image = prepare_vms(spec)
+    image = Image.load(spec.images, GUEST) if spec.images else None
     values = predict(root, f"lab {spec.lab.name}", dict(commands)) | (image.values() if image else {})
     references = ReferenceSet(1, not_after, values).sign(signer)
     (paths.shared / "references.json").write_bytes(references)

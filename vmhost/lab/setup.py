@@ -17,6 +17,7 @@ from vmhost.lab.teardown import MONITOR_PID, OWNER_PID, record_process, tear_dow
 from vmhost.names import Lab
 from vmhost.spec import LabSpec
 from vmhost.topology import build_topology
+from vmhost.vm.accelerator import OVERRIDE
 
 READY_WITHIN_S = 60.0
 PROJECT = Path(__file__).resolve().parents[2]
@@ -57,6 +58,7 @@ def _start_monitor(lab: Lab, owner_fd: int | None) -> "subprocess.Popen[bytes]":
     inner = ["unshare", "--mount", "--propagation", "private", "--", *mount]
     argv = in_namespace(lab.host_namespace, [*inner, *python, *owner])
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(code)}
+    environment |= {name: os.environ[name] for name in (OVERRIDE,) if name in os.environ}
     with (lab.run_dir / "log" / "monitor.log").open("ab") as log:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True,

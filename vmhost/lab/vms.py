@@ -1,24 +1,38 @@
 """Prepare what the virtual machines of a lab start from: settings disks, firmware with its golden copy, TPM keys."""
 
+import asyncio
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from authn.portmap import PortEntry
+from authn.signing import key_id
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
-from vmhost.names import Lab
+from vmhost.names import QEMU_UID, TPM_UID, Lab
+from vmhost.process import Rights
 from vmhost.spec import LabSpec
+from vmhost.vm.accelerator import choose
+from vmhost.vm.domain import Change, Domain
+from vmhost.vm.golden import sign_golden
+from vmhost.vm.guest import VmGuest
+from vmhost.vm.host import Host
 from vmhost.vm.settings import DIRECTORY, network_text, write_settings
+from vmhost.vm.spec import Accelerator, Disk, VmSpec
+from vmhost.vm.vtpm import KEY_SIZE, VtpmSpec
 
 GUEST = "guest"
 # the 2 MiB build: it starts in half the time of the 4 MiB one
 FIRMWARE, VARIABLES = Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVMF/OVMF_VARS.fd")
-KEY_SIZE = 32
+MEMORY_MIB = 512
+GOLDEN_DAYS = 30
 # what the guest's first program and agent agree on
 IN_GUEST: Mapping[str, str | None] = {
     "references": None,
@@ -70,22 +84,27 @@ class VmPaths:
         return self.directory / "tpm.key"
 
     @property
+    def tpm_state(self) -> Path:
+        """What its TPM keeps, encrypted; the TPM's own."""
+        return self.directory / "tpm"
+
+    @property
     def run_dir(self) -> Path:
         """Sockets and logs of the running VM."""
         return self.lab.run_dir / "vms" / self.name
 
 
-def prepare_vms(spec: LabSpec) -> Image | None:
-    """Make each VM's directory with disk, firmware and key; return the guests' image. Raises HostError."""
+def prepare_vms(spec: LabSpec, administrator: Ed25519PrivateKey) -> None:
+    """Make each VM's directory with disk, firmware and key, and the golden firmware. Raises HostError."""
     if spec.images is None:
-        return None
+        return
     image = Image.load(spec.images, GUEST)
     for source in (FIRMWARE, VARIABLES, image.disk):
         if not source.is_file():
             raise HostError("no-firmware", f"{source} is missing; run scripts/setup-images")
     for peer in spec.peers:
         paths = VmPaths(spec.lab, peer.peer)
-        paths.directory.mkdir(parents=True, mode=0o700)
+        paths.directory.mkdir(parents=True, mode=0o711)  # its TPM's uid passes through, to its own state
         for source, target in (
             (image.disk, paths.disk),
             (FIRMWARE, paths.firmware),
@@ -95,7 +114,62 @@ def prepare_vms(spec: LabSpec) -> Image | None:
         descriptor = os.open(paths.tpm_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(os.urandom(KEY_SIZE))
-    return image
+    not_after = time.time() + GOLDEN_DAYS * 86400
+    sign_golden(FIRMWARE, golden_dir(spec.lab), 1, not_after, administrator)
+
+
+def golden_dir(lab: Lab) -> Path:
+    """Return where the golden copy of the firmware is."""
+    return lab.state_dir / "golden"
+
+
+def make_guests(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop) -> dict[str, VmGuest]:
+    """Describe the lab's VMs by name. `administrator` is the public key that signs the golden firmware."""
+    choice = choose(os.environ, Rights(QEMU_UID, QEMU_UID))
+    print(f"monitor: virtual machines run under {choice.accelerator}: {choice.reason}", flush=True)  # noqa: T201 - its log
+    return {
+        peer.peer: _guest(spec, peer, number, choice.accelerator, administrator, loop)
+        for number, peer in enumerate(spec.peers, 1)
+    }
+
+
+def _guest(
+    spec: LabSpec,
+    peer: PortEntry,
+    number: int,
+    accelerator: Accelerator,
+    administrator: bytes,
+    loop: asyncio.AbstractEventLoop,
+) -> VmGuest:
+    paths, uid, tpm_uid = VmPaths(spec.lab, peer.peer), QEMU_UID + number, TPM_UID + number
+    namespace = spec.lab.host_namespace
+    vm = VmSpec(
+        name=peer.peer,
+        uuid=peer.uuid,
+        mac=peer.mac,
+        memory_mib=MEMORY_MIB,
+        cpus=1,
+        tap=peer.port,
+        namespace=namespace,
+        firmware_code=paths.firmware,
+        firmware_vars=paths.variables,
+        accelerator=accelerator,
+        run_dir=paths.run_dir,
+        tpm_socket=paths.run_dir / "swtpm.ctrl",
+        uid=uid,
+        gid=uid,
+        disks=(Disk(paths.disk, readonly=True), Disk(paths.settings, readonly=True)),
+    )
+    log = spec.lab.run_dir / "log" / f"swtpm-{peer.peer}.log"
+    tpm = VtpmSpec(peer.peer, namespace, paths.tpm_state, vm.tpm_socket, log, Rights(tpm_uid, tpm_uid), uid)
+    keys = {key_id(administrator): administrator}
+    host = Host(golden_dir(spec.lab), keys, tpm, paths.tpm_key.read_bytes, time.time)
+    return VmGuest(Domain(vm, host, _log_change), tpm, paths.tpm_key.read_bytes, loop)
+
+
+def _log_change(change: Change) -> None:
+    reason = f": {change.reason}" if change.reason else ""
+    print(f"monitor: VM {change.name} is {change.state}{reason}", flush=True)  # noqa: T201 - the monitor's log
 
 
 def write_vm_settings(

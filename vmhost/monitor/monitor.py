@@ -12,7 +12,15 @@ from subprocess import SubprocessError
 from authn.errors import AuthnError
 from authn.portmap import PortEntry
 from vmhost.errors import HostError
-from vmhost.lab.provisioning import GATEWAY_PROFILE, PEER_PROFILE, LabPaths, provision
+from vmhost.guest import Guest
+from vmhost.lab.provisioning import (
+    GATEWAY_PROFILE,
+    PEER_PROFILE,
+    LabPaths,
+    load_administrator_key,
+    provision,
+)
+from vmhost.lab.vms import make_guests, prepare_vms
 from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import End, GatewayUnit, Order, Probe, Restart
@@ -43,17 +51,18 @@ class Monitor:
         paths = LabPaths(spec.lab)
         gateway = self.lab.gateway_namespace
         self.gateway = self._machine(GATEWAY, gateway, TPM_UID, TPMD_UID, GATEWAY_ARGV, paths.gateway_log)
-        self.peers = {
-            peer.peer: self._machine(
-                peer.peer,
-                self.lab.peer_namespace(peer.peer),
-                TPM_UID + number,
-                AGENT_UID,
-                AGENT_ARGV,
-                paths.peer_log(peer.peer),
-            )
-            for number, peer in enumerate(spec.peers, 1)
-        }
+        self.machines = {GATEWAY: self.gateway}  # those that are namespaces
+        self.peers: dict[str, Guest] = {}
+        if spec.images is None:
+            for number, peer in enumerate(spec.peers, 1):
+                name, uid, log = peer.peer, TPM_UID + number, paths.peer_log(peer.peer)
+                self.machines[name] = self._machine(
+                    name, self.lab.peer_namespace(name), uid, AGENT_UID, AGENT_ARGV, log
+                )
+                self.peers[name] = self.machines[name]
+        else:
+            key = load_administrator_key(self.lab).public_key().public_bytes_raw()
+            self.peers |= make_guests(spec, key, asyncio.get_running_loop())
         self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S))
         self.gateway_starts = 0
         self.last_gateway_restart = ""
@@ -69,7 +78,8 @@ class Monitor:
 
     async def start(self) -> None:
         """Power all TPMs on, provision, boot the gateway, then the peers; raises HostError or AuthnError."""
-        machines = {GATEWAY: self.gateway, **self.peers}
+        machines: dict[str, Guest] = {GATEWAY: self.gateway, **self.peers}
+        await asyncio.to_thread(prepare_vms, self.spec, load_administrator_key(self.lab))
         found = await asyncio.gather(*(asyncio.to_thread(one.identify) for one in machines.values()))
         commands = {GATEWAY_PROFILE: GATEWAY_ARGV, PEER_PROFILE: AGENT_ARGV}
         provision(self.spec, self._launcher.root, dict(zip(machines, found, strict=True)), commands)
@@ -81,11 +91,11 @@ class Monitor:
         self.unit.started(time.monotonic())
 
     def _describe_programs(self) -> None:
-        machines = {GATEWAY: self.gateway, **self.peers}
         for name, programs in self._programs(self._launcher, self.spec).items():
-            machines[name].programs = programs
+            if name in self.machines:
+                self.machines[name].programs = programs
 
-    async def _boot_peer(self, machine: Machine) -> None:
+    async def _boot_peer(self, machine: Guest) -> None:
         async with self._alone(machine.name):
             await asyncio.to_thread(machine.boot)
 
@@ -184,7 +194,7 @@ class Monitor:
         async with self._alone(name):
             await asyncio.to_thread(machine.power_off)
 
-    def machine(self, name: str) -> Machine:
+    def machine(self, name: str) -> Guest:
         """Find a guest; raises HostError."""
         if name not in self.peers:
             known = ", ".join(self.peers)
@@ -197,7 +207,7 @@ class Monitor:
         self.unit.stop()
         await asyncio.gather(*(self._power_off(one) for one in (*self.peers.values(), self.gateway)))
 
-    async def _power_off(self, machine: Machine) -> None:
+    async def _power_off(self, machine: Guest) -> None:
         async with self._locks[machine.name]:
             await asyncio.to_thread(machine.power_off)
 

@@ -57,7 +57,7 @@ def lab_programs(launcher: Launcher, spec: LabSpec) -> dict[str, Programs]:
     """Describe the programs of every machine, by machine."""
     return {
         GATEWAY: _gateway_programs(launcher),
-        **{peer.peer: _agent_programs(launcher, peer.peer) for peer in spec.peers},
+        **{peer.peer: _agent_programs(launcher, peer.peer) for peer in spec.peers if spec.images is None},
     }
 
 

@@ -1,5 +1,7 @@
 """Make a VM's TPM and learn its keys before the VM ever starts: they go into certificates and setup files."""
 
+import os
+
 from authn.tpm import Tpm, TpmIdentity
 from vmhost.errors import HostError
 from vmhost.process import Program, start, wait_for_socket
@@ -10,14 +12,13 @@ def identify(spec: VtpmSpec, key: bytes) -> TpmIdentity:
     """Power a TPM on without its VM, provision it, and power it off; raises HostError, AuthnError."""
     own_state(spec)
     sockets = spec.state_dir / "sockets"
-    sockets.mkdir(mode=0o700)
+    sockets.mkdir(mode=0o700, exist_ok=True)  # one that was killed left it
     server, control = (
         sockets / "tpm",
         sockets / "tpm.ctrl",
     )  # the names that tpm2-tss' swtpm transport expects
     try:
-        own_state(spec)
-        sockets.chmod(0o700)
+        os.chown(sockets, spec.rights.uid, spec.rights.gid)
         with key_pipe(key) as key_fd:
             argv = (
                 "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={spec.state_dir},mode=0600",

@@ -1,0 +1,87 @@
+"""Run a command in a VM through its second serial port: root's way in when nothing else answers."""
+
+import base64
+import binascii
+import re
+import secrets
+import shlex
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmhost.errors import HostError
+
+CONNECT_WITHIN_S, PROMPT_WITHIN_S = 5.0, 1.0
+MAX_OUTPUT = 8 << 20
+_PIECE = 65536
+_PROMPT = re.compile(rb"# (\x1b\[6n)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended, and what it wrote (standard output and errors, as they came)."""
+
+    status: int
+    output: bytes
+
+
+def run_in_guest(port: Path, command: Sequence[str], within_s: float) -> Done:
+    """Run a command in the guest behind this socket; raises HostError `no-recovery`, `recovery-timeout`."""
+    token, deadline = secrets.token_hex(8), time.monotonic() + within_s
+    with socket.socket(socket.AF_UNIX) as serial:
+        try:
+            serial.settimeout(CONNECT_WITHIN_S)
+            serial.connect(str(port))
+            said = _converse(serial, _script(token, command), token, deadline)
+        except OSError as error:
+            raise HostError(
+                "no-recovery", f"{port}: speaking to the VM's second serial port: {error}; is the VM running?"
+            ) from error
+    if said is None:
+        raise HostError(
+            "recovery-timeout",
+            f"{port}: expected an answer of the guest's shell within {within_s:.0f} s, got none; "
+            "see the VM's console log",
+        )
+    try:
+        return Done(int(said[1]), base64.b64decode(said[2] or b"", validate=True))
+    except binascii.Error as error:
+        raise HostError("bad-recovery", f"{port}: the guest's answer is damaged: {error}") from error
+
+
+def _converse(serial: socket.socket, script: bytes, token: str, deadline: float) -> "re.Match[bytes] | None":
+    """Wait for the shell's prompt before speaking: what comes earlier may be lost with the former line."""
+    result = re.compile(rf"<{token} (\d+) (?:([A-Za-z0-9+/=]+) )?{token}>".encode())
+    while time.monotonic() < deadline:
+        serial.sendall(b"\n")
+        if _until(serial, _PROMPT, min(deadline, time.monotonic() + PROMPT_WITHIN_S)):
+            serial.sendall(script)
+            return _until(serial, result, deadline)
+    return None
+
+
+def _script(token: str, command: Sequence[str]) -> bytes:
+    """One line for the guest's shell. The token is written in two parts: an echo of the line is no answer."""
+    mark = f'{token[:8]}""{token[8:]}'
+    file = f"/tmp/.{token}"  # noqa: S108 - in the guest, where root alone has a shell
+    wrapped = f"( {shlex.join(command)} ) >{file} 2>&1 </dev/null"
+    answer = f'echo "<"{mark} $? $(base64 {file} | tr -d \'\\n\') {mark}">"'
+    return f"{wrapped}; {answer}; rm -f {file}\n".encode()
+
+
+def _until(serial: socket.socket, wanted: "re.Pattern[bytes]", deadline: float) -> "re.Match[bytes] | None":
+    got = b""
+    while (left := deadline - time.monotonic()) > 0 and len(got) < 2 * MAX_OUTPUT:
+        serial.settimeout(left)
+        try:
+            piece = serial.recv(_PIECE)
+        except TimeoutError:
+            return None
+        if not piece:
+            raise ConnectionError("the VM is over")
+        got += piece
+        if found := wanted.search(got):
+            return found
+    return None
