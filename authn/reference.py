@@ -120,7 +120,7 @@ def _file_refusal(files: Sequence[ImaEntry], name: str, reference: ReferenceSet)
 
 def _unknown_file(entry: ImaEntry, allowed: Sequence[ReferenceEvent]) -> AttestationError:
     expected = next(
-        (one.digest.hex() for one in allowed if one.description == entry.path), "not in the image"
+        (one.digest.hex() for one in allowed if one.description == entry.path), "a file of the image"
     )
     return AttestationError(
         AttestationFailure.UNKNOWN_FILE,

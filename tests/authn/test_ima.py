@@ -62,7 +62,7 @@ DISGUISED = entry("boot_aggregate", b"evil")
 
 @pytest.mark.parametrize(
     ("file", "expected"),
-    [(EVIL, "not in the image"), (CHANGED, INIT.digest.hex()), (DISGUISED, "not in the image")],
+    [(EVIL, "a file of the image"), (CHANGED, INIT.digest.hex()), (DISGUISED, "a file of the image")],
 )
 def test_rejects_unknown_file(machine: Machine, file: ImaEntry, expected: str) -> None:
     """The refusal names the file and both digests."""
