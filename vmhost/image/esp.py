@@ -9,6 +9,7 @@ from vmhost.image.tool import run_tool
 
 BOOT_PATH = "EFI/BOOT/BOOTX64.EFI"  # UEFI 2.10, 3.5.1.1
 _ROOM = 4 << 20
+_SMALLEST = 40 << 20  # FAT32 has 65,525 clusters at least
 
 
 def make_esp(uki: bytes, target: Path) -> None:
@@ -18,7 +19,7 @@ def make_esp(uki: bytes, target: Path) -> None:
         program.write_bytes(uki)
         os.utime(program, (EPOCH, EPOCH))
         with target.open("wb") as file:
-            file.truncate(-(-(len(uki) + _ROOM) // (1 << 20)) << 20)
+            file.truncate(max(_SMALLEST, -(-(len(uki) + _ROOM) // (1 << 20)) << 20))
         run_tool(["mkfs.vfat", "--invariant", "-F", "32", "-n", "QUOTEGATE", str(target)])
         # mtools stamp what they make with the time of SOURCE_DATE_EPOCH
         stamp = {"SOURCE_DATE_EPOCH": str(EPOCH), "TZ": "UTC"}

@@ -11,7 +11,11 @@ EPOCH = 1_767_225_600  # every file's time in an image: the same build gives the
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What goes into an image. `directory` has the recipe itself and `files/`, which are copied as they are."""
+    """What goes into an image. `directory` has the recipe itself and `files/`, which are copied as they are.
+
+    `programs` go to `/usr/bin`, `data` are files that keep their paths. An image with a `root` of its own (a recipe
+    in the folder `root`) mounts that read-only, verified block by block; this one is only its initrd then.
+    """
 
     directory: Path
     name: str
@@ -24,6 +28,8 @@ class Recipe:
     code: tuple[str, ...]
     left_out: tuple[str, ...]
     command_line: str
+    data: tuple[str, ...] = ()
+    root: "Recipe | None" = None
 
     @classmethod
     def load(cls, directory: Path) -> "Recipe":
@@ -33,13 +39,14 @@ class Recipe:
             data = tomllib.loads(path.read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise HostError("bad-recipe", f"{path}: {error}") from error
-        expected = {field.name: field.type for field in fields(cls) if field.name != "directory"}
-        if set(data) != set(expected):
-            odd = ", ".join(sorted(set(data) ^ set(expected)))
-            raise HostError("bad-recipe", f"{path}: expected exactly {', '.join(expected)}; see {odd}")
+        kinds = {one.name: one.type for one in fields(cls) if one.name not in ("directory", "root")}
+        if odd := (set(kinds) - set(data) - {"data"}) | (set(data) - set(kinds)):
+            raise HostError(
+                "bad-recipe", f"{path}: expected exactly {', '.join(kinds)}; see {', '.join(sorted(odd))}"
+            )
         values: dict[str, str | tuple[str, ...]] = {}
-        for name, kind in expected.items():
-            value = data[name]
+        for name, value in data.items():
+            kind = kinds[name]
             if kind is str and isinstance(value, str):
                 values[name] = value
             elif kind is not str and isinstance(value, list) and all(isinstance(one, str) for one in value):
@@ -48,4 +55,5 @@ class Recipe:
                 raise HostError(
                     "bad-recipe", f"{path}: {name}: expected a text or a list of texts, got {value!r}"
                 )
-        return cls(directory, **values)  # type: ignore[arg-type]
+        root = cls.load(directory / "root") if (directory / "root" / "recipe.toml").exists() else None
+        return cls(directory, **values, root=root)  # type: ignore[arg-type]

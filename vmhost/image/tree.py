@@ -21,22 +21,47 @@ def gather(recipe: Recipe, root: Path, source: Path, tree: Path) -> None:
     """Fill `tree` from the unpacked packages below `root` and our sources; raises HostError."""
     tree.mkdir()
     shutil.copytree(recipe.directory / "files", tree, dirs_exist_ok=True)
+    (tree / "usr").mkdir(exist_ok=True)
     for merged in ("bin", "sbin", "lib", "lib64"):
         (tree / merged).symlink_to("usr/lib" if merged.startswith("lib") else "usr/bin")
+    (tree / "usr/sbin").symlink_to("bin")
     programs = [tree / "usr/bin" / Path(name).name for name in recipe.programs]
     for name, program in zip(recipe.programs, programs, strict=True):
         _copy(_resolved(root, root / name), program)
-    _copy_tree(root / STANDARD_LIBRARY, tree / STANDARD_LIBRARY, recipe.left_out)
-    for package in recipe.code:
-        _copy_tree(source / package, tree / CODE / package, recipe.left_out)
-    install_wheels(recipe.wheels, source / "requirements.lock", tree / CODE)
-    for library in libraries_of(root, [*programs, *tree.rglob("*.so")], recipe.libraries):
+    kept = [_keep(root, name, tree) for name in recipe.data]
+    if recipe.code:
+        _add_python(recipe, root, source, tree)
+    shared = [one for one in tree.rglob("*.so*") if one.is_file()]
+    binaries = [one for one in (*programs, *kept, *shared) if _is_binary(one)]
+    for library in libraries_of(root, binaries, recipe.libraries, {one.name for one in shared}):
         _copy(_resolved(root, library), tree / "usr/lib" / library.name)
     modules = modules_in_order(root, recipe.modules)
     for module in modules:
         _copy(module, tree / "usr/lib/modules" / module.name)
-    (tree / "etc/modules").write_text("".join(f"{one.name}\n" for one in modules))
+    if modules:
+        (tree / "etc/modules").write_text("".join(f"{one.name}\n" for one in modules))
+
+
+def _add_python(recipe: Recipe, root: Path, source: Path, tree: Path) -> None:
+    _copy_tree(root / STANDARD_LIBRARY, tree / STANDARD_LIBRARY, recipe.left_out)
+    for package in recipe.code:
+        _copy_tree(source / package, tree / CODE / package, recipe.left_out)
+    install_wheels(recipe.wheels, source / "requirements.lock", tree / CODE)
     _compile(tree)
+
+
+def _keep(root: Path, name: str, tree: Path) -> Path:
+    """Copy a file to its own path, as it is in a system where /lib is /usr/lib."""
+    path = _resolved(root, root / name)
+    target = tree / ("usr/" + name if name.startswith(("lib/", "bin/", "sbin/")) else name)
+    _copy(path, target)
+    target.chmod(0o755 if path.stat().st_mode & 0o111 else 0o644)
+    return target
+
+
+def _is_binary(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def install_wheels(names: Iterable[str], lock: Path, target: Path) -> None:
