@@ -15,7 +15,7 @@ from authn.reference import ReferenceEvent
 from authn.tpm import Tpm
 
 CODE_PCR, DEPLOYMENT_PCR, COMMAND_PCR, RUNTIME_PCR = 4, 7, 9, 10
-PACKAGES = ("authn", "filters", "gateway", "vmhost")
+PACKAGES = ("authn", "filters", "gateway", "hostlink", "vmhost")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class LabSpec:
     preapproved: bool = True
     # where built images are: the guests are real VMs then; None: they are namespaces
     images: Path | None = None
+    # True: the gateway is a VM too, which boots the image `gateway`
+    gateway_vm: bool = False
 
     def machine(self, name: str) -> PortEntry:
         """Find a machine by name."""

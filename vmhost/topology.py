@@ -23,7 +23,7 @@ def build_topology(spec: LabSpec) -> None:
     """Create namespaces, bridge, ports and the anti-spoof table; takes everything down again on failure."""
     with ExitStack() as undo:
         undo.callback(destroy_topology, spec.lab)
-        machines = {spec.lab.gateway_namespace: spec.gateway}
+        machines = {} if spec.gateway_vm else {spec.lab.gateway_namespace: spec.gateway}
         if spec.images is None:
             machines |= {spec.lab.peer_namespace(peer.peer): peer for peer in spec.peers}
         run(
@@ -39,6 +39,8 @@ def build_topology(spec: LabSpec) -> None:
         run(in_namespace(host, ["nft", "-f", "-"]), text=compile_antispoof(spec.gateway, spec.peers))
         for namespace, machine in machines.items():
             _connect(spec, namespace, machine)
+        if spec.gateway_vm:
+            _connect_vm(spec, spec.gateway, QEMU_UID)
         for number, peer in enumerate(spec.peers if spec.images else (), 1):
             _connect_vm(spec, peer, QEMU_UID + number)
         run(["ip", "-n", host, "link", "set", BRIDGE, "up"])
@@ -61,7 +63,8 @@ def _connect(spec: LabSpec, namespace: str, machine: PortEntry) -> None:
 def _connect_vm(spec: LabSpec, machine: PortEntry, uid: int) -> None:
     """Give a VM its port: a tap that only its QEMU's uid may open."""
     made = f"tuntap add dev {machine.port} mode tap user {uid}\n"
-    _add_port(spec.lab.host_namespace, machine, made, _GUEST_PORT)
+    options = _GATEWAY_PORT if machine is spec.gateway else _GUEST_PORT
+    _add_port(spec.lab.host_namespace, machine, made, options)
 
 
 def _add_port(host: str, machine: PortEntry, made: str, options: str) -> None:

@@ -203,6 +203,9 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
         "--vm", action="store_true", help="let the guests be virtual machines: quotegate image build guest"
     )
     up.add_argument(
+        "--gateway", choices=("vm", "namespace"), default="namespace", help="with --vm: what the gateway is"
+    )
+    up.add_argument(
         "--images", type=Path, default=Path("build/image"), help="where the images are (default: build/image)"
     )
     add(lab, "down", _call("lab", "down"), "take the lab down")

@@ -175,5 +175,5 @@ def test_the_foreign_verifier_is_foreign() -> None:
     text = Path(foreign.__file__).read_text()
     assert not any(
         f"import {name}" in text or f"from {name}" in text
-        for name in ("authn", "gateway", "vmhost", "filters")
+        for name in ("authn", "gateway", "hostlink", "vmhost", "filters")
     )

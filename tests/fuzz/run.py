@@ -8,7 +8,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["authn", "filters", "gateway", "vmhost"]):
+with atheris.instrument_imports(include=["authn", "filters", "gateway", "hostlink", "vmhost"]):
     from tests.fuzz.targets import TARGETS
 
 TOGETHER = "together"

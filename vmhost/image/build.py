@@ -22,7 +22,7 @@ STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 # the kernel takes frames with windows up to 128 MiB (lib/zstd): well above any initrd of ours
 LEVEL = 19
 # a root that nobody can write to needs them beforehand
-MOUNT_POINTS = ("proc", "sys", "dev", "run", "tmp", "var/lib/quotegate", "var/lib/inspector", "var/tmp", "root")
+MOUNT_POINTS = ("proc", "sys", "dev", "run", "tmp", "var/lib", "var/tmp", "root")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ def _build_root(
     gather(recipe, scratch / "root", source, scratch / "tree")
     for name in MOUNT_POINTS:
         (scratch / "tree" / name).mkdir(parents=True, exist_ok=True)
+    (scratch / "tree/var/run").symlink_to("../run")
     verity = make_verity_root(scratch / "tree", _new(target))
     return packages, verity, _can_be_run(scratch / "tree")
 

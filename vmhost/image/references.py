@@ -66,10 +66,15 @@ def files_name(image: str) -> str:
     return f"{image}-files"
 
 
-def profile_for(image: str) -> Profile:
-    """Return the profile of machines that run an image: what was booted, and every program run since."""
+def profile_for(image: str, *, verified_root: bool = False) -> Profile:
+    """Return the profile of machines that run an image: what was booted, and every program run since.
+
+    A verified root needs no list of what was run: its hash is on the command line, and nobody can add a file.
+    """
     pcrs = {pcr: value_name(image, pcr) for pcr in PCRS}
-    return Profile.of(image, pcrs | {IMA_PCR: IMA_PREFIX + files_name(image)})
+    if not verified_root:
+        pcrs[IMA_PCR] = IMA_PREFIX + files_name(image)
+    return Profile.of(image, pcrs)
 
 
 def pcr_values(values: Mapping[str, Events], image: str) -> dict[int, bytes]:

@@ -21,6 +21,7 @@ from authn.reference import ReferenceSet
 from authn.signing import key_id
 from authn.tpm import TpmIdentity
 from vmhost.image.references import Image
+from vmhost.lab.gateway_vm import write_gateway_settings
 from vmhost.lab.vms import GUEST, write_vm_settings
 from vmhost.measured_boot import predict, profile_for
 from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
@@ -141,6 +142,8 @@ def provision(
     (paths.shared / "portmap.json").write_bytes(PortMap(1, spec.peers).sign(not_after, signer))
     image = Image.load(spec.images, GUEST) if spec.images else None
     values = predict(root, f"lab {spec.lab.name}", dict(commands)) | (image.values() if image else {})
+    if spec.images and spec.gateway_vm:
+        values |= Image.load(spec.images, GATEWAY).values()
     references = ReferenceSet(1, not_after, values).sign(signer)
     (paths.shared / "references.json").write_bytes(references)
     (paths.shared / "policy.toml").write_text(spec.policy_text)
@@ -153,9 +156,10 @@ def provision(
         if image is not None:
             write_vm_settings(spec, peer, setup, references, certificate)
     fingerprints = [_fingerprint(paths.peer_dir(peer.peer) / "ek_certificate.der") for peer in spec.peers]
-    _write_json(
-        paths.gateway_setup, _gateway_setup(spec, paths, keys, fingerprints if spec.preapproved else [])
-    )
+    setup = _gateway_setup(spec, paths, keys, fingerprints if spec.preapproved else [])
+    _write_json(paths.gateway_setup, setup)
+    if spec.gateway_vm:
+        write_gateway_settings(spec, setup, paths.shared)
 
 
 def _fingerprint(certificate: Path) -> str:

@@ -19,7 +19,7 @@ from vmhost.spec import LabSpec
 from vmhost.topology import build_topology
 from vmhost.vm.accelerator import OVERRIDE
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S, VM_READY_WITHIN_S = 60.0, 240.0
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -44,7 +44,7 @@ def bring_up(spec: LabSpec, owner_fd: int | None = None) -> None:
         (spec.lab.run_dir / "spec.json").write_text(json.dumps(_spec_json(spec)))
         build_topology(spec)
         process = _start_monitor(spec.lab, owner_fd)
-        _wait_ready(spec.lab, process)
+        _wait_ready(spec.lab, process, VM_READY_WITHIN_S if spec.images else READY_WITHIN_S)
         undo.pop_all()
         os.umask(umask)
 
@@ -68,8 +68,8 @@ def _start_monitor(lab: Lab, owner_fd: int | None) -> "subprocess.Popen[bytes]":
     return process
 
 
-def _wait_ready(lab: Lab, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
+def _wait_ready(lab: Lab, process: "subprocess.Popen[bytes]", within_s: float) -> None:
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if (lab.run_dir / "ready").exists():
             return
@@ -81,7 +81,7 @@ def _wait_ready(lab: Lab, process: "subprocess.Popen[bytes]") -> None:
                 "start-failed", f"the monitor ended with status {process.returncode}\n{_logs(lab)}"
             )
         time.sleep(0.02)
-    raise HostError("start-failed", f"the lab was not up within {READY_WITHIN_S:.0f} s\n{_logs(lab)}")
+    raise HostError("start-failed", f"the lab was not up within {within_s:.0f} s\n{_logs(lab)}")
 
 
 def _logs(lab: Lab) -> str:
@@ -108,4 +108,5 @@ def _spec_json(spec: LabSpec) -> dict[str, object]:
         "beacon_interval_ms": spec.beacon_interval_ms,
         "preapproved": spec.preapproved,
         "images": str(spec.images) if spec.images else None,
+        "gateway_vm": spec.gateway_vm,
     }

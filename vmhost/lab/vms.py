@@ -6,9 +6,10 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -16,7 +17,7 @@ from authn.portmap import PortEntry
 from authn.signing import key_id
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
-from vmhost.names import QEMU_UID, TPM_UID, Lab
+from vmhost.names import GATEWAY, QEMU_UID, TPM_UID, Lab
 from vmhost.process import Rights
 from vmhost.spec import LabSpec
 from vmhost.vm.accelerator import choose
@@ -29,6 +30,7 @@ from vmhost.vm.spec import Accelerator, Disk, VmSpec
 from vmhost.vm.vtpm import KEY_SIZE, VtpmSpec
 
 GUEST = "guest"
+G = TypeVar("G", bound=VmGuest)
 # the 2 MiB build: it starts in half the time of the 4 MiB one
 FIRMWARE, VARIABLES = Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVMF/OVMF_VARS.fd")
 MEMORY_MIB = 512
@@ -99,23 +101,27 @@ def prepare_vms(spec: LabSpec, administrator: Ed25519PrivateKey) -> None:
     if spec.images is None:
         return
     image = Image.load(spec.images, GUEST)
+    for peer in spec.peers:
+        prepare_vm(VmPaths(spec.lab, peer.peer), image)
+    not_after = time.time() + GOLDEN_DAYS * 86400
+    sign_golden(FIRMWARE, golden_dir(spec.lab), 1, not_after, administrator)
+
+
+def prepare_vm(paths: VmPaths, image: Image) -> None:
+    """Make a VM's directory with its own copies of disk and firmware, and its TPM's key; raises HostError."""
     for source in (FIRMWARE, VARIABLES, image.disk):
         if not source.is_file():
             raise HostError("no-firmware", f"{source} is missing; run scripts/setup-images")
-    for peer in spec.peers:
-        paths = VmPaths(spec.lab, peer.peer)
-        paths.directory.mkdir(parents=True, mode=0o711)  # its TPM's uid passes through, to its own state
-        for source, target in (
-            (image.disk, paths.disk),
-            (FIRMWARE, paths.firmware),
-            (VARIABLES, paths.variables),
-        ):
-            shutil.copyfile(source, target)
-        descriptor = os.open(paths.tpm_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(KEY_SIZE))
-    not_after = time.time() + GOLDEN_DAYS * 86400
-    sign_golden(FIRMWARE, golden_dir(spec.lab), 1, not_after, administrator)
+    paths.directory.mkdir(parents=True, mode=0o711)  # its TPM's uid passes through, to its own state
+    for source, target in (
+        (image.disk, paths.disk),
+        (FIRMWARE, paths.firmware),
+        (VARIABLES, paths.variables),
+    ):
+        shutil.copyfile(source, target)
+    descriptor = os.open(paths.tpm_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(os.urandom(KEY_SIZE))
 
 
 def golden_dir(lab: Lab) -> Path:
@@ -125,46 +131,60 @@ def golden_dir(lab: Lab) -> Path:
 
 def make_guests(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop) -> dict[str, VmGuest]:
     """Describe the lab's VMs by name. `administrator` is the public key that signs the golden firmware."""
+    guests: dict[str, VmGuest] = {}
+    for number, peer in enumerate(spec.peers, 1):
+        paths = VmPaths(spec.lab, peer.peer)
+        disks = (Disk(paths.disk, readonly=True), Disk(paths.settings, readonly=True))
+        guests[peer.peer] = vm_of(VmGuest, spec, peer, number, administrator, loop, disks, MEMORY_MIB)
+    return guests
+
+
+@cache
+def accelerator() -> Accelerator:
+    """Choose the accelerator of this host's VMs, once, and say which."""
     choice = choose(os.environ, Rights(QEMU_UID, QEMU_UID))
     print(f"monitor: virtual machines run under {choice.accelerator}: {choice.reason}", flush=True)  # noqa: T201 - its log
-    return {
-        peer.peer: _guest(spec, peer, number, choice.accelerator, administrator, loop)
-        for number, peer in enumerate(spec.peers, 1)
-    }
+    return choice.accelerator
 
 
-def _guest(
+def vm_of(
+    kind: type[G],
     spec: LabSpec,
-    peer: PortEntry,
+    place: PortEntry,
     number: int,
-    accelerator: Accelerator,
     administrator: bytes,
     loop: asyncio.AbstractEventLoop,
-) -> VmGuest:
-    paths, uid, tpm_uid = VmPaths(spec.lab, peer.peer), QEMU_UID + number, TPM_UID + number
+    disks: tuple[Disk, ...],
+    memory_mib: int,
+    *,
+    host_link: bool = False,
+) -> G:
+    """Describe one VM of the lab; its number gives it uids of its own."""
+    paths, uid, tpm_uid = VmPaths(spec.lab, place.peer), QEMU_UID + number, TPM_UID + number
     namespace = spec.lab.host_namespace
     vm = VmSpec(
-        name=peer.peer,
-        uuid=peer.uuid,
-        mac=peer.mac,
-        memory_mib=MEMORY_MIB,
+        name=place.peer,
+        uuid=place.uuid,
+        mac=place.mac,
+        memory_mib=memory_mib,
         cpus=1,
-        tap=peer.port,
+        tap=place.port,
         namespace=namespace,
         firmware_code=paths.firmware,
         firmware_vars=paths.variables,
-        accelerator=accelerator,
+        accelerator=accelerator(),
         run_dir=paths.run_dir,
         tpm_socket=paths.run_dir / "swtpm.ctrl",
         uid=uid,
         gid=uid,
-        disks=(Disk(paths.disk, readonly=True), Disk(paths.settings, readonly=True)),
+        disks=disks,
+        host_link=host_link,
     )
-    log = spec.lab.run_dir / "log" / f"swtpm-{peer.peer}.log"
-    tpm = VtpmSpec(peer.peer, namespace, paths.tpm_state, vm.tpm_socket, log, Rights(tpm_uid, tpm_uid), uid)
+    log = spec.lab.run_dir / "log" / f"swtpm-{place.peer}.log"
+    tpm = VtpmSpec(place.peer, namespace, paths.tpm_state, vm.tpm_socket, log, Rights(tpm_uid, tpm_uid), uid)
     keys = {key_id(administrator): administrator}
     host = Host(golden_dir(spec.lab), keys, tpm, paths.tpm_key.read_bytes, time.time)
-    return VmGuest(Domain(vm, host, _log_change), tpm, paths.tpm_key.read_bytes, loop)
+    return kind(Domain(vm, host, _log_change), tpm, paths.tpm_key.read_bytes, loop)
 
 
 def _log_change(change: Change) -> None:
@@ -182,6 +202,8 @@ def write_vm_settings(
         "profile": profile_for(GUEST).to_json(),
         "references": [f"{DIRECTORY}/references.json"],
     }
+    if spec.gateway_vm:
+        inside["gateway_profile"] = profile_for(GATEWAY, verified_root=True).to_json()
     network = network_text(peer, IPv4Interface(f"{spec.gateway.ip}/{spec.network.prefixlen}"))
     files = {"references.json": references, "ek_certificate.der": certificate}
     write_settings(VmPaths(spec.lab, peer.peer).settings, inside, network, files)

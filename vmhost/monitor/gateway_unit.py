@@ -50,6 +50,7 @@ class GatewayUnit:
     """The gateway's processes, as the monitor sees them. Begins while they are being started."""
 
     budget: Budget
+    most_misses: int = MISSES
     phase: Phase = Phase.CHANGING
     paused: bool = False
     _down_since: float = 0.0
@@ -93,7 +94,7 @@ class GatewayUnit:
         if self.paused or self.phase is not Phase.UP:
             return None
         self._misses = 0 if healthy else self._misses + 1
-        return Restart("the gateway did not answer", False) if self._misses >= MISSES else None
+        return Restart("the gateway did not answer", False) if self._misses >= self.most_misses else None
 
     def refused(self, peer: str, reason: str, now: float) -> Restart | None:
         """Take a guest's word that the gateway can't be trusted. None: that is being seen to already.

@@ -15,6 +15,7 @@ from vmhost.monitor.client import ask
 from vmhost.monitor.monitor import Failure, Monitor, load_spec
 from vmhost.monitor.server import MonitorServer
 from vmhost.names import Lab
+from vmhost.vm.gateway import GatewayVm
 
 
 async def _run(lab: Lab, root: Path, owner: int | None) -> None:
@@ -24,6 +25,8 @@ async def _run(lab: Lab, root: Path, owner: int | None) -> None:
     """
     monitor = Monitor(load_spec(lab.run_dir / "spec.json"), root)
     server = MonitorServer(monitor)
+    if isinstance(monitor.gateway, GatewayVm):
+        monitor.gateway.services = {"monitor": server.for_gateway}
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, server.shutdown.set)

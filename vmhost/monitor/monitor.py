@@ -13,6 +13,7 @@ from authn.errors import AuthnError
 from authn.portmap import PortEntry
 from vmhost.errors import HostError
 from vmhost.guest import Guest
+from vmhost.lab.gateway_vm import make_gateway, prepare_gateway
 from vmhost.lab.provisioning import (
     GATEWAY_PROFILE,
     PEER_PROFILE,
@@ -23,15 +24,17 @@ from vmhost.lab.provisioning import (
 from vmhost.lab.vms import make_guests, prepare_vms
 from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
-from vmhost.monitor.gateway_unit import End, GatewayUnit, Order, Probe, Restart
+from vmhost.monitor.gateway_unit import MISSES, End, GatewayUnit, Order, Probe, Restart
+from vmhost.monitor.health import is_healthy
 from vmhost.monitor.programs import AGENT_ARGV, GATEWAY_ARGV, Launcher, ProgramsOf, lab_programs
 from vmhost.names import AGENT_UID, GATEWAY, TPM_UID, TPMD_UID, Lab
 from vmhost.spec import LabSpec
 from vmhost.swtpm import VirtualTpm
+from vmhost.vm.gateway import GatewayVm
 
 CHECK_EVERY_S = 0.1
-ANSWER_WITHIN_S = 1.0
 REVIVE_EVERY_S = 0.5
+VM_MISSES = 20  # a VM brings its processes back by itself, which takes an emulated processor seconds
 GATEWAY_RESTARTS, RESTART_WINDOW_S = 3, 900.0
 Failure = (HostError, AuthnError, OSError, SubprocessError)
 
@@ -49,10 +52,9 @@ class Monitor:
         self.spec, self.lab, self._programs = spec, spec.lab, programs
         self._launcher = Launcher(spec.lab, root, python or (str(root / ".venv/bin/python"), "-B"))
         paths = LabPaths(spec.lab)
-        gateway = self.lab.gateway_namespace
-        self.gateway = self._machine(GATEWAY, gateway, TPM_UID, TPMD_UID, GATEWAY_ARGV, paths.gateway_log)
-        self.machines = {GATEWAY: self.gateway}  # those that are namespaces
+        self.machines: dict[str, Machine] = {}  # those that are namespaces
         self.peers: dict[str, Guest] = {}
+        self.gateway = self._gateway(paths)
         if spec.images is None:
             for number, peer in enumerate(spec.peers, 1):
                 name, uid, log = peer.peer, TPM_UID + number, paths.peer_log(peer.peer)
@@ -63,11 +65,21 @@ class Monitor:
         else:
             key = load_administrator_key(self.lab).public_key().public_bytes_raw()
             self.peers |= make_guests(spec, key, asyncio.get_running_loop())
-        self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S))
+        misses = VM_MISSES if spec.gateway_vm else MISSES
+        self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S), misses)
         self.gateway_starts = 0
         self.last_gateway_restart = ""
         self._locks = {name: asyncio.Lock() for name in (GATEWAY, *self.peers)}
         self._stopping = False
+
+    def _gateway(self, paths: LabPaths) -> Machine | GatewayVm:
+        if self.spec.gateway_vm:
+            key = load_administrator_key(self.lab).public_key().public_bytes_raw()
+            return make_gateway(self.spec, key, asyncio.get_running_loop())
+        namespace, log = self.lab.gateway_namespace, paths.gateway_log
+        machine = self._machine(GATEWAY, namespace, TPM_UID, TPMD_UID, GATEWAY_ARGV, log)
+        self.machines[GATEWAY] = machine
+        return machine
 
     def _machine(
         self, name: str, namespace: str, uid: int, gid: int, argv: tuple[str, ...], log: Path
@@ -80,14 +92,17 @@ class Monitor:
         """Power all TPMs on, provision, boot the gateway, then the peers; raises HostError or AuthnError."""
         machines: dict[str, Guest] = {GATEWAY: self.gateway, **self.peers}
         await asyncio.to_thread(prepare_vms, self.spec, load_administrator_key(self.lab))
+        await asyncio.to_thread(prepare_gateway, self.spec)
         found = await asyncio.gather(*(asyncio.to_thread(one.identify) for one in machines.values()))
         commands = {GATEWAY_PROFILE: GATEWAY_ARGV, PEER_PROFILE: AGENT_ARGV}
         provision(self.spec, self._launcher.root, dict(zip(machines, found, strict=True)), commands)
         self._describe_programs()
-        async with self._alone(GATEWAY):
-            await asyncio.to_thread(self.gateway.boot)
+        if self.spec.gateway_vm:  # it takes its time: guests wait for it as well while they boot
+            await asyncio.gather(*(self._boot(one) for one in machines.values()))
+        else:
+            await self._boot(self.gateway)
+            await asyncio.gather(*(self._boot(peer) for peer in self.peers.values()))
         self.gateway_starts += 1
-        await asyncio.gather(*(self._boot_peer(peer) for peer in self.peers.values()))
         self.unit.started(time.monotonic())
 
     def _describe_programs(self) -> None:
@@ -95,7 +110,7 @@ class Monitor:
             if name in self.machines:
                 self.machines[name].programs = programs
 
-    async def _boot_peer(self, machine: Guest) -> None:
+    async def _boot(self, machine: Guest) -> None:
         async with self._alone(machine.name):
             await asyncio.to_thread(machine.boot)
 
@@ -117,7 +132,7 @@ class Monitor:
             await asyncio.sleep(CHECK_EVERY_S)
             order = self.unit.tick(time.monotonic(), self.gateway.alive)
             if isinstance(order, Probe):
-                order = self.unit.probed(await self._healthy())
+                order = self.unit.probed(await is_healthy(self.lab.api_socket))
             await self._try(self._carry_out(order))
             if self.gateway.has_fallen and not self.unit.paused and time.monotonic() >= revive_at:
                 revive_at = time.monotonic() + REVIVE_EVERY_S
@@ -143,19 +158,6 @@ class Monitor:
             await work
         except Failure as error:
             print(f"monitor: {error}", flush=True)  # noqa: T201 - its log
-
-    async def _healthy(self) -> bool:
-        """Ask the control API whether it is well: plain HTTP over the unix socket."""
-        try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                reader, writer = await asyncio.open_unix_connection(self.lab.api_socket)
-                try:
-                    writer.write(b"GET /v1/health HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
-                    return b" 200 " in await reader.readline()
-                finally:
-                    writer.close()
-        except (OSError, ValueError, TimeoutError):
-            return False
 
     async def restart_gateway(self, reason: str, *, reset_tpm: bool) -> None:
         """Restart all processes of the gateway; with `reset_tpm` the machine itself."""
@@ -236,4 +238,5 @@ def load_spec(path: Path) -> LabSpec:
         data["beacon_interval_ms"],
         data["preapproved"],
         Path(data["images"]) if data["images"] else None,
+        data["gateway_vm"],
     )

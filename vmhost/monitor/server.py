@@ -8,10 +8,12 @@ from pathlib import Path
 from subprocess import SubprocessError
 
 from authn.errors import AuthnError
+from hostlink.endpoint import Streams
 from vmhost.errors import HostError
 from vmhost.monitor import protocol
 from vmhost.monitor.monitor import Monitor
 from vmhost.monitor.protocol import LENGTH, MAX_MESSAGE, Payload, Request
+from vmhost.names import GATEWAY_UID
 
 
 class MonitorServer:
@@ -20,6 +22,7 @@ class MonitorServer:
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self.shutdown = asyncio.Event()
+        self._conversations: set[asyncio.Task[None]] = set()
 
     async def serve(self, path: Path) -> None:
         """Serve until cancelled."""
@@ -32,6 +35,18 @@ class MonitorServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sock: socket.socket = writer.get_extra_info("socket")
         uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        await self._converse(reader, writer, uid)
+
+    async def for_gateway(self) -> Streams:
+        """Open a connection on behalf of the gateway's VM: it has the gateway's rights here, whatever it says."""
+        theirs, ours = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        task = asyncio.create_task(self._converse(reader, writer, GATEWAY_UID), name="the gateway's VM")
+        self._conversations.add(task)
+        task.add_done_callback(self._conversations.discard)
+        return await asyncio.open_unix_connection(sock=theirs)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, uid: int) -> None:
         try:
             while True:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))

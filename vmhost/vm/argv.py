@@ -18,7 +18,8 @@ QEMU = "qemu-system-x86_64"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 FIRMWARE_SET, VARS_SET, CONSOLE_SET, FIRST_DISK_SET = 1, 2, 3, 10
 # fixed places on the bus: the firmware's boot options name them, and PCRs cover those
-_NET_SLOT, _RNG_SLOT, _FIRST_DISK_SLOT = 0x02, 0x03, 0x10
+LINK_NAME = "quotegate"
+_NET_SLOT, _RNG_SLOT, _LINK_SLOT, _FIRST_DISK_SLOT = 0x02, 0x03, 0x04, 0x10
 _CPU = {Accelerator.KVM: "host", Accelerator.TCG: "max"}
 _OFFLOADS = (
     "csum=on,gso=on,guest_csum=on,guest_tso4=on,guest_tso6=on,guest_ecn=on,guest_ufo=off,"
@@ -36,6 +37,7 @@ class Handles:
     console: int  # to append to
     qmp: int  # a listening unix socket
     recovery: int  # another
+    link: int | None = None  # one more, for a VM with a line to the host
 
     def sets(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Name the fd sets with their members."""
@@ -46,7 +48,12 @@ class Handles:
 
     def all(self) -> tuple[int, ...]:
         """List every number."""
-        return (*(fd for _, members in self.sets() for fd in members), self.qmp, self.recovery)
+        return (
+            *(fd for _, members in self.sets() for fd in members),
+            self.qmp,
+            self.recovery,
+            *(() if self.link is None else (self.link,)),
+        )
 
 
 def qemu_argv(spec: VmSpec, handles: Handles) -> tuple[str, ...]:
@@ -71,6 +78,7 @@ def qemu_argv(spec: VmSpec, handles: Handles) -> tuple[str, ...]:
         "-object", "rng-random,id=rng0,filename=/dev/urandom",
         "-device", f"virtio-rng-pci,rng=rng0,{_slot(_RNG_SLOT)},max-bytes=4096,period=1000",
         *(word for number, disk in enumerate(spec.disks) for word in _disk(number, disk)),
+        *(() if handles.link is None else _link(handles.link)),
     )  # fmt: skip
 
 
@@ -88,6 +96,14 @@ def _disk(number: int, disk: Disk) -> tuple[str, ...]:
     return (
         "-drive", f"if=none,id=disk{number},format={disk.format},readonly={readonly},file=/dev/fdset/{FIRST_DISK_SET + number}",
         "-device", f"virtio-blk-pci,drive=disk{number},{_slot(_FIRST_DISK_SLOT + number)}{boot}",
+    )  # fmt: skip
+
+
+def _link(fd: int) -> tuple[str, ...]:
+    return (
+        "-chardev", f"socket,id=link,fd={fd},server=on,wait=off",
+        "-device", f"virtio-serial-pci,id=serial,{_slot(_LINK_SLOT)},max_ports=2",
+        "-device", f"virtserialport,bus=serial.0,nr=1,chardev=link,name={LINK_NAME}",
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,11 @@ def _run_dir(spec: VmSpec) -> Iterator[None]:
 
 @asynccontextmanager
 async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child]:
-    with listening(spec.qmp_socket, 0) as listener, listening(spec.recovery_socket, 0) as recovery:
+    with ExitStack() as undo:
+        listener, recovery = (
+            undo.enter_context(listening(one, 0)) for one in (spec.qmp_socket, spec.recovery_socket)
+        )
+        link = undo.enter_context(listening(spec.link_socket, 0)) if spec.host_link else None
         handles = Handles(
             files.firmware,
             files.variables,
@@ -105,6 +109,7 @@ async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child
             console.append_fd,
             listener.fileno(),
             recovery.fileno(),
+            link.fileno() if link else None,
         )
         program = Program(
             f"qemu-{spec.name}",
@@ -115,8 +120,13 @@ async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child
             inherited=handles.all(),
         )
         async with child(program) as one:
-            recovery.close()
-            listener.close()  # QEMU has it: once that is gone, we are refused instead of waiting
+            for one_of in (
+                listener,
+                recovery,
+                link,
+            ):  # QEMU has them: once it is gone, we are refused instead of waiting
+                if one_of is not None:
+                    one_of.close()
             yield one
 
 

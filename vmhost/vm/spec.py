@@ -61,6 +61,7 @@ class VmSpec:
     uid: int
     gid: int
     disks: tuple[Disk, ...] = field(default_factory=tuple)
+    host_link: bool = False  # a serial port for the line to the host
 
     def __post_init__(self) -> None:
         checks = (
@@ -95,6 +96,11 @@ class VmSpec:
     def recovery_socket(self) -> Path:
         """Where the guest's second serial port is, for root alone: a shell in most images."""
         return self.run_dir / "recovery.sock"
+
+    @property
+    def link_socket(self) -> Path:
+        """Where the host's end of the line is, for root alone (see `hostlink`)."""
+        return self.run_dir / "link.sock"
 
     @property
     def console_log(self) -> Path:

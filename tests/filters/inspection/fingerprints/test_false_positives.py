@@ -41,7 +41,7 @@ def test_the_papers_accuse_nothing_else_of_this_repository(protected: Engine) ->
     own = {(ROOT / one).read_bytes() for one in PAPERS}
     read = [
         data
-        for folder in ("authn", "filters", "gateway", "vmhost", "tests", "scripts", "bench")
+        for folder in ("authn", "filters", "gateway", "hostlink", "vmhost", "tests", "scripts", "bench")
         for data in files(ROOT / folder)
     ]
     assert len(read) > 300

@@ -1,0 +1,87 @@
+"""Prepare what the gateway's VM starts from: root, settings and state disks."""
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any
+
+from vmhost.errors import HostError
+from vmhost.image.references import Image, profile_for
+from vmhost.lab.vms import VmPaths, prepare_vm, vm_of
+from vmhost.monitor.health import is_healthy
+from vmhost.names import GATEWAY
+from vmhost.spec import LabSpec
+from vmhost.vm.gateway import GatewayVm
+from vmhost.vm.settings import network_text, write_settings
+from vmhost.vm.spec import Disk
+
+MEMORY_MIB = 768
+STATE_SIZE = 512 << 20  # sparse
+HOSTLINK_UID = 64105  # who speaks for the host inside
+DIRECTORY = "/run/config"
+# what the gateway's units agree on
+_RUN = "/run/quotegate"
+IN_GATEWAY: Mapping[str, Any] = {
+    "portmap": f"{DIRECTORY}/portmap.json",
+    "references": [f"{DIRECTORY}/references.json"],
+    "ek_roots": [f"{DIRECTORY}/ek_ca.pem"],
+    "tpm": "device:/dev/tpmrm0",
+    "event_log": "/run/event_log",
+    "policy": f"{DIRECTORY}/policy.toml",
+    "sockets": {
+        "netd": f"{_RUN}/netd/netd.sock",
+        "tpmd": f"{_RUN}/tpmd/tpmd.sock",
+        "api": f"{_RUN}/quotegated/api.sock",
+        "monitor": f"{_RUN}/hostlink/monitor.sock",
+        "inspectors": f"{_RUN}/quotegated/inspectors.sock",
+    },
+    "state_dir": "/var/lib/quotegate",
+    "allowed_uids": [0, HOSTLINK_UID],
+}
+
+
+def prepare_gateway(spec: LabSpec) -> None:
+    """Make the gateway VM's directory; raises HostError."""
+    if spec.images is None or not spec.gateway_vm:
+        return
+    image = Image.load(spec.images, GATEWAY)
+    root = image.disk.with_suffix(".root")
+    if not root.is_file():
+        raise HostError("no-image", f"{root} is missing; build it: quotegate image build {GATEWAY}")
+    paths = VmPaths(spec.lab, GATEWAY)
+    prepare_vm(paths, image)
+    shutil.copyfile(root, paths.directory / "root.img")
+    with (paths.directory / "state.img").open("xb") as file:
+        file.truncate(STATE_SIZE)
+    (paths.directory / "state.img").chmod(0o600)
+
+
+def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop) -> GatewayVm:
+    """Describe the gateway's VM."""
+    paths = VmPaths(spec.lab, GATEWAY)
+    disks = (
+        Disk(paths.disk, readonly=True),
+        Disk(paths.directory / "root.img", readonly=True),
+        Disk(paths.settings, readonly=True),
+        Disk(paths.directory / "state.img", readonly=False),
+    )
+    gateway = vm_of(GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, host_link=True)
+    gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
+    return gateway
+
+
+def write_gateway_settings(spec: LabSpec, setup: Mapping[str, Any], shared: Path) -> None:
+    """Write the settings disk: the setup of a namespace's gateway, with the paths that the VM has."""
+    inside = {**setup, **IN_GATEWAY, "gateway_profile": profile_for(GATEWAY, verified_root=True).to_json()}
+    names = ("portmap.json", "references.json", "ek_ca.pem", "policy.toml")
+    files = {name: (shared / name).read_bytes() for name in names}
+    if spec.lab.material.is_dir():
+        files |= {
+            f"material/{one.name}": one.read_bytes()
+            for one in sorted(spec.lab.material.iterdir())
+            if one.is_file()
+        }
+    network = network_text(spec.gateway, IPv4Interface(f"{spec.gateway.ip}/{spec.network.prefixlen}"))
+    write_settings(VmPaths(spec.lab, GATEWAY).settings, inside, network, files)

@@ -1,0 +1,105 @@
+"""The gateway as a virtual machine: started like every VM, reached over its line to the host (see `hostlink`)."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from hostlink.endpoint import Endpoint, Service
+from hostlink.errors import LinkError
+from vmhost.errors import HostError
+from vmhost.vm.child import last_words
+from vmhost.vm.domain import State
+from vmhost.vm.guest import VmGuest
+from vmhost.vm.recovery import run_in_guest
+
+API = "api"
+ANSWER_WITHIN_S, LOOK_EVERY_S = 240.0, 0.5
+REPLACE_WITHIN_S = 60.0
+_OWNER = 0o600
+
+
+class GatewayVm(VmGuest):
+    """One VM with a line to the host. `services` is what it may open here; set it before the first `boot`."""
+
+    api_socket: Path
+    answers: Callable[[Path], Awaitable[bool]]
+    services: Mapping[str, Service]
+    _line: "asyncio.Task[None] | None" = None
+
+    def boot(self) -> None:
+        """Start it; return once its control API answers. A failure leaves it off; raises HostError."""
+        super().boot()
+        try:
+            self._wait(self._connect())
+        except BaseException:
+            self.power_off()
+            raise
+
+    def power_off(self) -> None:
+        """Pull the plug."""
+        self._wait(self._hang_up())
+        super().power_off()
+
+    start_programs, stop_programs = (
+        boot,
+        power_off,
+    )  # its processes are its own systemd's: the host has the machine
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the VM runs and its line is whole."""
+        return self.domain.state is State.RUNNING and self._line is not None and not self._line.done()
+
+    @property
+    def has_fallen(self) -> bool:
+        """Tell whether a program has to be started again from here: never."""
+        return False
+
+    def revive(self) -> None:
+        """Start such programs: there are none."""
+
+    def replace(self, name: str) -> None:
+        """Start a fresh inspector beside the one at work; raises HostError."""
+        command = ("/usr/lib/quotegate-appliance/replace", name)
+        done = run_in_guest(self.domain.spec.recovery_socket, command, REPLACE_WITHIN_S)
+        if done.status:
+            said = done.output.decode(errors="replace").strip()
+            raise HostError("not-running", f"{self.name}: replacing {name}: {said}")
+
+    async def _connect(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(self.domain.spec.link_socket)
+        endpoint = Endpoint(reader, writer, 0, self.services)
+        self._line = asyncio.create_task(self._carry(endpoint), name="line to the gateway")
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                while not await self.answers(self.api_socket):
+                    if not self.alive:
+                        raise self._failure("ended while it started")
+                    await asyncio.sleep(LOOK_EVERY_S)
+        except TimeoutError as error:
+            raise self._failure(f"did not answer within {ANSWER_WITHIN_S:.0f} s") from error
+
+    def _failure(self, what: str) -> HostError:
+        log = self.domain.spec.console_log
+        return HostError(
+            "gateway-failed",
+            f"the gateway's VM {what}: expected its control API to answer; its console last said: {last_words(log)}; "
+            f"see {log}",
+        )
+
+    async def _carry(self, endpoint: Endpoint) -> None:
+        serving = asyncio.create_task(endpoint.serve(self.api_socket, API, _OWNER, frozenset({0})))
+        try:
+            with contextlib.suppress(LinkError):  # the VM is over, or is being started anew: `alive` says so
+                await endpoint.run()
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            self.api_socket.unlink(missing_ok=True)
+
+    async def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.cancel()
+            await asyncio.gather(self._line, return_exceptions=True)
+            self._line = None
