@@ -87,10 +87,11 @@ def _wait_ready(lab: Lab, process: "subprocess.Popen[bytes]", within_s: float) -
 def _logs(lab: Lab) -> str:
     """Quote the ends of the logs: they are gone after teardown."""
     parts = []
-    for log in sorted((lab.run_dir / "log").glob("*.log")):
+    consoles = lab.run_dir.glob("vms/*/console.log")
+    for log in sorted([*(lab.run_dir / "log").glob("*.log"), *consoles]):
         text = log.read_text(errors="replace").strip()
         if text:
-            parts.append(f"--- {log.name}\n{text[-1500:]}")
+            parts.append(f"--- {log.relative_to(lab.run_dir)}\n{text[-1500:]}")
     return "\n".join(parts)
 
 
