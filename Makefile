@@ -58,9 +58,11 @@ $(IMAGES): $(STAMP) scripts/setup-images
 
 image: $(IMAGES) ## build the images of virtual machines
 	$(VENV)/bin/quotegate image build guest
+	$(VENV)/bin/quotegate image build gateway
 
 image-check: $(IMAGES) ## build each image once more: the bytes must be the same
 	$(VENV)/bin/quotegate image check guest
+	$(VENV)/bin/quotegate image check gateway
 
 man: $(STAMP) ## write the manual pages, from the commands' own help, to build/man
 	scripts/man build/man

@@ -31,7 +31,7 @@ def build(arguments: argparse.Namespace) -> int:
     say(f"built {arguments.image} in {time.monotonic() - began:.0f} s")
     say(
         table(
-            [{"file": one, "bytes": one.stat().st_size} for one in (built.uki, built.disk, built.manifest)],
+            [{"file": one, "bytes": one.stat().st_size} for one in built.files],
             ("file", "bytes"),
         )
     )
@@ -43,10 +43,10 @@ def check(arguments: argparse.Namespace) -> int:
     from vmhost.image.build import build as build_image
     from vmhost.image.recipe import Recipe
 
-    first = Image.load(arguments.out, arguments.image)
+    Image.load(arguments.out, arguments.image)
     with tempfile.TemporaryDirectory() as scratch:
         again = build_image(Recipe.load(RECIPES / arguments.image), PROJECT, Path(scratch))
-        pairs = ((first.uki, again.uki), (first.disk, again.disk), (first.manifest, again.manifest))
+        pairs = [(arguments.out / one.name, one) for one in again.files]
         different = [one for one, other in pairs if one.read_bytes() != other.read_bytes()]
         for one in different:
             say(f"{one}: another build gives other bytes; expected the same")

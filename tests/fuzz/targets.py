@@ -46,6 +46,8 @@ from gateway.agent import tcp_diag
 from gateway.authority.gate import AuthorityGate
 from gateway.daemon.drops import parse_packet
 from gateway.inspection.report import parse_report
+from hostlink.errors import LinkError
+from hostlink.frames import Decoder, Frame, Kind, credit_frame
 from tests.fuzz import inspection, seeds
 from tests.vmhost.image.programs import small_uki
 from vmhost.errors import HostError
@@ -143,6 +145,18 @@ def _netd_arguments(data: bytes) -> None:
         for read in _READ_ARGUMENTS:
             with contextlib.suppress(NetdError):
                 read(args)
+
+
+def _line(data: bytes) -> None:
+    """Cut in any two pieces it gives the same frames, and these are what was sent."""
+    cut = data[0] % (len(data) + 1) if data else 0
+    decoder = Decoder()
+    found = [*decoder.feed(data[:cut]), *decoder.feed(data[cut:])]
+    written = b"".join(one.encode() for one in found)
+    assert data.startswith(written)
+    for one in found:
+        if one.kind is Kind.CREDIT:
+            _ = one.credit
 
 
 def _netlink(data: bytes) -> None:
@@ -243,5 +257,6 @@ TARGETS: dict[str, Target] = {
     "clamd-answer": Target(judge_answer, lambda: [b"stream: OK\0", b"stream: Eicar FOUND\0", b"INSTREAM size limit exceeded. ERROR\0"], (), ("judge_answer",)),
     "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_finding", "_text", "_texts", "_number", "_bad_file")),
     "image": Target(predict, lambda: [small_uki()], (HostError,), ("predict",)),
+    "line": Target(_line, lambda: [Frame(1, Kind.OPEN, b"monitor").encode() + credit_frame(2, 9).encode()], (LinkError,), ("Decoder.feed",)),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),
 }  # fmt: skip

@@ -34,6 +34,12 @@ class Built:
     manifest: Path
     root: Path | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """List them."""
+        found = (self.uki, self.disk, self.manifest, self.root)
+        return tuple(one for one in found if one is not None)
+
 
 def build(recipe: Recipe, source: Path, out: Path) -> Built:
     """Build into `out`; nothing there is touched when it fails. Raises HostError."""

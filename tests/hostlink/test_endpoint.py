@@ -1,0 +1,160 @@
+"""Two real ends over a real socket, with real unix sockets behind them."""
+
+import asyncio
+import functools
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ParamSpec
+
+import pytest
+
+from hostlink.endpoint import MOST_CHANNELS, Endpoint, Streams
+from hostlink.errors import LinkError
+from hostlink.frames import MAX_DATA, WINDOW, Frame, Kind
+
+MINE = frozenset({os.getuid()})
+P = ParamSpec("P")
+
+
+def in_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
+    """Run a test in an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def _pair() -> tuple[Streams, Streams]:
+    one, other = socket.socketpair()
+    return await asyncio.open_unix_connection(sock=one), await asyncio.open_unix_connection(sock=other)
+
+
+@asynccontextmanager
+async def line(tmp_path: Path, mine: frozenset[int] = MINE) -> AsyncIterator[Path]:
+    """A host's end that listens at the path given back, and a gateway's end with the service `echo`."""
+    async with await asyncio.start_unix_server(_echo, tmp_path / "echo"):
+        host_streams, gateway_streams = await _pair()
+        host = Endpoint(*host_streams, 0, {})
+        gateway = Endpoint(
+            *gateway_streams, 1, {"echo": lambda: asyncio.open_unix_connection(tmp_path / "echo")}
+        )
+        tasks = [asyncio.create_task(one.run()) for one in (host, gateway)]
+        tasks.append(asyncio.create_task(host.serve(tmp_path / "near", "echo", 0o600, mine)))
+        while not (tmp_path / "near").exists():
+            await asyncio.sleep(0.01)
+        try:
+            yield tmp_path / "near"
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _ask(path: Path, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(data)
+    answer = await reader.readexactly(len(data))
+    writer.close()
+    return answer
+
+
+@in_a_loop
+async def test_many_connections_at_once_get_their_own_bytes(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), line(tmp_path) as near:
+        sent = [bytes([number]) * 300_000 for number in range(12)]
+        assert await asyncio.gather(*(_ask(near, one) for one in sent)) == sent
+
+
+@in_a_loop
+async def test_a_connection_that_nobody_reads_does_not_hold_up_another(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), line(tmp_path) as near:
+        _, stuck = await asyncio.open_unix_connection(near)
+        stuck.write(bytes(8 << 20))
+        await asyncio.sleep(0.3)
+        assert await _ask(near, b"past it") == b"past it"
+        stuck.transport.abort()
+
+
+@in_a_loop
+async def test_a_connection_ends_on_both_sides(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), line(tmp_path) as near:
+        for _ in range(MOST_CHANNELS + 20):  # they don't add up
+            assert await _ask(near, b"x") == b"x"
+
+
+@in_a_loop
+async def test_rejects_another_uid(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), line(tmp_path, frozenset({12345})) as near:
+        reader, _ = await asyncio.open_unix_connection(near)
+        assert await reader.read() == b""
+
+
+async def _fed(frames: bytes) -> LinkError:
+    """What an end says of these bytes."""
+    ours, theirs = await _pair()
+    endpoint = Endpoint(*ours, 0, {})
+    running = asyncio.create_task(endpoint.run())
+    theirs[1].write(frames)
+    theirs[1].write_eof()
+    async with asyncio.timeout(10):
+        with pytest.raises(LinkError) as raised:
+            await running
+    theirs[1].close()
+    return raised.value
+
+
+@in_a_loop
+async def test_rejects_channel_of_its_own_numbers() -> None:
+    assert (await _fed(Frame(2, Kind.OPEN, b"echo").encode())).code == "bad-frame"
+
+
+@in_a_loop
+async def test_ends_when_the_other_side_is_gone() -> None:
+    assert (await _fed(b"")).code == "line-ended"
+
+
+@in_a_loop
+async def test_leaves_bytes_of_a_closed_connection_unread() -> None:
+    assert (await _fed(Frame(9, Kind.DATA, b"late").encode())).code == "line-ended"
+
+
+@in_a_loop
+async def test_unknown_service_is_closed_at_once() -> None:
+    ours, (reader, writer) = await _pair()
+    running = asyncio.create_task(Endpoint(*ours, 0, {}).run())
+    writer.write(Frame(1, Kind.OPEN, b"shell").encode())
+    assert await reader.readexactly(7) == Frame(1, Kind.CLOSE).encode()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    writer.close()
+
+
+@in_a_loop
+async def test_rejects_more_than_the_window(tmp_path: Path) -> None:
+    async def silent(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    async with await asyncio.start_unix_server(silent, tmp_path / "silent"):
+        ours, (_, writer) = await _pair()
+        services = {"silent": lambda: asyncio.open_unix_connection(tmp_path / "silent")}
+        running = asyncio.create_task(Endpoint(*ours, 0, services).run())
+        writer.write(Frame(1, Kind.OPEN, b"silent").encode())
+        for _ in range(8 * WINDOW // MAX_DATA):
+            writer.write(Frame(1, Kind.DATA, bytes(MAX_DATA)).encode())
+        async with asyncio.timeout(10):
+            with pytest.raises(LinkError) as raised:
+                await running
+        assert raised.value.code == "over-window"
+        writer.close()
