@@ -1,4 +1,4 @@
-"""Talk to a TPM 2.0 through tpm2-tss: the only module that imports tpm2_pytss.
+"""Talk to a TPM 2.0 through tpm2-tss. Only this module and `authn.sealing` import tpm2_pytss.
 
 `Tpm` is synchronous; `TpmWorker` gives it one thread of its own, because two callers on one TPM
 connection interleave.
@@ -82,6 +82,11 @@ class Tpm:
         """Close the connection."""
         self._esys.close()
 
+    @property
+    def esys(self) -> ESAPI:
+        """The connection itself, for `authn.sealing`."""
+        return self._esys
+
     def provision(self) -> TpmIdentity:
         """Create EK and AK where they are missing, make them persistent, and return both."""
         ek = self._persistent(EK_HANDLE) or self._create_ek()
@@ -106,7 +111,7 @@ class Tpm:
         """Read PCR values; at most eight go into one command, so several are sent."""
         values: dict[int, bytes] = {}
         for index in selection.indices:
-            _, _, digests = self._call(
+            _, _, digests = self.call(
                 "read_pcrs", self._esys.pcr_read, _selection(PcrSelection.of([index], selection.bank))
             )
             values[index] = bytes(digests[0])
@@ -115,14 +120,14 @@ class Tpm:
     def extend(self, index: int, digest: bytes) -> None:
         """Extend a PCR of the SHA-256 bank."""
         values = TPML_DIGEST_VALUES([TPMT_HA.unmarshal(struct.pack(">H", TPM2_ALG.SHA256) + digest)[0]])
-        self._call("extend", self._esys.pcr_extend, ESYS_TR.PCR0 + index, values)
+        self.call("extend", self._esys.pcr_extend, ESYS_TR.PCR0 + index, values)
 
     def activate_credential(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
         """Recover the secret that only a TPM with both EK and AK can (TPM2_ActivateCredential)."""
         ek = self._persistent(EK_HANDLE)
         session = self._endorsement_session()
         try:
-            secret = self._call(
+            secret = self.call(
                 "activate_credential",
                 self._esys.activate_credential,
                 self._attestation_key(),
@@ -137,13 +142,13 @@ class Tpm:
 
     def counters(self) -> Counters:
         """Read the TPM's clock and counts (TPM2_ReadClock)."""
-        info = self._call("read_clock", self._esys.read_clock).clockInfo
+        info = self.call("read_clock", self._esys.read_clock).clockInfo
         return Counters(int(info.clock), int(info.resetCount), int(info.restartCount), bool(info.safe))
 
     def increment_counter(self, index: int = AUDIT_COUNTER) -> int:
         """Add one to an NV counter, defining it first when it is not there; return its value."""
         handle = self._nv_handle(index) or self._define_counter(index)
-        self._call("nv_increment", self._esys.nv_increment, handle, auth_handle=handle)
+        self.call("nv_increment", self._esys.nv_increment, handle, auth_handle=handle)
         return self._read_nv(handle)
 
     def read_counter(self, index: int = AUDIT_COUNTER) -> int:
@@ -153,7 +158,7 @@ class Tpm:
 
     def _read_nv(self, handle: Any) -> int:
         (value,) = struct.unpack(
-            ">Q", bytes(self._call("nv_read", self._esys.nv_read, handle, 8, auth_handle=handle))
+            ">Q", bytes(self.call("nv_read", self._esys.nv_read, handle, 8, auth_handle=handle))
         )
         return int(value)
 
@@ -165,10 +170,10 @@ class Tpm:
             TPMA_NV.AUTHWRITE | TPMA_NV.AUTHREAD | TPMA_NV.NO_DA | TPM2_NT.COUNTER << TPMA_NV.TPM2_NT_SHIFT
         )
         public = TPMS_NV_PUBLIC(nvIndex=index, nameAlg=TPM2_ALG.SHA256, attributes=attributes, dataSize=8)
-        return self._call("nv_define", self._esys.nv_define_space, None, TPM2B_NV_PUBLIC(public))
+        return self.call("nv_define", self._esys.nv_define_space, None, TPM2B_NV_PUBLIC(public))
 
     def _exists(self, handle: int) -> bool:
-        _, data = self._call("get_capability", self._esys.get_capability, TPM2_CAP.HANDLES, handle, 1)
+        _, data = self.call("get_capability", self._esys.get_capability, TPM2_CAP.HANDLES, handle, 1)
         return [int(found) for found in data.data.handles] == [handle]
 
     def _persistent(self, handle: int) -> Any:
@@ -185,7 +190,7 @@ class Tpm:
         template = TPM2B_PUBLIC.parse(
             "ecc256:aes128cfb", EK_ATTRIBUTES, nameAlg="sha256", authPolicy=EK_POLICY
         )
-        transient = self._call(
+        transient = self.call(
             "create EK", self._esys.create_primary, TPM2B_SENSITIVE_CREATE(), template, ESYS_TR.ENDORSEMENT
         )[0]
         return self._persist(transient, EK_HANDLE)
@@ -193,23 +198,23 @@ class Tpm:
     def _create_ak(self, ek: Any) -> Any:
         template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256:null", AK_ATTRIBUTES, nameAlg="sha256")
         session = self._endorsement_session()
-        private, public = self._call(
+        private, public = self.call(
             "create AK", self._esys.create, ek, TPM2B_SENSITIVE_CREATE(), template, session1=session
         )[:2]
         self._esys.flush_context(session)
         session = self._endorsement_session()
-        transient = self._call("load AK", self._esys.load, ek, private, public, session1=session)
+        transient = self.call("load AK", self._esys.load, ek, private, public, session1=session)
         self._esys.flush_context(session)
         return self._persist(transient, AK_HANDLE)
 
     def _persist(self, transient: Any, handle: int) -> Any:
-        persistent = self._call("persist", self._esys.evict_control, ESYS_TR.OWNER, transient, handle)
+        persistent = self.call("persist", self._esys.evict_control, ESYS_TR.OWNER, transient, handle)
         self._esys.flush_context(transient)
         return persistent
 
     def _endorsement_session(self) -> Any:
         """Open a policy session that satisfies the EK's policy: PolicySecret(endorsement)."""
-        session = self._call(
+        session = self.call(
             "session",
             self._esys.start_auth_session,
             ESYS_TR.NONE,
@@ -218,15 +223,16 @@ class Tpm:
             TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL),
             TPM2_ALG.SHA256,
         )
-        self._call("policy", self._esys.policy_secret, ESYS_TR.ENDORSEMENT, session, b"", b"", b"", 0)
+        self.call("policy", self._esys.policy_secret, ESYS_TR.ENDORSEMENT, session, b"", b"", b"", 0)
         return session
 
     def _public(self, handle: Any) -> bytes:
-        public = self._call("read_public", self._esys.read_public, handle)[0]
+        public = self.call("read_public", self._esys.read_public, handle)[0]
         return bytes(public.publicArea.marshal())
 
     @staticmethod
-    def _call(what: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    def call(what: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Run one command; raises TpmError that says which."""
         try:
             return function(*arguments, **named)
         except TSS2_Exception as error:

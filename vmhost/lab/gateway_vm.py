@@ -7,6 +7,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
+from authn.state_policy import Approval
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
 from vmhost.lab.vms import VmPaths, prepare_vm, vm_of
@@ -72,11 +73,12 @@ def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEven
     return gateway
 
 
-def write_gateway_settings(spec: LabSpec, setup: Mapping[str, Any], shared: Path) -> None:
+def write_gateway_settings(spec: LabSpec, setup: Mapping[str, Any], shared: Path, approval: Approval) -> None:
     """Write the settings disk: the setup of a namespace's gateway, with the paths that the VM has."""
     inside = {**setup, **IN_GATEWAY, "gateway_profile": profile_for(GATEWAY, verified_root=True).to_json()}
     names = ("portmap.json", "references.json", "ek_ca.pem", "policy.toml")
     files = {name: (shared / name).read_bytes() for name in names}
+    files["approval.json"] = approval.to_json().encode()
     if spec.lab.material.is_dir():
         files |= {
             f"material/{one.name}": one.read_bytes()

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.ek_certificate import CertificateAuthority
 from authn.portmap import PortMap
 from authn.reference import ReferenceSet
 from authn.signing import key_id
+from authn.state_policy import Approval
 from authn.tpm import TpmIdentity
+from vmhost.image.approve import approve
 from vmhost.image.references import Image
 from vmhost.lab.gateway_vm import write_gateway_settings
 from vmhost.lab.vms import GUEST, write_vm_settings
@@ -159,7 +162,13 @@ def provision(
     setup = _gateway_setup(spec, paths, keys, fingerprints if spec.preapproved else [])
     _write_json(paths.gateway_setup, setup)
     if spec.gateway_vm:
-        write_gateway_settings(spec, setup, paths.shared)
+        write_gateway_settings(spec, setup, paths.shared, _approve(spec.images))
+
+
+def _approve(images: Path | None) -> Approval:
+    """Approve the gateway's image as version 1. In a lab nobody approves another: the authority's key is not kept."""
+    image = Image.load(images or Path(), GATEWAY)
+    return approve(image.uki.read_bytes(), 1, ec.generate_private_key(ec.SECP256R1()))
 
 
 def _fingerprint(certificate: Path) -> str:

@@ -1,0 +1,130 @@
+"""Make and open the encrypted disk (LUKS2) with cryptsetup; keys go through pipes, never on a command line.
+
+The sealed key is kept in the disk's own header, as a token (LUKS2 On-Disk Format 1.1, 3.4). It is written last: a
+header without it is what an interrupted first start left, and holds nothing yet.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from authn.sealing import SealedKey
+from gateway.errors import GatewayError
+
+TOKEN_TYPE = "quotegate-tpm2"  # noqa: S105 - a type's name
+NEW_SIZE = 16 << 20  # a disk that begins with so many zeros was never written
+TOOL_WITHIN_S = 120.0
+# the key is 256 random bits: stretching it adds nothing
+_FORMAT = (
+    "--batch-mode", "luksFormat", "--type=luks2", "--cipher=aes-xts-plain64", "--key-size=512", "--hash=sha256",
+    "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--key-file=-",
+)  # fmt: skip
+
+
+class DiskError(GatewayError):
+    """The state can't be opened; nothing on the disk was changed, unless the message says so."""
+
+
+class StateDisk:
+    """One block device (or file, where nothing is opened)."""
+
+    def __init__(self, device: Path) -> None:
+        self._device = str(device)
+
+    def is_new(self) -> bool:
+        """Tell whether it holds nothing: zeros, or a header of ours without a key. Raises DiskError for anything else."""
+        if self._is_luks():
+            return self._token() is None
+        with Path(self._device).open("rb") as disk:
+            if not any(disk.read(NEW_SIZE)):
+                return True
+        raise DiskError(
+            "not-our-disk",
+            f"{self._device}: expected an empty disk or one of ours (LUKS2), got something else; nothing was changed: "
+            "give this machine its own disk, or an empty one",
+        )
+
+    def make(self, key: bytes) -> None:
+        """Write a new header; whatever was there is lost. Raises DiskError."""
+        _run("cryptsetup", *_FORMAT, self._device, given=key)
+
+    def keep(self, sealed: SealedKey) -> None:
+        """Write the sealed key into the header; raises DiskError."""
+        token = {
+            "type": TOKEN_TYPE,
+            "keyslots": ["0"],
+            "public": sealed.public.hex(),
+            "private": sealed.private.hex(),
+        }
+        _run("cryptsetup", "token", "import", "--json-file=-", self._device, given=json.dumps(token).encode())
+
+    def sealed_key(self) -> SealedKey:
+        """Read the sealed key from the header; raises DiskError."""
+        token = self._token()
+        try:
+            if token is None:
+                raise ValueError("there is none")
+            return SealedKey(bytes.fromhex(token["public"]), bytes.fromhex(token["private"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DiskError(
+                "bad-token", f"{self._device}: the sealed key in its header: {error}; restore the disk"
+            ) from error
+
+    def fits(self, key: bytes) -> bool:
+        """Tell whether this key opens it."""
+        argv = ("cryptsetup", "open", "--test-passphrase", "--type=luks2", "--key-file=-", self._device)
+        return _outcome(argv, key).returncode == 0
+
+    def open(self, key: bytes, name: str) -> Path:
+        """Open it; return the device with the clear content. Raises DiskError."""
+        _run("cryptsetup", "open", "--type=luks2", "--key-file=-", self._device, name, given=key)
+        return Path("/dev/mapper", name)
+
+    def _is_luks(self) -> bool:
+        return _outcome(("cryptsetup", "isLuks", "--type=luks2", self._device), b"").returncode == 0
+
+    def _token(self) -> dict[str, str] | None:
+        done = _outcome(("cryptsetup", "token", "export", "--token-id=0", self._device), b"")
+        if done.returncode:
+            return None
+        token = json.loads(done.stdout)
+        return token if token.get("type") == TOKEN_TYPE else None
+
+
+def make_file_system(device: Path) -> None:
+    """Make an ext4 file system; raises DiskError."""
+    _run("mke2fs", "-q", "-t", "ext4", "-L", "state", str(device))
+
+
+def mount(device: Path, where: Path) -> None:
+    """Mount it where nothing can be run from it; raises DiskError."""
+    _run("mount", "-t", "ext4", "-o", "nosuid,nodev,noexec,noatime", str(device), str(where))
+
+
+def _outcome(argv: tuple[str, ...], given: bytes) -> "subprocess.CompletedProcess[bytes]":
+    # no udev here: the nodes in /dev/mapper are made by the library itself
+    environment = {
+        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin"),
+        "DM_DISABLE_UDEV": "1",
+        "LC_ALL": "C",
+    }
+    try:
+        return subprocess.run(
+            argv, input=given, capture_output=True, check=False, timeout=TOOL_WITHIN_S, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DiskError(
+            "disk-failed", f"{argv[0]}: {error}; expected it to be installed and to end"
+        ) from error
+
+
+def _run(*argv: str, given: bytes = b"") -> None:
+    done = _outcome(argv, given)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()[-300:]
+        words = " ".join(argv[:2])
+        raise DiskError(
+            "disk-failed",
+            f"{words} ended with {done.returncode}: {said}; check the disk and the kernel's log",
+        )
