@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PROGRAMS := $(VENV)/.programs
 IMAGES := $(VENV)/.images
 
-.PHONY: help setup lock fmt lint types layers test unit bench oracle mutants model chaos fuzz man image image-check demo clean
+.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz man image image-check demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -36,10 +36,15 @@ types: $(STAMP) ## mypy --strict
 	$(PY) -m mypy
 
 unit: $(STAMP) ## the tests that start no lab
-	$(PY) -m pytest -q -m "not lab"
+	$(PY) -m pytest -q -m "not lab and not vm"
 
 test: lint types $(PROGRAMS) $(IMAGES) ## everything: format, lint, types, layers and all tests
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -m "not vm"
+
+test-vm: image ## real virtual machines: boots, attestation, alterations
+	$(PY) -m pytest -q -m vm
+
+ci: test test-vm ## all tests there are
 
 chaos: $(STAMP) ## kill, stop and restart the gateway's processes at 50 random instants
 	QUOTEGATE_CHAOS=50 $(PY) -m pytest -q -s tests/lab/test_chaos.py

@@ -64,13 +64,8 @@ def up(arguments: argparse.Namespace) -> int:
         spec = vm_spec_from(lab, arguments.peers, arguments.policy, arguments.images)
     else:
         spec = spec_from(lab, arguments.peers, arguments.policy)
-    bring_up(
-        replace(
-            spec,
-            preapproved=not arguments.ask_approval,
-            gateway_vm=arguments.vm and arguments.gateway == "vm",
-        )
-    )
+    gateway_vm = spec.gateway_vm and arguments.gateway == "vm"
+    bring_up(replace(spec, preapproved=not arguments.ask_approval, gateway_vm=gateway_vm))
     say(f"lab {lab.name} is up: gateway {spec.gateway.ip}, {len(spec.peers)} peers")
     say(
         table([{"peer": one.peer, "ip": one.ip, "mac": one.mac} for one in spec.peers], ("peer", "ip", "mac"))

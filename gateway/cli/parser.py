@@ -203,7 +203,10 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
         "--vm", action="store_true", help="let the guests be virtual machines: quotegate image build guest"
     )
     up.add_argument(
-        "--gateway", choices=("vm", "namespace"), default="namespace", help="with --vm: what the gateway is"
+        "--gateway",
+        choices=("vm", "namespace"),
+        default="vm",
+        help="with --vm: what the gateway is (default: vm)",
     )
     up.add_argument(
         "--images", type=Path, default=Path("build/image"), help="where the images are (default: build/image)"

@@ -89,7 +89,7 @@ def vm_spec(lab: Lab, images: Path, count: int = 2, network: IPv4Network = NETWO
     begin, end = PROFILE_TEXT.index("[profile."), PROFILE_TEXT.index("max_quote_age")
     text = spec.policy_text.replace(PROFILE_TEXT[begin:end], measured)
     text = text.replace(f'profile = "{PEER_PROFILE}"', f'profile = "{GUEST}"')
-    return replace(spec, policy_text=text, images=images, beacon_interval_ms=VM_BEACON_MS)
+    return replace(spec, policy_text=text, images=images, beacon_interval_ms=VM_BEACON_MS, gateway_vm=True)
 
 
 def default_spec(lab: Lab, count: int = 3, network: IPv4Network = NETWORK) -> LabSpec:

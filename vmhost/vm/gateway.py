@@ -16,6 +16,7 @@ from vmhost.vm.recovery import run_in_guest
 API = "api"
 ANSWER_WITHIN_S, LOOK_EVERY_S = 240.0, 0.5
 REPLACE_WITHIN_S = 60.0
+COMPLAINT = "quotegate gateway: "
 _OWNER = 0o600
 
 
@@ -84,7 +85,7 @@ class GatewayVm(VmGuest):
         log = self.domain.spec.console_log
         return HostError(
             "gateway-failed",
-            f"the gateway's VM {what}: expected its control API to answer; its console last said: {last_words(log)}; "
+            f"the gateway's VM {what}: expected its control API to answer; its console last said: {_complaint(log)}; "
             f"see {log}",
         )
 
@@ -103,3 +104,9 @@ class GatewayVm(VmGuest):
             self._line.cancel()
             await asyncio.gather(self._line, return_exceptions=True)
             self._line = None
+
+
+def _complaint(log: Path) -> str:
+    """Return what the machine itself said of its end, else the end of its console."""
+    own = [line for line in log.read_text(errors="replace").splitlines() if COMPLAINT in line]
+    return own[-1].strip()[:600] if own else last_words(log)

@@ -1,0 +1,61 @@
+"""Images that were altered, each really booted."""
+
+import pytest
+
+from tests.vm.conftest import VmLab
+from vmhost.errors import HostError
+from vmhost.lab.tamper import Alteration, alter_disk
+from vmhost.lab.vms import VmPaths
+from vmhost.monitor.client import ask
+from vmhost.names import GATEWAY
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+
+def test_rejects_altered_initrd_and_ends_in_quarantine(vms: VmLab) -> None:
+    disk = VmPaths(vms.lab, "web").disk
+    good, after = disk.read_bytes(), vms.last_sequence()
+    vms.cli("lab", "tamper", "web", "--with", "initrd")
+    vms.cli("peer", "restart", "web")
+    vms.until(lambda: vms.peer("web")["state"] == "quarantined", 600)
+    failures = vms.failures(after)
+    assert ("web", "reference-mismatch", True) in failures
+    told = [one["unmapped"] for one in vms.events(after, "attestation-failed")]
+    assert any("initrd" in str(one) for one in told)
+    disk.write_bytes(good)
+    vms.cli("peer", "release", "web")
+    vms.until(lambda: vms.peer("web")["state"] == "trusted")
+
+
+def test_rejects_altered_gateway_its_state_stays_closed(vms: VmLab) -> None:
+    disk = VmPaths(vms.lab, GATEWAY).disk
+    good = disk.read_bytes()
+    try:
+        alter_disk(disk, Alteration.COMMAND_LINE)
+        with pytest.raises(HostError) as raised:
+            ask(vms.lab, "restart_gateway", reset_tpm=True)
+        assert "not-approved" in raised.value.message
+    finally:
+        disk.write_bytes(good)
+    vms.until(vms.all_trusted)
+
+
+def test_rejects_flipped_byte_in_the_verified_root(vms: VmLab) -> None:
+    root = VmPaths(vms.lab, GATEWAY).directory / "root.img"
+    good = root.read_bytes()
+    changed = bytearray(good)
+    for at in range(len(good) // 4, len(good) * 3 // 4, 1 << 20):  # somewhere that is read
+        changed[at] ^= 1
+    try:
+        root.write_bytes(changed)
+        with pytest.raises(HostError):
+            ask(vms.lab, "restart_gateway", reset_tpm=True)
+        assert "dm-verity" in vms.console(GATEWAY)
+    finally:
+        root.write_bytes(good)
+    vms.until(vms.all_trusted)
+
+
+def test_credentials_from_whoever_starts_qemu_are_not_taken(vms: VmLab) -> None:
+    assert "systemd.import_credentials=no" in vms.inside(GATEWAY, "cat /proc/cmdline")
+    assert "skipping importing of credentials" in vms.inside(GATEWAY, "journalctl -b -o cat")

@@ -1,0 +1,75 @@
+"""What the platform is for, with real machines: the same lab for all of it, in this order."""
+
+import pytest
+
+from tests.vm.conftest import VmLab, predicted
+from vmhost.image.references import PCRS
+from vmhost.monitor.client import ask
+from vmhost.names import GATEWAY
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize(("machine", "image"), [(GATEWAY, "gateway"), ("web", "guest"), ("db", "guest")])
+def test_predicted_pcrs_are_the_booted_ones(vms: VmLab, machine: str, image: str) -> None:
+    expected = predicted(image)
+    assert vms.booted_pcrs(machine, PCRS) == {index: expected[index] for index in PCRS}
+
+
+def test_nothing_passes_without_a_lease_and_a_lease_lets_it_pass(vms: VmLab) -> None:
+    vms.inside("db", "while :; do echo from db | nc -l -p 5432; done >/dev/null 2>&1 &")
+    refused = vms.exec("web", "timeout", "10", "nc", "10.77.0.3", "5432")
+    assert refused.returncode != 0
+    assert b"from db" not in refused.stdout
+    passed = vms.exec("web", "timeout", "20", "quotegate-agent", "connect", "db", "tcp/5432")
+    assert b"from db" in passed.stdout, passed.stderr
+
+
+def test_the_gateway_queues_natively(vms: VmLab) -> None:
+    assert "queue " in vms.inside(GATEWAY, "nft list chain inet quotegate hold_queue")
+
+
+def test_the_gateways_services_have_no_more_rights_than_they_need(vms: VmLab) -> None:
+    status = vms.inside(
+        GATEWAY,
+        "for p in netd tpmd quotegated inspector hostlink; do "
+        "grep -hE 'Uid|CapEff|NoNewPrivs' /proc/$(systemctl show -p MainPID --value $p)/status; done",
+    )
+    uids = [line.split()[1] for line in status.splitlines() if line.startswith("Uid")]
+    rights = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff")]
+    assert uids == ["64101", "64102", "64103", "64104", "64105"]
+    assert rights == [1 << 12, 0, 0, 0, 0]  # CAP_NET_ADMIN for netd alone
+    assert status.count("NoNewPrivs:\t1") == 5
+
+
+def test_nobody_can_write_to_the_gateways_root_or_load_a_module(vms: VmLab) -> None:
+    said = vms.inside(
+        GATEWAY, "cat /proc/sys/kernel/modules_disabled; touch /usr/x 2>&1; mount | grep ' / '; true"
+    )
+    assert said.startswith("1\n")
+    assert "Read-only file system" in said
+    assert "erofs" in said
+
+
+def test_the_gateway_needs_little_memory(vms: VmLab) -> None:
+    used = int(vms.inside(GATEWAY, "free -m | awk '/Mem/ {print $3}'"))
+    assert used <= 256
+
+
+def test_a_foreign_program_cuts_the_guest_and_a_restart_heals_it(vms: VmLab) -> None:
+    before, after = vms.status_of("web")["pids"]["qemu"], vms.last_sequence()
+    vms.cli("lab", "tamper", "web")
+    vms.until(lambda: any(one[:2] == ("web", "unknown-file") for one in vms.failures(after)), 15)
+    vms.until(
+        lambda: vms.peer("web")["state"] == "trusted" and vms.status_of("web")["pids"]["qemu"] != before
+    )
+    assert vms.peer("db")["state"] == "trusted"
+
+
+def test_the_gateways_state_survives_its_restart(vms: VmLab) -> None:
+    before = vms.last_sequence()
+    assert "/dev/mapper/state on /var/lib type ext4" in vms.inside(GATEWAY, "mount")
+    ask(vms.lab, "restart_gateway", reset_tpm=True)
+    vms.until(vms.all_trusted)
+    assert vms.last_sequence() > before
+    assert vms.api.get("/v1/status")["authority"]["state"] == "valid"
