@@ -36,9 +36,8 @@ class VerityRoot:
 def make_verity_root(tree: Path, target: Path) -> VerityRoot:
     """Write the file system of a tree, everything root's, and its hashes; raises HostError."""
     target.unlink(missing_ok=True)
-    stamp = {"SOURCE_DATE_EPOCH": str(EPOCH)}
     argv = ["mkfs.erofs", "-zlz4hc,12", f"-T{EPOCH}", f"-U{_UUID}", "--all-root", str(target), str(tree)]
-    run_tool(argv, **stamp)
+    run_tool(argv)  # with SOURCE_DATE_EPOCH set it would keep the times of older files
     offset = target.stat().st_size
     said = run_tool([
         "veritysetup", "format", f"--uuid={_UUID}", f"--salt={_SALT}", f"--hash-offset={offset}", str(target), str(target),

@@ -23,6 +23,7 @@ CASES = {
         small(accelerator=Accelerator.KVM, disks=DISKS, memory_mib=1024, cpus=2),
         Handles((5,), (6, 7), ((10,), (11, 12)), 8, 9, 10),
     ),
+    "line-to-the-host": (small(host_link=True), Handles((5,), (6, 7), (), 8, 9, 10, 11)),
 }
 
 

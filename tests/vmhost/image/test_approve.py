@@ -1,0 +1,34 @@
+"""An image's approval is for what the image will measure."""
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from authn.pcr import HashAlg
+from authn.reference import ReferenceSet
+from authn.state_policy import approved_policy
+from tests.vmhost.image.programs import small_uki
+from vmhost.image.approve import approve
+from vmhost.image.predict import predict
+
+AUTHORITY = ec.derive_private_key(7, ec.SECP256R1())
+
+
+def test_approves_the_predicted_pcr_11() -> None:
+    uki = small_uki()
+    pcr11 = ReferenceSet(0, 0, {"one": predict(uki)[11]}).value("one", HashAlg.SHA256)
+    assert pcr11 is not None
+    assert approve(uki, 3, AUTHORITY).policy == approved_policy(pcr11, 3).hex()
+
+
+def test_another_image_or_version_needs_another_approval() -> None:
+    words = [
+        approve(small_uki(), 1, AUTHORITY),
+        approve(small_uki(), 2, AUTHORITY),
+        approve(small_uki("debug"), 1, AUTHORITY),
+        approve(small_uki(initrd=b"another"), 1, AUTHORITY),
+    ]
+    assert len({one.policy for one in words}) == len(words)
+
+
+def test_names_the_authoritys_key() -> None:
+    public = AUTHORITY.public_key().public_numbers()
+    assert approve(small_uki(), 1, AUTHORITY).public == f"{public.x:064x}{public.y:064x}"
