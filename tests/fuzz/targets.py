@@ -15,7 +15,7 @@ from authn.bundle import BundleError, EvidenceBundle
 from authn.channel import Channel
 from authn.ek_certificate import verify_ek_chain
 from authn.enrollment import EnrollmentVerifier
-from authn.errors import AttestationError
+from authn.errors import AttestationError, TpmError
 from authn.event_log import parse_event_log
 from authn.evidence import Quote
 from authn.handshake_gateway import GatewayConfig, GatewayHandshake
@@ -25,6 +25,7 @@ from authn.layers import decode_layers, encode_layers
 from authn.public_area import AttestationKey, key_name, parse_ecc
 from authn.quote import check_signature
 from authn.signing import DocumentError
+from authn.state_policy import Approval
 from filters.errors import NetdError, PolicyError
 from filters.inspection.finding import Refusal
 from filters.inspection.fingerprints import set_file
@@ -257,6 +258,7 @@ TARGETS: dict[str, Target] = {
     "clamd-answer": Target(judge_answer, lambda: [b"stream: OK\0", b"stream: Eicar FOUND\0", b"INSTREAM size limit exceeded. ERROR\0"], (), ("judge_answer",)),
     "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_finding", "_text", "_texts", "_number", "_bad_file")),
     "image": Target(predict, lambda: [small_uki()], (HostError,), ("predict",)),
+    "approval": Target(_text(Approval.from_json), lambda: [Approval(1, "ab" * 32, "cd" * 64, "ef" * 64).to_json().encode()], (TpmError,), ("Approval.from_json",)),
     "line": Target(_line, lambda: [Frame(1, Kind.OPEN, b"monitor").encode() + credit_frame(2, 9).encode()], (LinkError,), ("Decoder.feed",)),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),
 }  # fmt: skip
