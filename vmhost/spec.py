@@ -28,6 +28,8 @@ class LabSpec:
     images: Path | None = None
     # True: the gateway is a VM too, which boots the image `gateway`
     gateway_vm: bool = False
+    # inspectors side by side; the VM has one
+    inspectors: int = 1
 
     def machine(self, name: str) -> PortEntry:
         """Find a machine by name."""

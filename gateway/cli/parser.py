@@ -200,6 +200,13 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
         "--ask-approval", action="store_true", help="let every TPM wait for: quotegate peer approve NAME"
     )
     up.add_argument(
+        "--inspectors",
+        type=int,
+        choices=range(1, 9),
+        default=1,
+        help="inspectors of content side by side (default: 1)",
+    )
+    up.add_argument(
         "--vm", action="store_true", help="let the guests be virtual machines: quotegate image build guest"
     )
     up.add_argument(

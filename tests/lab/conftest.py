@@ -139,7 +139,7 @@ def running(spec: LabSpec) -> Iterator[RunningLab]:
     bring_up(spec, owner)
     lab = RunningLab(spec, ApiClient(api_socket(spec.lab.name)))
     try:
-        lab.until(lambda: lab.all_trusted() and lab.json("status")["inspectors"] == 1)
+        lab.until(lambda: lab.all_trusted() and lab.json("status")["inspectors"] == spec.inspectors)
         yield lab
     finally:
         tear_down(spec.lab)

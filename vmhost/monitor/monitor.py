@@ -26,7 +26,14 @@ from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import MISSES, End, GatewayUnit, Order, Probe, Restart
 from vmhost.monitor.health import is_healthy
-from vmhost.monitor.programs import AGENT_ARGV, GATEWAY_ARGV, Launcher, ProgramsOf, lab_programs
+from vmhost.monitor.programs import (
+    AGENT_ARGV,
+    GATEWAY_ARGV,
+    Launcher,
+    ProgramsOf,
+    inspector_name,
+    lab_programs,
+)
 from vmhost.names import AGENT_UID, GATEWAY, TPM_UID, TPMD_UID, Lab
 from vmhost.spec import LabSpec
 from vmhost.swtpm import VirtualTpm
@@ -173,9 +180,10 @@ class Monitor:
                 self.unit.started(time.monotonic())
 
     async def replace_inspector(self) -> None:
-        """Start a fresh inspector beside the one that runs; raises HostError when none does."""
+        """Start a fresh inspector beside each one that runs; raises HostError when one does not."""
         async with self._alone(GATEWAY):
-            await asyncio.to_thread(self.gateway.replace, "inspector")
+            for number in range(self.spec.inspectors):
+                await asyncio.to_thread(self.gateway.replace, inspector_name(number))
 
     async def gateway_refused(self, peer: str, reason: str) -> None:
         """A guest says the gateway can't be trusted: restart it; raises HostError when that was too often."""
@@ -239,4 +247,5 @@ def load_spec(path: Path) -> LabSpec:
         data["preapproved"],
         Path(data["images"]) if data["images"] else None,
         data["gateway_vm"],
+        data["inspectors"],
     )
