@@ -1,10 +1,13 @@
 """Scan one channel of text: cheap over every byte, closely where something may be."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from filters.inspection.matching.database import Database
 from filters.inspection.patterns.pattern import REACH, Pattern
+
+_SHORT: Final = 4096  # bytes: for these a look beforehand costs less than a stream of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +32,22 @@ class Scanner:
         ] = []  # what may yet become a match, and the place of its keyword
         self._told: dict[tuple[str, int], int] = {}
         self.doubtful: Match | None = None  # it ends where the stream ends so far
+        self.struck = False  # whether the first stage found anything that ends in the latest piece
 
     def _hit(self, number: int, end: int) -> None:
+        self.struck = True
         self._open += [(pattern, end) for pattern in self._database.meant(number)]
 
-    def scan(self, data: bytes) -> Iterator[Match]:
-        """Yield the matches that `data` completes. Then `doubtful` tells of those that only the next byte decides."""
-        self.doubtful = None
+    def scan(self, data: bytes) -> Sequence[Match]:
+        """Return the matches that `data` completes. Then `doubtful` tells of those that only the next byte decides."""
+        self.doubtful, self.struck = None, False
         self._watch.scan(data)
-        if self._open:
-            yield from self._look(data)
+        found = list(self._look(data)) if self._open else ()
         self._seen += len(data)
         if self._open:
             self._open = [one for one in self._open if one[1] + REACH > self._seen]
         self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
+        return found
 
     def _look(self, data: bytes) -> Iterator[Match]:
         origin, length = self._seen - len(self._before), len(self._before) + len(data)
@@ -84,6 +89,8 @@ class Scanner:
 
 def scan_whole(database: Database, data: bytes) -> Iterator[Match]:
     """Yield the matches in bytes that stand alone."""
+    if len(data) <= _SHORT and not database.may_match(data):
+        return
     scanner = Scanner(database)
     try:
         yield from scanner.scan(data)

@@ -1,8 +1,10 @@
 """Read DNS messages (RFC 1035), and what tunnels through them looks like."""
 
 import math
+import struct
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
@@ -13,10 +15,11 @@ _A, _NS, _CNAME, _SOA, _NULL, _PTR, _MX, _TXT = 1, 2, 5, 6, 10, 12, 15, 16
 _NAMED = {_NS: 0, _CNAME: 0, _PTR: 0, _MX: 2}  # record type: bytes before the name in its data
 TUNNEL_BYTES = 1024  # encoded-looking bytes in names below one domain, on one flow
 TUNNEL_LABEL = 24
+_HEADER: Final = struct.Struct(">2xHHHHH")
+_RECORD: Final = struct.Struct(">H6xH")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A parsed message: question names, all names, and text records."""
 
     is_answer: bool
@@ -29,18 +32,18 @@ def parse_message(data: bytes) -> Message:
     """Read one message; raises Refusal for what does not fit, bytes left over included."""
     if len(data) < 12:
         raise Refusal("dns-message", f"expected at least 12 bytes; got {len(data)}")
-    flags, *counts = (int.from_bytes(data[at : at + 2], "big") for at in range(2, 12, 2))
+    flags, asked, *counts = _HEADER.unpack_from(data)
     at, questions, names, texts = 12, [], [], []
-    for _ in range(counts[0]):
+    for _ in range(asked):
         name, at = read_name(data, at)
         questions.append(name)
         at += 4
-    for _ in range(sum(counts[1:])):
+    for _ in range(sum(counts)):
         name, at = read_name(data, at)
         names.append(name)
         if at + 10 > len(data):
             raise Refusal("dns-message", "a record that is cut off")
-        kind, length = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 8 : at + 10], "big")
+        kind, length = _RECORD.unpack_from(data, at)
         at += 10
         if kind in _NAMED and length:
             inner, end = read_name(data, at + _NAMED[kind])
@@ -59,29 +62,28 @@ def read_name(data: bytes, at: int) -> tuple[bytes, int]:
     """Return a name and where it ends; pointers may only point back (RFC 1035 section 4.1.4)."""
     labels: list[bytes] = []
     end, lowest, total = 0, at, 0
-    while True:
-        if at >= len(data):
-            raise Refusal("dns-name", "a name that is cut off")
+    while at < len(data):
         length = data[at]
-        if length >= 0xC0:
+        if 0 < length <= 63:
+            following = at + 1 + length
+            if following > len(data):
+                break
+            labels.append(data[at + 1 : following])
+            total += length + 1
+            if total > 254:
+                raise Refusal("dns-name", "a name longer than 255 bytes")
+            at = following
+        elif length == 0:
+            return b".".join(labels), end or at + 1
+        elif length >= 0xC0:
             target = int.from_bytes(data[at : at + 2], "big") & 0x3FFF
             end = end or at + 2
             if target >= lowest or at + 2 > len(data):
                 raise Refusal("dns-name", "a pointer that does not point back")
             at = lowest = target
-        elif length > 63:
-            raise Refusal("dns-name", f"a label of {length} bytes")
-        elif length == 0:
-            return b".".join(labels), end or at + 1
         else:
-            label = data[at + 1 : at + 1 + length]
-            if len(label) != length:
-                raise Refusal("dns-name", "a name that is cut off")
-            labels.append(label)
-            total += length + 1
-            if total > 254:
-                raise Refusal("dns-name", "a name longer than 255 bytes")
-            at += 1 + length
+            raise Refusal("dns-name", f"a label of {length} bytes")
+    raise Refusal("dns-name", "a name that is cut off")
 
 
 def _text(data: bytes, kind: int) -> bytes:
