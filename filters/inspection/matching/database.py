@@ -165,7 +165,7 @@ def _loose(pattern: Pattern) -> bytes:
     """
     if pattern.first:
         return pattern.first
-    begun = pattern.expression.removeprefix(WORD).removeprefix(rb"\b")
+    begun = pattern.expression.removeprefix(WORD)
     return begun if begun.endswith(rb"\\b") else begun.removesuffix(rb"\b")
 
 

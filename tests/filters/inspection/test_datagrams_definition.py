@@ -15,7 +15,7 @@ from filters.inspection.matching.scanner import Scanner, scan_whole
 from filters.inspection.offline.packet import Unreadable
 from filters.inspection.patterns.load import secrets
 from filters.inspection.patterns.malware import MALWARE
-from filters.inspection.patterns.pattern import Pattern
+from filters.inspection.patterns.pattern import WORD, Pattern
 from filters.inspection.protocols.dns import TunnelWatch
 from filters.inspection.spec import InspectionSpec
 from tests.filters.inspection.drive import EICAR, SECRET, toolbox
@@ -100,7 +100,7 @@ def test_looks_twice_where_an_expression_looks_beside(expression: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "expression", [rb"ab", rb"[^x]b", rb"\bab", rb"ab\b", rb"(?:ab|cd)[0-9]{2,9}", rb"(?i)ab"]
+    "expression", [rb"ab", rb"[^x]b", WORD + rb"ab", rb"ab\b", rb"(?:ab|cd)[0-9]{2,9}", rb"(?i)ab"]
 )
 def test_looks_once_where_it_does_not(expression: bytes) -> None:
     database = Database((Pattern("mine", "patterns", expression),))
