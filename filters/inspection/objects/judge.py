@@ -9,6 +9,7 @@ from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import scan_whole
 from filters.inspection.objects.archive import Budget, members
+from filters.inspection.objects.archive_kinds import is_compressed
 from filters.inspection.objects.file_type import FileType, file_type
 from filters.inspection.objects.holding import is_container
 from filters.inspection.objects.mime import form_parts, message_parts
@@ -81,9 +82,11 @@ class Judge:
         if depth >= self.limits.depth:
             raise LimitHit("depth", self.limits.depth, " objects inside one another")
         for inner, content in members(data, kind.media_type, budget):
-            path = f"{name}/{_printable(inner)}"
+            path = f"{name}/{_printable(inner)}" if inner else name
             yield from self.text(content, path)
-            yield from self._one(content, path, depth + 1, budget)
+            # a compressed archive is one object, what is compressed twice is two
+            deeper = depth + 1 if inner or is_compressed(content) else depth
+            yield from self._one(content, path, deeper, budget)
 
     def _type(self, kind: FileType, name: str) -> Iterator[Finding]:
         words = {kind.media_type, *kind.families}
