@@ -116,7 +116,7 @@ def check_zip(data: bytes) -> None:
             infos, start = archive.infolist(), archive.start_dir
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, UnicodeDecodeError) as error:
         raise Refusal("archive-broken", f"a zip without a readable directory: {error}") from error
-    if any(one.is_dir() and one.file_size for one in infos):
+    if any(one.filename.endswith("/") and one.file_size for one in infos):
         raise Refusal(
             "archive-ambiguous", "the zip holds a directory with content: programs read it or don't"
         )

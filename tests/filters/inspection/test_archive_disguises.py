@@ -127,3 +127,8 @@ def test_rejects_a_directory_with_content() -> None:
 def test_a_7z_is_known_by_its_sum() -> None:
     """Programs that unpack 7z have its mark in them."""
     assert kinds(b"MZ" + b"7z\xbc\xaf\x27\x1c" + bytes(100), "x") == (("all", 0),)
+
+
+def test_a_file_without_a_name_is_no_directory() -> None:
+    nameless = zipped({"name": b"fine"}).replace(b"name", b"\0ame")
+    assert found(nameless) == set()

@@ -109,6 +109,16 @@ def test_rejects_a_final_block_in_a_websocket_message() -> None:
     assert driven.checks == ["websocket-deflate"]
 
 
+def test_a_closing_frame_may_come_in_pieces() -> None:
+    asked = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    agreed = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    driven = Driven().feed(UP, asked).feed(DOWN, agreed)
+    for one in b"\x88\x82\1\2\3\4\x02\xea":
+        driven.feed(UP, bytes([one]))
+    assert driven.findings == []
+    assert driven.feed(UP, b"\x81\x80\1\2\3\4").checks == ["websocket-after-close"]
+
+
 def test_many_small_pieces_cost_no_more_than_one() -> None:
     """A head in single bytes, and a body in chunks of one byte: bounded work, whatever the pieces are."""
     head = POST + b"X: " + b"y" * 60_000
