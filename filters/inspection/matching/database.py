@@ -11,6 +11,7 @@ from typing import Any
 import hyperscan
 import re2
 
+from filters.inspection.coding.wide import begins_wide
 from filters.inspection.patterns.pattern import WORD, Pattern
 
 _META = re.compile(rb"([\\^$.|?*+()\[\]{}/-])")
@@ -51,7 +52,7 @@ class Database:
         Opening a stream costs more than a look at a few bytes, so all such bytes go through one: it has every hit
         that a stream of their own would have. One too many costs only a closer look.
         """
-        if not self.stands_alone:
+        if not self.stands_alone or begins_wide(data):
             return True
         if self._alone is None:
             self._alone = self.watch(self._hit)
