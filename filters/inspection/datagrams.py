@@ -12,7 +12,8 @@ from filters.inspection.matching.scanner import Match, Scanner
 from filters.inspection.objects.judge import Judge
 from filters.inspection.offline.packet import UDP, Packet, Unreadable
 from filters.inspection.patterns.pattern import redact
-from filters.inspection.protocols.dns import TunnelWatch, parse_message
+from filters.inspection.protocols.dns import parse_message
+from filters.inspection.protocols.dns_tunnel import TunnelWatch
 from filters.inspection.spec import InspectionSpec, OnError
 from filters.reason import DropReason
 
@@ -93,8 +94,9 @@ class DatagramFlow:
             else:
                 if message.names or message.questions or self.spoken == "dns":
                     self.spoken = "dns"
-                    for name in message.questions:
-                        tunnel().see(name)
+                    watch = tunnel()
+                    for name in (*message.questions, *message.names):
+                        watch.see(name)
         self.spoken = self.spoken or ("udp" if self.transport == UDP else "icmp")
         if wanted is not None and wanted != self.spoken:
             detail = f"expected {wanted}; these datagrams are none of it"

@@ -1,20 +1,18 @@
-"""Read DNS messages (RFC 1035), and what tunnels through them looks like."""
+"""Read DNS messages (RFC 1035)."""
 
-import math
 import struct
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.parser import Sink
-from filters.reason import DropReason
+from filters.inspection.protocols.dns_tunnel import TunnelWatch
 
-_A, _NS, _CNAME, _SOA, _NULL, _PTR, _MX, _TXT = 1, 2, 5, 6, 10, 12, 15, 16
-_NAMED = {_NS: 0, _CNAME: 0, _PTR: 0, _MX: 2}  # record type: bytes before the name in its data
-TUNNEL_BYTES = 1024  # encoded-looking bytes in names below one domain, on one flow
-TUNNEL_LABEL = 24
+_NULL: Final = 10
+# record types whose data is a name: bytes before it (NS, CNAME, PTR, MX, AFSDB, RT, SRV, KX, DNAME)
+_NAMED: Final = {2: 0, 5: 0, 12: 0, 15: 2, 18: 2, 21: 2, 33: 6, 36: 2, 39: 0}
+# those whose data is strings (HINFO, TXT, X25, ISDN, NINFO, SPF, AVC, RESINFO, WALLET)
+_STRINGS: Final = frozenset({13, 16, 19, 20, 56, 99, 258, 261, 262})
 _HEADER: Final = struct.Struct(">2xHHHHH")
 _RECORD: Final = struct.Struct(">H6xH")
 
@@ -50,7 +48,7 @@ def parse_message(data: bytes) -> Message:
             names.append(inner)
             if end != at + length:
                 raise Refusal("dns-message", "a record whose data is longer or shorter than its name")
-        elif kind in {_TXT, _NULL}:
+        elif kind == _NULL or kind in _STRINGS:
             texts.append(_text(data[at : at + length], kind))
         at += length
     if at != len(data):
@@ -98,34 +96,6 @@ def _text(data: bytes, kind: int) -> bytes:
     return b"".join(strings)
 
 
-@dataclass(slots=True)
-class TunnelWatch:
-    """Add up what looks encoded in the names below each domain; raises Refusal when it is too much."""
-
-    found: Counter[bytes] = field(default_factory=Counter)
-
-    def see(self, name: bytes) -> None:
-        """Count one name asked for."""
-        labels = name.lower().split(b".")
-        below = b".".join(labels[-2:])
-        self.found[below] += sum(len(one) for one in labels[:-2] if looks_encoded(one))
-        if self.found[below] > TUNNEL_BYTES:
-            raise Refusal(
-                "dns-tunnel",
-                f"more than {TUNNEL_BYTES} encoded bytes in names below {below.decode('latin-1')}",
-                DropReason.DATA_LEAK,
-            )
-
-
-def looks_encoded(label: bytes) -> bool:
-    """Tell whether a label looks like data: long, and with more entropy than words have."""
-    if len(label) < TUNNEL_LABEL:
-        return False
-    counts = Counter(label).values()
-    entropy = -sum(one / len(label) * math.log2(one / len(label)) for one in counts)
-    return entropy > 3.2 and (sum(chr(one).isdigit() for one in label) >= 2 or entropy > 3.8)
-
-
 class DnsStream:
     """See Parser: DNS over TCP (RFC 7766)."""
 
@@ -162,8 +132,8 @@ def tell_message(sink: Sink, direction: Direction, message: Message, tunnel: Tun
         raise Refusal("dns-direction", "a question from the server, or an answer from the client")
     for name in message.questions:
         sink.note("dns", name=name.decode("latin-1"))
-        if direction is Direction.TO_SERVER:
-            tunnel.see(name)
+    for name in (*message.questions, *message.names):
+        tunnel.see(name)
     for text in (*message.questions, *message.names, *message.texts):
         sink.fresh(direction, "name")
         sink.text(direction, "name", text + b"\n")

@@ -16,7 +16,7 @@ from filters.inspection.offline.packet import Unreadable
 from filters.inspection.patterns.load import secrets
 from filters.inspection.patterns.malware import MALWARE
 from filters.inspection.patterns.pattern import WORD, Pattern
-from filters.inspection.protocols.dns import TunnelWatch
+from filters.inspection.protocols.dns_tunnel import TunnelWatch
 from filters.inspection.spec import InspectionSpec
 from tests.filters.inspection.drive import EICAR, SECRET, toolbox
 

@@ -11,7 +11,8 @@ from filters.inspection.finding import Direction, Refusal
 from filters.inspection.limits import DEFAULT_LIMITS
 from filters.inspection.objects.archive import Budget
 from filters.inspection.objects.mime import message_parts
-from filters.inspection.protocols.dns import TunnelWatch, looks_encoded, parse_message
+from filters.inspection.protocols.dns import parse_message
+from filters.inspection.protocols.dns_tunnel import TunnelWatch, looks_encoded
 from filters.reason import DropReason
 from tests.filters.inspection.drive import DOWN, EICAR, SECRET, UP, Driven, exchange
 
