@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from filters.inspection.coding.charset import FOREIGN, Recoded
 from filters.inspection.coding.decoder import CODINGS, Stack
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
@@ -196,6 +197,20 @@ def coded() -> list[bytes]:
     return [
         bytes([at]) + test_http.CODERS[names[one]](b"some text, some text") for at, one in enumerate(CODINGS)
     ]
+
+
+def charset(data: bytes) -> None:
+    """A text gives the same in pieces as in one; the first byte chooses its set."""
+    if not data:
+        return
+    name, size = sorted(FOREIGN)[data[0] % len(FOREIGN)], 1 + len(data) % 3
+    one, two = Recoded(name), Recoded(name)
+    pieces = b"".join(two.feed(data[at : at + size]) for at in range(1, len(data), size)) + two.finish()
+    assert one.feed(data[1:]) + one.finish() == pieces, name
+
+
+def texts() -> list[bytes]:
+    return [bytes([at]) + "some text 机密".encode(name, "replace") for at, name in enumerate(sorted(FOREIGN))]
 
 
 def rule_lines(data: bytes) -> None:

@@ -249,6 +249,7 @@ TARGETS: dict[str, Target] = {
         for name, opened in parsers.PARSERS.items()
     },
     "coding": Target(parsers.coding, parsers.coded, (), ("Stack.feed",)),
+    "charset": Target(parsers.charset, parsers.texts, (), ("Recoded.feed",)),
     "rule-lines": Target(parsers.rule_lines, inspection.rule_files, (), ("understand",)),
     "mime": Target(inspection.mime, inspection.messages, (Refusal,), ("message_parts", "form_parts")),
     "archive": Target(inspection.archive, inspection.archives, (Refusal,), ("members", "check_zip")),

@@ -8,10 +8,12 @@ from typing import Final
 
 _LABEL = re.compile(r";\s*charset\s*=\s*[\"']?([^\s;\"']{1,40})", re.IGNORECASE)
 # Python's names; all other sets that programs know have ASCII in them
-_FOREIGN: Final = frozenset(
-    {"utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "hz"}
+FOREIGN: Final = frozenset(
+    {"utf_7", "utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be", "hz"}
     | {"cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140"}
 )
+# as browsers do; who begins with another mark is known by it (wide.py)
+_UNSAID: Final = {"utf_16": "utf_16_le", "utf_32": "utf_32_le"}
 
 
 class Recoded:
@@ -39,4 +41,5 @@ def named(charset: str) -> Recoded | None:
     """Return what reads the text of such a set."""
     name = normalize_encoding(charset).lower()
     name = aliases.get(name, name)
-    return Recoded(name) if name in _FOREIGN else None
+    name = _UNSAID.get(name, name)
+    return Recoded(name) if name in FOREIGN else None

@@ -150,3 +150,13 @@ def test_what_only_looks_like_a_message_passes() -> None:
 def test_fields_are_no_object() -> None:
     (fields, leaf) = message_parts(lines(b"Subject: =?utf-8?Q?=41?="), Budget(DEFAULT_LIMITS))
     assert (fields.media_type, fields.content, leaf.content) == ("", b"A", b"text\r\n")
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    "body", [b"", b"x", b"text that is none of it", bytes(range(256)), b"+//8-" * 9, b"~{ ~"]
+)
+def test_a_label_that_is_wrong_harms_nobody(name: str, body: bytes) -> None:
+    typed = b"Content-Type: text/plain; charset=" + name.encode()
+    assert exchange([(UP, GET), (DOWN, answer(body, typed))]).checks == []
+    assert checks(lines(typed, b"Content-Transfer-Encoding: base64", body=wrapped(body))) == set()
