@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Sequence
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from filters.inspection.coding.charset import named
@@ -13,6 +14,7 @@ _MAIL = re.compile(
     rb"(?:From [^\n]*\n)?(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*)*?(?:Content-Type|Content-Transfer-Encoding|MIME-Version):",
     re.IGNORECASE,
 )
+_LOOKED_AT: Final = 1 << 16  # bytes: fields longer than that are no mail's
 _LINE_END = re.compile(rb"\r?\n")
 _BEGIN = re.compile(rb"^begin [0-7]{3,4} ([^\r\n]*)\r?\n", re.MULTILINE)
 _BEGIN_64 = re.compile(rb"^begin-base64 [0-7]{3,4} ([^\r\n]*)\r?\n([0-9A-Za-z+/=\s]*)", re.MULTILINE)
@@ -26,13 +28,7 @@ def spelled_fields(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 def _word(match: "re.Match[bytes]") -> bytes:
     text = match[3]
-    if match[2] in b"Qq":
-        said = binascii.a2b_qp(text, header=True)
-    else:
-        try:
-            said = base64.b64decode(text + b"=" * (-len(text) % 4))
-        except binascii.Error:
-            return match[0]
+    said = binascii.a2b_qp(text, header=True) if match[2] in b"Qq" else _unpacked(text)
     reader = named(match[1].split(b"*")[0].decode("latin-1"))
     return reader.feed(said) + reader.finish() if reader else said
 
@@ -40,21 +36,28 @@ def _word(match: "re.Match[bytes]") -> bytes:
 def uuencoded(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (name, content) of each file in a text; a line that can't be read ends its file."""
     for begin in _BEGIN.finditer(text):
-        yield begin[1], b"".join(_lines(text[begin.end() :]))
+        yield begin[1], b"".join(_lines(text, begin.end()))
     for begin in _BEGIN_64.finditer(text):
-        packed = re.sub(rb"\s", b"", begin[2].split(b"====")[0])
-        yield begin[1], base64.b64decode(packed + b"=" * (-len(packed) % 4))
+        yield begin[1], _unpacked(begin[2].split(b"====")[0])
 
 
-def _lines(text: bytes) -> Iterator[bytes]:
-    for line in text.splitlines():
-        if line == b"end" or not line:
+def _unpacked(text: bytes) -> bytes:
+    """Return what base64 says, as far as it is some."""
+    packed = re.sub(rb"[^0-9A-Za-z+/]", b"", text)
+    return base64.b64decode(packed[: len(packed) - (len(packed) % 4 == 1)] + b"=" * (-len(packed) % 4))
+
+
+def _lines(text: bytes, at: int) -> Iterator[bytes]:
+    while 0 <= (stop := text.find(b"\n", at)) or at < len(text):
+        line = text[at : stop if stop >= 0 else len(text)].rstrip(b"\r")
+        if not line or line.startswith((b"end", b"begin")):
             return
         size = ((line[0] - 32 & 63) * 4 + 5) // 3  # some programs write more than a line needs
         try:
             yield binascii.a2b_uu(line[:size])
         except binascii.Error:
             return
+        at = stop + 1 if stop >= 0 else len(text)
 
 
 def unflowed(text: bytes) -> bytes:
@@ -64,7 +67,7 @@ def unflowed(text: bytes) -> bytes:
 
 def looks_like_mail(data: bytes) -> bool:
     """Tell whether a file begins as a stored mail does: with fields, one of them MIME's."""
-    return _MAIL.match(data) is not None
+    return _MAIL.match(data, 0, _LOOKED_AT) is not None
 
 
 def as_transmitted(mail: bytes) -> bytes:

@@ -72,6 +72,9 @@ def test_files_in_uuencode_are_judged(around: str) -> None:
         b"begin 644 x\r\n",
         b"begin the begin\r\n",
         b"begin 644 a\r\n\x7f\xff\r\nend\r\n",
+        b"begin-base64 644 a\r\nA\r\n",
+        b"begin-base64 644 a\r\nA=B=C\r\n====\r\n",
+        b"begin 644 a\r\n" * 900,
     ],
 )
 def test_text_that_is_no_uuencode_passes(text: bytes) -> None:
