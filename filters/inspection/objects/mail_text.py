@@ -48,8 +48,10 @@ def _unpacked(text: bytes) -> bytes:
 
 
 def _lines(text: bytes, at: int) -> Iterator[bytes]:
-    while 0 <= (stop := text.find(b"\n", at)) or at < len(text):
-        line = text[at : stop if stop >= 0 else len(text)].rstrip(b"\r")
+    while at < len(text):
+        stop = text.find(b"\n", at)
+        stop = len(text) if stop < 0 else stop
+        line = text[at:stop].rstrip(b"\r")
         if not line or line.startswith((b"end", b"begin")):
             return
         size = ((line[0] - 32 & 63) * 4 + 5) // 3  # some programs write more than a line needs
@@ -57,7 +59,7 @@ def _lines(text: bytes, at: int) -> Iterator[bytes]:
             yield binascii.a2b_uu(line[:size])
         except binascii.Error:
             return
-        at = stop + 1 if stop >= 0 else len(text)
+        at = stop + 1
 
 
 def unflowed(text: bytes) -> bytes:
