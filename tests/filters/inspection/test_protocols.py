@@ -106,6 +106,13 @@ def test_mail_passes_whole_and_attachments_are_judged() -> None:
         assert not driven.out[UP].endswith(b".\r\n")
 
 
+def test_a_greeting_answers_nothing_else() -> None:
+    """What follows EHLO waits for its answer, also where the greeting comes after both."""
+    driven = Driven().feed(UP, b"EHLO c\r\nSTARTTLS\r\n").feed(DOWN, b"220 h ESMTP\r\n")
+    assert driven.out[UP] == b"EHLO c\r\n"
+    assert driven.feed(DOWN, b"250 h\r\n").out[UP] == b"EHLO c\r\nSTARTTLS\r\n"
+
+
 def test_mail_in_single_bytes() -> None:
     pieces = [(way, data[at : at + 1]) for way, data in smtp(mail(EICAR)) for at in range(len(data))]
     assert exchange(pieces).cut is not None
