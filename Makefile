@@ -6,6 +6,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 PROGRAMS := $(VENV)/.programs
 IMAGES := $(VENV)/.images
+BENCH  := $(VENV)/.bench
 
 .PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz man image image-check demo clean
 
@@ -49,7 +50,10 @@ ci: test test-vm ## all tests there are
 chaos: $(STAMP) ## kill, stop and restart the gateway's processes at 50 random instants
 	QUOTEGATE_CHAOS=50 $(PY) -m pytest -q -s tests/lab/test_chaos.py
 
-bench: $(STAMP) ## measure, each figure beside its baseline
+$(BENCH): $(STAMP) requirements-bench.lock scripts/setup-bench
+	@scripts/setup-bench
+
+bench: $(BENCH) ## measure, each figure beside its baseline
 	$(PY) -m bench
 
 oracle: $(STAMP) ## 10,000 random policies: the evaluator and the real kernel agree on every packet

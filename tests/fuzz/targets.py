@@ -49,7 +49,7 @@ from gateway.daemon.drops import parse_packet
 from gateway.inspection.report import parse_report
 from hostlink.errors import LinkError
 from hostlink.frames import Decoder, Frame, Kind, credit_frame
-from tests.fuzz import inspection, seeds
+from tests.fuzz import inspection, parsers, seeds
 from tests.vmhost.image.programs import small_uki
 from vmhost.errors import HostError
 from vmhost.image.predict import predict
@@ -244,12 +244,19 @@ TARGETS: dict[str, Target] = {
     "packets": Target(_packet, lambda: [seeds.packet(one, options=two) for one in (1, 6, 17) for two in (0, 2)], (), ("read_flow", "parse_packet")),
     "tcp-diag": Target(lambda d: tcp_diag.parse(d, closed=False), lambda: [seeds.tcp_diag()], (), ("tcp_diag.parse",)),
     "stream": Target(inspection.stream, inspection.conversations, (), ("StreamInspector.feed",)),
+    **{
+        name: Target(parsers.check(opened), lambda name=name: parsers.examples(name), (), (f"{name} parser",))  # type: ignore[misc]
+        for name, opened in parsers.PARSERS.items()
+    },
+    "coding": Target(parsers.coding, parsers.coded, (), ("Stack.feed",)),
+    "charset": Target(parsers.charset, parsers.texts, (), ("Recoded.feed",)),
+    "rule-lines": Target(parsers.rule_lines, inspection.rule_files, (), ("understand",)),
     "mime": Target(inspection.mime, inspection.messages, (Refusal,), ("message_parts", "form_parts")),
     "archive": Target(inspection.archive, inspection.archives, (Refusal,), ("members", "check_zip")),
     "capture": Target(inspection.capture, inspection.captures, (CaptureError,), ("Capture", "Twin.events")),
     "rules": Target(inspection.rules, inspection.rule_files, (), ("load_rules", "read_rules")),
     "dns-message": Target(parse_message, lambda: [b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"], (Refusal,), ("parse_message",)),
-    "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict", "read_ends")),
+    "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict", "plain_ends", "read_datagram", "read_ends")),
     "fingerprints": Target(inspection.fingerprints, lambda: [b"\x40" + inspection.PROTECTED[:600], b"\0" + bytes(99)], (), ("Watch.scan", "Engine.whole")),
     "fingerprint-set": Target(
         _written_back(set_file.parse, set_file.encode), inspection.set_seeds, (FingerprintError,), ("parse",)
