@@ -56,11 +56,13 @@ def write_bundle(
     authority: ec.EllipticCurvePrivateKey,
 ) -> Bundle:
     """Make an update of a built image in the new directory `out`; raises HostError, OSError."""
+    sources = {BOOT: image.disk, ROOT: image.disk.with_suffix(".root")}
+    files = {name: measure(source) for name, source in sources.items()}
     uki = read_program(image.disk)
     out.mkdir(parents=True)
-    for source, name in ((image.disk, BOOT), (image.disk.with_suffix(".root"), ROOT)):
+    for name, source in sources.items():
         shutil.copyfile(source, out / name)
-    files = {name: measure(out / name) for name in (BOOT, ROOT)}
+        compare(out / name, files[name], measure(out / name))
     references = ReferenceSet(version, not_after, _values(uki)).sign(key)
     manifest = Manifest(version, not_after, image.name, files, approve(uki, version, authority), references)
     (out / MANIFEST).write_bytes(manifest.sign(key))
@@ -140,7 +142,8 @@ def measure(path: Path) -> FileFacts:
             return FileFacts(file.tell(), digest)
     except OSError as error:
         raise HostError(
-            "file-missing", f"{path}: {error.strerror}; nothing was changed: fetch the update again"
+            "file-missing",
+            f"{path}: {error.strerror}; nothing was changed: build the image, or fetch the update, again",
         ) from error
 
 

@@ -41,6 +41,26 @@ class Manifest:
     approval: Approval
     references: bytes
 
+    @classmethod
+    def from_document(cls, document: SignedDocument) -> "Manifest":
+        """Read a verified document; raises DocumentError."""
+        payload: dict[str, Any] = document.payload
+        try:
+            if set(payload) != _FIELDS:
+                raise ValueError(f"expected exactly {', '.join(sorted(_FIELDS))}")
+            files = {str(name): _facts(facts) for name, facts in payload["files"].items()}
+            if set(files) != {BOOT, ROOT}:
+                raise ValueError(f"expected the files {BOOT} and {ROOT}, got {', '.join(sorted(files))}")
+            approval = Approval.of(payload["approval"])
+            if approval.version != document.version:
+                raise ValueError(
+                    f"it approves version {approval.version}, and is of version {document.version}"
+                )
+            image, references = str(payload["image"]), str(payload["references"]).encode()
+        except (ValueError, KeyError, TypeError, AttributeError, TpmError) as error:
+            raise DocumentError("malformed", f"not an update's manifest: {error}") from error
+        return cls(document.version, document.not_after, image, files, approval, references)
+
     def sign(self, key: Ed25519PrivateKey) -> bytes:
         """Write it as a signed document."""
         payload = {
@@ -55,30 +75,13 @@ class Manifest:
 def read_manifest(untrusted: bytes, keys: Mapping[str, bytes], now: float) -> Manifest:
     """Verify and read a manifest; raises HostError `update-refused`, with the failed check as `cause`."""
     try:
-        return _manifest(verify_document(untrusted, KIND, keys, now))
+        return Manifest.from_document(verify_document(untrusted, KIND, keys, now))
     except DocumentError as error:
         raise HostError(
             "update-refused",
             f"the update's manifest: {error.message}; nothing was changed: fetch the update again, or have it signed anew",
             cause=error.code,
         ) from error
-
-
-def _manifest(document: SignedDocument) -> Manifest:
-    payload: dict[str, Any] = document.payload
-    try:
-        if set(payload) != _FIELDS:
-            raise ValueError(f"expected exactly {', '.join(sorted(_FIELDS))}")
-        files = {str(name): _facts(facts) for name, facts in payload["files"].items()}
-        if set(files) != {BOOT, ROOT}:
-            raise ValueError(f"expected the files {BOOT} and {ROOT}, got {', '.join(sorted(files))}")
-        approval = Approval.of(payload["approval"])
-        if approval.version != document.version:
-            raise ValueError(f"it approves version {approval.version}, and is of version {document.version}")
-        image, references = str(payload["image"]), str(payload["references"]).encode()
-    except (ValueError, KeyError, TypeError, AttributeError, TpmError) as error:
-        raise DocumentError("malformed", f"not an update's manifest: {error}") from error
-    return Manifest(document.version, document.not_after, image, files, approval, references)
 
 
 def _facts(data: dict[str, Any]) -> FileFacts:
