@@ -59,12 +59,12 @@ def write_bundle(
     sources = {BOOT: image.disk, ROOT: image.disk.with_suffix(".root")}
     files = {name: measure(source) for name, source in sources.items()}
     uki = read_program(image.disk)
+    references = ReferenceSet(version, not_after, _values(uki)).sign(key)
+    manifest = Manifest(version, not_after, image.name, files, approve(uki, version, authority), references)
     out.mkdir(parents=True)
     for name, source in sources.items():
         shutil.copyfile(source, out / name)
         compare(out / name, files[name], measure(out / name))
-    references = ReferenceSet(version, not_after, _values(uki)).sign(key)
-    manifest = Manifest(version, not_after, image.name, files, approve(uki, version, authority), references)
     (out / MANIFEST).write_bytes(manifest.sign(key))
     return Bundle(out, manifest)
 
