@@ -74,9 +74,9 @@ class SlotKeeper:
 
 
 def start_due(keeper: SlotKeeper, start: Callable[[Slot, Slots], None], stop: Callable[[], None]) -> None:
-    """Start the slot that is due until one is up; raises HostError when the active one is not.
+    """Start the slot that is due until one is up; raises HostError, OSError when the active one is not.
 
-    `start` gets the slots as they are, and raises HostError when that slot does not come up or, a candidate, does not
+    `start` gets the slots as they are, and raises one of these when that slot does not come up or, a candidate, does not
     pass its self-test; `stop` ends what is left of it.
     """
     while True:
@@ -84,14 +84,13 @@ def start_due(keeper: SlotKeeper, start: Callable[[Slot, Slots], None], stop: Ca
         slots = keeper.slots
         try:
             start(slot, slots)
-        except HostError as error:
+            keeper.bless()
+            return
+        except (HostError, OSError) as error:
             stop()
             if slot is slots.active:
                 raise
-            keeper.fail(error.message)
-            continue
+            keeper.fail(str(error))
         except BaseException:
             stop()
             raise
-        keeper.bless()
-        return
