@@ -158,7 +158,7 @@ class Service:
         )
         return Introduction(
             self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self.policy.profile,
-            lambda: self.references, tuple(_load_root(path) for path in self.setup.ek_roots),
+            lambda: self.references, tuple(_load_root(path) for path in self.setup.ek_roots), _own_references(self.setup),
         )  # fmt: skip
 
     def _parameters(self) -> SessionParameters:
@@ -342,6 +342,15 @@ def _load_references(setup: GatewaySetup) -> tuple[ReferenceSet, ...]:
         for path in setup.references
     )
     return tuple(ReferenceSet.from_document(document) for document in documents)
+
+
+def _own_references(setup: GatewaySetup) -> bytes | None:
+    """Read the set that peers judge this image by; a set that they would refuse must not go out."""
+    if setup.own_references is None:
+        return None
+    untrusted = setup.own_references.read_bytes()
+    verify_document(untrusted, REFERENCE_KIND, setup.reference_keys, time.time())
+    return untrusted
 
 
 def _evidence_keeper(setup: GatewaySetup) -> EvidenceKeeper:

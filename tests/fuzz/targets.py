@@ -24,7 +24,9 @@ from authn.ima import parse_ima_list
 from authn.layers import decode_layers, encode_layers
 from authn.public_area import AttestationKey, key_name, parse_ecc
 from authn.quote import check_signature
-from authn.signing import DocumentError
+from authn.reference import ReferenceSet
+from authn.reference_shelf import ReferenceShelf
+from authn.signing import DocumentError, SignedDocument
 from authn.state_policy import Approval
 from filters.errors import NetdError, PolicyError
 from filters.inspection.finding import Refusal
@@ -54,6 +56,8 @@ from tests.vmhost.image.programs import small_uki
 from vmhost.errors import HostError
 from vmhost.image.predict import predict
 from vmhost.monitor import protocol as monitor
+from vmhost.update.manifest import Manifest, read_manifest
+from vmhost.vm.gateway_api import complaint_of, parse_answer
 
 Check = Callable[[bytes], object]
 
@@ -182,6 +186,18 @@ def _grant(data: bytes) -> None:
     AuthorityGate({"other": bytes(32)}).check(data, 0.0)
 
 
+def _update(data: bytes) -> None:
+    """What nobody signed is refused; what an administrator signed may still be nonsense."""
+    for read in (lambda: read_manifest(data, {}, 0.0), lambda: ReferenceShelf((), {}).take(data, 0.0)):
+        with contextlib.suppress(HostError, DocumentError):
+            read()
+    payload = json.loads(data)
+    if isinstance(payload, dict):
+        with contextlib.suppress(DocumentError):
+            ReferenceSet.from_document(SignedDocument("reference-set", 2, 0.0, payload, ""))
+        Manifest.from_document(SignedDocument("gateway-update", 2, 0.0, payload, ""))
+
+
 _KEY = AttestationKey.from_public(
     bytes.fromhex(seeds.vector("peer", "ak_public")), bytes.fromhex(seeds.vector("peer", "ek_public"))
 )
@@ -266,6 +282,8 @@ TARGETS: dict[str, Target] = {
     "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_finding", "_text", "_texts", "_number", "_bad_file")),
     "image": Target(predict, lambda: [small_uki()], (HostError,), ("predict",)),
     "approval": Target(_text(Approval.from_json), lambda: [Approval(1, "ab" * 32, "cd" * 64, "ef" * 64).to_json().encode()], (TpmError,), ("Approval.from_json",)),
+    "update": Target(_update, seeds.updates, (DocumentError, ValueError, RecursionError), ("read_manifest", "ReferenceShelf.take")),
+    "gateway-answer": Target(lambda d: complaint_of(parse_answer(d)), seeds.gateway_answers, (HostError,), ("parse_answer",)),
     "line": Target(_line, lambda: [Frame(1, Kind.OPEN, b"monitor").encode() + credit_frame(2, 9).encode()], (LinkError,), ("Decoder.feed",)),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),
 }  # fmt: skip
