@@ -72,6 +72,16 @@ def test_rejects_unknown_file(machine: Machine, file: ImaEntry, expected: str) -
     assert (caught.value.params["expected"], caught.value.params["got"]) == (expected, file.digest.hex())
 
 
+def test_rejects_a_file_called_like_the_boot_aggregate_right_behind_it(machine: Machine) -> None:
+    with refused(F.UNKNOWN_FILE):
+        machine.judge(machine.layer(BOOT, DISGUISED))
+
+
+def test_rejects_a_violation_called_like_the_boot_aggregate(machine: Machine) -> None:
+    with refused(F.IMA_VIOLATION):
+        machine.judge(machine.layer(dataclasses.replace(BOOT, violation=True), INIT))
+
+
 def test_rejects_unknown_layer_where_the_profile_demands_it(machine: Machine) -> None:
     profile = Profile.of("vm", {10: "ima:files"}, layers=("tpm", "host-tpm"))
     own = machine.layer(INIT)
