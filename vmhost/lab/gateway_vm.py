@@ -53,7 +53,7 @@ def prepare_gateway(spec: LabSpec) -> None:
         raise HostError("no-image", f"{root} is missing; build it: quotegate image build {GATEWAY}")
     paths = VmPaths(spec.lab, GATEWAY)
     prepare_vm(paths, image)
-    shutil.copyfile(root, paths.directory / "root.img")
+    shutil.copyfile(root, paths.root)
     with (paths.directory / "state.img").open("xb") as file:
         file.truncate(STATE_SIZE)
     (paths.directory / "state.img").chmod(0o600)
@@ -64,7 +64,7 @@ def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEven
     paths = VmPaths(spec.lab, GATEWAY)
     disks = (
         Disk(paths.disk, readonly=True),
-        Disk(paths.directory / "root.img", readonly=True),
+        Disk(paths.root, readonly=True),
         Disk(paths.settings, readonly=True),
         Disk(paths.directory / "state.img", readonly=False),
     )

@@ -71,6 +71,11 @@ class VmPaths:
         return self.directory / "boot.img"
 
     @property
+    def root(self) -> Path:
+        """The gateway's verified root; guests have none."""
+        return self.directory / "root.img"
+
+    @property
     def firmware(self) -> Path:
         """The firmware it starts from; checked against the golden copy each time."""
         return self.directory / "OVMF_CODE.fd"
