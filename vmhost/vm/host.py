@@ -15,6 +15,7 @@ from vmhost.vm.console import Console, console_log
 from vmhost.vm.edges import Log
 from vmhost.vm.files import Files, opened_files
 from vmhost.vm.golden import Outcome, check_firmware
+from vmhost.vm.hold import held
 from vmhost.vm.listener import listening
 from vmhost.vm.qmp import Qmp
 from vmhost.vm.spec import VmSpec
@@ -35,6 +36,10 @@ class Host:
     vtpm_key: Callable[[], bytes]
     clock: Callable[[], float]  # seconds since the epoch
 
+    def held(self, spec: VmSpec) -> AbstractAsyncContextManager[int]:
+        """Hold the VM, in a thread: its TPM's state is what two starts must never share."""
+        return in_thread(held(self.vtpm_spec.hold_file))
+
     def run_dir(self, spec: VmSpec) -> AbstractAsyncContextManager[None]:
         """Make the directory of sockets and logs; it goes again unless logs are in it."""
         return in_thread(_run_dir(spec))
@@ -50,7 +55,7 @@ class Host:
         """Begin a console log."""
         return in_thread(console_log(spec.console_log))
 
-    def vtpm(self, spec: VmSpec) -> AbstractAsyncContextManager[Child]:
+    def vtpm(self, spec: VmSpec, mark: int) -> AbstractAsyncContextManager[Child]:
         """Power the TPM on, reachable for this VM's QEMU."""
         mine = self.vtpm_spec
         if (mine.socket, mine.client_uid) != (spec.tpm_socket, spec.uid):
@@ -59,15 +64,15 @@ class Host:
                 f"VM {spec.name}: checked its TPM: expected socket {spec.tpm_socket} for uid {spec.uid}, got "
                 f"{mine.socket} for uid {mine.client_uid}; correct the VM's settings",
             )
-        return powered_vtpm(mine, self.vtpm_key())
+        return powered_vtpm(mine, self.vtpm_key(), mark)
 
     def files(self, spec: VmSpec, firmware: Outcome) -> AbstractAsyncContextManager[Files]:
         """Measure, seal and open the VM's files, in a thread."""
         return in_thread(opened_files(spec, firmware.digest))
 
-    def qemu(self, spec: VmSpec, files: Files, console: Log) -> AbstractAsyncContextManager[Child]:
+    def qemu(self, spec: VmSpec, files: Files, console: Log, mark: int) -> AbstractAsyncContextManager[Child]:
         """Start QEMU, paused."""
-        return _qemu(spec, files, console)
+        return _qemu(spec, files, console, mark)
 
     def control(self, spec: VmSpec) -> AbstractAsyncContextManager[Qmp]:
         """Connect to QEMU's monitor."""
@@ -96,7 +101,7 @@ def _run_dir(spec: VmSpec) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child]:
+async def _qemu(spec: VmSpec, files: Files, console: Log, mark: int) -> AsyncIterator[Child]:
     with ExitStack() as undo:
         listener, recovery = (
             undo.enter_context(listening(one, 0)) for one in (spec.qmp_socket, spec.recovery_socket)
@@ -117,7 +122,7 @@ async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child
             spec.namespace,
             spec.rights,
             spec.qemu_log,
-            inherited=handles.all(),
+            inherited=(*handles.all(), mark),
         )
         async with child(program) as one:
             for one_of in (

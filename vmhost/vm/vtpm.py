@@ -31,6 +31,11 @@ class VtpmSpec:
     rights: Rights
     client_uid: int
 
+    @property
+    def hold_file(self) -> Path:
+        """Who holds the VM and its TPM (see `vmhost.vm.hold`); root's alone."""
+        return self.state_dir.with_name(f"{self.state_dir.name}.held")
+
     def __post_init__(self) -> None:
         if self.rights.uid in (0, self.client_uid):
             raise HostError(
@@ -50,8 +55,8 @@ def vtpm_argv(spec: VtpmSpec, ctrl_fd: int, key_fd: int) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def powered_vtpm(spec: VtpmSpec, key: bytes) -> AsyncIterator[Child]:
-    """Start a TPM; process and socket are gone on leaving, the state stays. Raises HostError."""
+async def powered_vtpm(spec: VtpmSpec, key: bytes, mark: int) -> AsyncIterator[Child]:
+    """Start a TPM that inherits the VM's mark; process and socket are gone on leaving, the state stays. Raises HostError."""
     if len(key) != KEY_SIZE:
         raise HostError(
             "bad-key",
@@ -68,7 +73,7 @@ async def powered_vtpm(spec: VtpmSpec, key: bytes) -> AsyncIterator[Child]:
                 spec.namespace,
                 spec.rights,
                 spec.log,
-                inherited=(ctrl, key_fd),
+                inherited=(ctrl, key_fd, mark),
             )
             one = await undo.enter_async_context(child(program))
         listener.close()  # swtpm has it: once that is gone, a client is refused
