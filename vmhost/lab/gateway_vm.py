@@ -1,7 +1,6 @@
 """Prepare what the gateway's VM starts from: root, settings and state disks."""
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from authn.state_policy import Approval
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
-from vmhost.lab.vms import VmPaths, prepare_vm, vm_of
+from vmhost.lab.vms import VmPaths, copy_in, prepare_vm, vm_of
 from vmhost.monitor.health import is_healthy
 from vmhost.names import GATEWAY
 from vmhost.spec import LabSpec
@@ -53,7 +52,7 @@ def prepare_gateway(spec: LabSpec) -> None:
         raise HostError("no-image", f"{root} is missing; build it: quotegate image build {GATEWAY}")
     paths = VmPaths(spec.lab, GATEWAY)
     prepare_vm(paths, image)
-    shutil.copyfile(root, paths.root)
+    copy_in(root, paths.root)
     with (paths.directory / "state.img").open("xb") as file:
         file.truncate(STATE_SIZE)
     (paths.directory / "state.img").chmod(0o600)

@@ -100,7 +100,7 @@ class Domain:
                 await self._take_down(undo, *end)
                 raise
             self._undo = undo
-            self._enter(State.RUNNING)
+            self._enter(State.RUNNING, self._machine.firmware.described)
             self._watching = asyncio.create_task(self._watch(self._machine), name=f"vm-{self.spec.name}")
 
     async def stop(self, grace_s: float) -> None:

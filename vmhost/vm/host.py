@@ -11,16 +11,19 @@ from vmhost.errors import HostError
 from vmhost.process import Program
 from vmhost.vm.argv import Handles, qemu_argv
 from vmhost.vm.child import Child, child
-from vmhost.vm.console import Console, console_log
+from vmhost.vm.console import MAX_CONSOLE, Console, console_log
 from vmhost.vm.edges import Log
 from vmhost.vm.files import Files, opened_files
 from vmhost.vm.golden import Outcome, check_firmware
 from vmhost.vm.hold import held
 from vmhost.vm.listener import listening
 from vmhost.vm.qmp import Qmp
+from vmhost.vm.room import ensure_room
 from vmhost.vm.spec import VmSpec
 from vmhost.vm.vtpm import VtpmSpec, powered_vtpm
 from vmhost.vm.whole import in_thread, whole
+
+LOG_ROOM = 2 * MAX_CONSOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def _run_dir(spec: VmSpec) -> Iterator[None]:
         # QEMU's group may pass through, to the TPM's socket; it can neither list nor create
         os.chown(directory, 0, spec.gid)
         directory.chmod(0o710)
+        ensure_room(directory, LOG_ROOM)
     except OSError as error:
         raise HostError(
             "run-dir-failed",

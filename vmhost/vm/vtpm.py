@@ -15,8 +15,10 @@ from vmhost.errors import HostError
 from vmhost.process import Program, Rights
 from vmhost.vm.child import Child, child
 from vmhost.vm.listener import listening
+from vmhost.vm.room import ensure_room
 
 KEY_SIZE = 32
+STATE_ROOM = 256 << 10  # the state twice, as it is replaced, with room to grow
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,12 @@ async def powered_vtpm(spec: VtpmSpec, key: bytes, mark: int) -> AsyncIterator[C
 
 
 def own_state(spec: VtpmSpec) -> None:
-    """Make the state directory, the TPM's alone; raises HostError."""
+    """Make the state directory, the TPM's alone, with room in it; raises HostError."""
     try:
         spec.state_dir.mkdir(parents=True, exist_ok=True)
         os.chown(spec.state_dir, spec.rights.uid, spec.rights.gid)
         spec.state_dir.chmod(0o700)
+        ensure_room(spec.state_dir, STATE_ROOM)  # without it the TPM runs and fails each command
     except OSError as error:
         raise HostError(
             "tpm-failed",
