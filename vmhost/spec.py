@@ -28,6 +28,8 @@ class LabSpec:
     images: Path | None = None
     # True: the gateway is a VM too, which boots the image `gateway`
     gateway_vm: bool = False
+    # how long a machine that is restarted may take to be trusted again; None: what its kind takes at most
+    return_within_s: float | None = None
 
     def machine(self, name: str) -> PortEntry:
         """Find a machine by name."""

@@ -239,4 +239,5 @@ def load_spec(path: Path) -> LabSpec:
         data["preapproved"],
         Path(data["images"]) if data["images"] else None,
         data["gateway_vm"],
+        data["return_within_s"],
     )
