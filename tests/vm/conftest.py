@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from vmhost.lab.teardown import tear_down
 from vmhost.lab.vms import VmPaths
 from vmhost.monitor.client import ask
 from vmhost.names import GATEWAY, Lab
+from vmhost.spec import LabSpec
 from vmhost.topology import namespaces_of
 from vmhost.vm.recovery import run_in_guest
 
@@ -71,12 +72,12 @@ def predicted(image: str) -> dict[int, str]:
 
 
 @contextlib.contextmanager
-def running_vms(name: str) -> Iterator[VmLab]:
+def running_vms(name: str, change: Callable[[LabSpec], LabSpec] = lambda one: one) -> Iterator[VmLab]:
     """Bring up gateway, web and db; wait until all are trusted; nothing is left afterwards."""
     for image in ("gateway", "guest"):
         assert Path(IMAGES, f"{image}.efi").is_file(), "run `make image` first"
     lab = Lab(name)
-    spec = vm_spec(lab, IMAGES)
+    spec = change(vm_spec(lab, IMAGES))
     owner, ours = os.pipe()
     bring_up(spec, owner)
     one = VmLab(spec, ApiClient(api_socket(lab.name)))
