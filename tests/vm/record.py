@@ -1,22 +1,22 @@
 """Record what real boots of the guest image prove, good and altered: `python -m tests.vm.record` (`make record-boots`).
 
-Each file is an evidence bundle (docs/evidence.md) that a gateway's VM took from a guest's VM under real firmware.
+With names, those alone. Each file is an evidence bundle (docs/evidence.md) that a gateway's VM took from a guest's VM under real firmware.
 """
 
-import dataclasses
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.authn.recordings import GOOD, VIOLATION, save
-from tests.vm.conftest import VmLab, running_vms
-from vmhost.lab.tamper import IN_PROGRAM, alter_disk
+from tests.vm.conftest import VmLab, running_vms, with_on_fail
+from vmhost.lab.tamper import IN_PROGRAM, Alteration, alter_disk
 from vmhost.lab.vms import VmPaths
-from vmhost.spec import LabSpec
 
 PEER = "web"
+ALTERED = (*IN_PROGRAM, Alteration.BOOT_OPTIONS)
 # a library that can be run is mapped while it is open for writing (security/integrity/ima/ima_main.c, open_writers)
 VIOLATE = """
 import mmap, shutil
@@ -26,15 +26,6 @@ with open("/tmp/mapped", "r+b") as writer, open("/tmp/mapped", "rb") as reader:
 """
 # the agent that is started anew shows the list in a handshake, and those are kept as evidence
 VIOLATE_AND_ATTEST = f"kill $(pidof python3.11) && PYTHONHOME=/usr python3.11 -c '{VIOLATE}'"
-
-
-def nobody_is_restarted(spec: LabSpec) -> LabSpec:
-    """Leave a peer that failed as it is: the recorder restarts it."""
-    text = spec.policy_text.replace(
-        'max_quote_age = "3s"', 'max_quote_age = "3s"\non_fail = { peer = "none" }'
-    )
-    lines = [line for line in text.splitlines() if not line.startswith('on_fail = { peer = "restart"')]
-    return dataclasses.replace(spec, policy_text="\n".join(lines) + "\n")
 
 
 @contextmanager
@@ -53,14 +44,16 @@ def _keep(lab: VmLab, name: str, *which: str) -> None:
         save(name, Path(file.name).read_bytes())
 
 
-def record(lab: VmLab) -> None:
+def record(lab: VmLab, names: Collection[str]) -> None:
     """Boot the guest well, then altered in every way, each from its own disk."""
-    _keep(lab, GOOD)
-    with refused(lab, VIOLATION, "ima-violation"):
-        lab.inside(PEER, VIOLATE_AND_ATTEST)
+    if GOOD in names:
+        _keep(lab, GOOD)
+    if VIOLATION in names:
+        with refused(lab, VIOLATION, "ima-violation"):
+            lab.inside(PEER, VIOLATE_AND_ATTEST)
     disk = VmPaths(lab.lab, PEER).disk
     good = disk.read_bytes()
-    for what in IN_PROGRAM:
+    for what in (one for one in ALTERED if one.value in names):
         with refused(lab, what.value, "reference-mismatch"):
             alter_disk(disk, what)
             lab.cli("peer", "restart", PEER)
@@ -68,8 +61,8 @@ def record(lab: VmLab) -> None:
 
 
 def main() -> None:
-    with running_vms(f"brec{os.getpid()}", nobody_is_restarted) as lab:
-        record(lab)
+    with running_vms(f"brec{os.getpid()}", lambda spec: with_on_fail(spec, 'peer = "none"')) as lab:
+        record(lab, sys.argv[1:] or (GOOD, VIOLATION, *ALTERED))
 
 
 if __name__ == "__main__":

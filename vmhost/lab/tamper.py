@@ -9,8 +9,9 @@ from pathlib import Path
 import zstandard
 
 from vmhost.errors import HostError
-from vmhost.image.esp import make_esp, read_program
+from vmhost.image.esp import BOOT_PATH, make_esp, read_program
 from vmhost.image.pe import PeFile
+from vmhost.image.tool import run_tool
 from vmhost.lab.vms import VmPaths
 
 _GROWTH = 4
@@ -21,6 +22,7 @@ _UNUSED_TEXT = b"No setup signature found"  # the kernel's, for boot loaders of 
 _AGENT_TEXT = b"PYTHONDONTWRITEBYTECODE="
 _SHELL = b' rdinit=/usr/bin/busybox -- sh -c "/usr/bin/busybox sh </dev/console & exec /init"'
 _MAX_INITRD = 1 << 30
+_ASIDE, _OPTION = "image.efi", "quotegate.altered=1"
 ROOT_PIECE = 1 << 20
 
 
@@ -32,6 +34,7 @@ class Alteration(StrEnum):
     COMMAND_LINE = "command-line"
     DEBUG_SHELL = "debug-shell"
     AGENT = "agent"
+    BOOT_OPTIONS = "boot-options"
     BOOT = "boot"
     FIRMWARE = "firmware"
     ROOT = "root"
@@ -55,8 +58,12 @@ def alter_machine(paths: VmPaths, what: Alteration) -> None:
 
 def alter_disk(disk: Path, what: Alteration) -> None:
     """Put an altered program on the disk, in the place of the one there; raises HostError."""
-    altered = IN_PROGRAM[what](read_program(disk))
-    _replace(disk, lambda target: make_esp(altered, target))
+    program = read_program(disk)
+    if what is Alteration.BOOT_OPTIONS:
+        _replace(disk, lambda target: _make_esp_with_options(program, target))
+    else:
+        altered = IN_PROGRAM[what](program)
+        _replace(disk, lambda target: make_esp(altered, target))
 
 
 def flip(path: Path, places: range) -> None:
@@ -76,6 +83,17 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _make_esp_with_options(uki: bytes, target: Path) -> None:
+    """Have the firmware's shell start the program as it is, with a command line of its own, as a boot menu may."""
+    make_esp(uki, target)
+    line = _content(uki, ".cmdline").rstrip(b"\0").decode("ascii")
+    with tempfile.TemporaryDirectory() as scratch:
+        script = Path(scratch, "startup.nsh")
+        script.write_text(f"fs0:\\{_ASIDE} {line} {_OPTION}\r\n")
+        run_tool(["mmove", "-i", str(target), f"::/{BOOT_PATH}", f"::/{_ASIDE}"])
+        run_tool(["mcopy", "-i", str(target), str(script), "::/startup.nsh"])
 
 
 def with_content(uki: bytes, name: str, content: bytes) -> bytes:

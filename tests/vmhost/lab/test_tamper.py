@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from gateway.cli.parser import build_parser
 from tests.vmhost.image.programs import efi_program, small_uki
 from vmhost.errors import HostError
 from vmhost.image.esp import make_esp, read_program
 from vmhost.image.pe import PeFile
 from vmhost.image.predict import predict
+from vmhost.image.tool import run_tool
 from vmhost.lab.tamper import IN_PROGRAM, Alteration, alter_disk, alter_machine, with_content
 from vmhost.lab.vms import VmPaths
 from vmhost.names import Lab
@@ -54,6 +56,11 @@ def test_an_alteration_is_measured_by_its_name(what: Alteration) -> None:
     assert differing(uki(), IN_PROGRAM[what](uki())) == {"the image", *SHOWN[what]}
 
 
+@pytest.mark.parametrize("what", Alteration)
+def test_each_is_at_hand(what: Alteration) -> None:
+    assert build_parser().parse_args(["lab", "tamper", "web", "--with", what.value]).what == what.value
+
+
 def test_the_altered_agent_still_runs() -> None:
     changed = PeFile(IN_PROGRAM[Alteration.AGENT](uki())).content(".initrd")
     assert zstandard.decompress(changed or b"") == AGENT.replace(b"=1", b"=2")
@@ -85,6 +92,18 @@ def test_the_disk_has_the_altered_program_and_nothing_else_is_left(tmp_path: Pat
     alter_disk(disk, Alteration.KERNEL)
     assert read_program(disk) == IN_PROGRAM[Alteration.KERNEL](uki())
     assert [one.name for one in tmp_path.iterdir()] == ["boot.img"]
+
+
+def test_the_same_program_is_started_with_more_options(tmp_path: Path) -> None:
+    make_esp(uki(), disk := tmp_path / "boot.img")
+    alter_disk(disk, Alteration.BOOT_OPTIONS)
+    for name in ("image.efi", "startup.nsh"):
+        run_tool(["mcopy", "-i", str(disk), f"::/{name}", str(tmp_path / name)])
+    assert (tmp_path / "image.efi").read_bytes() == uki()
+    script = (tmp_path / "startup.nsh").read_bytes()
+    assert script == b"fs0:\\image.efi console=ttyS0 quiet quotegate.altered=1\r\n"
+    with pytest.raises(HostError):
+        read_program(disk)
 
 
 def test_firmware_root_and_boot_disk_are_altered_as_files(
