@@ -100,6 +100,17 @@ def place(name: str) -> Iterator[Place]:
         shutil.rmtree(root)
 
 
+@contextmanager
+def clean_place(name: str) -> Iterator[Place]:
+    """A place where nothing of a VM is left at the end."""
+    with place(name) as one:
+        yield one
+        assert one.processes() == []
+        assert one.sockets() == []
+        assert memfds() == []
+        assert not one.tap_in_use()
+
+
 def memfds() -> list[str]:
     """The memfds this process has open."""
     found = []
