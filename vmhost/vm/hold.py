@@ -2,7 +2,8 @@
 
 A monitor that is killed leaves swtpm and QEMU behind, at whatever step it was. Every process of a VM inherits one
 open file, the VM's mark: who has it open is the kernel's word (proc(5)), from the fork on. No pid on record is
-believed, it may be somebody else's by now.
+believed, it may be somebody else's by now. Who reads the file, for a backup say, has opened it himself: the mark is told
+from that by its position, which stays where the monitor set it, far behind the empty file's end.
 """
 
 import fcntl
@@ -19,6 +20,7 @@ from vmhost.errors import HostError
 # what another monitor's child holds between fork and exec is gone by then
 LOCKED_WITHIN_S = 1.0
 ENDED_WITHIN_S = 5.0
+MARK_AT = 0x51E0A7E6
 _PAUSE_S = 0.01
 
 
@@ -31,6 +33,7 @@ def held(path: Path) -> Iterator[int]:
             undo.callback(os.close, lock)
             mark = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             undo.callback(os.close, mark)
+            os.lseek(mark, MARK_AT, os.SEEK_SET)
         except OSError as error:
             raise HostError(
                 "hold-failed",
@@ -107,6 +110,14 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
             found = os.stat(f"{directory}/{name}")  # noqa: PTH116
         except OSError:
             continue
-        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+        same = (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+        if same and _position(pid, name) == MARK_AT:
             return True
     return False
+
+
+def _position(pid: int, fd: str) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/fdinfo/{fd}").read_text().split()[1])
+    except (OSError, ValueError, IndexError):  # it is over
+        return None

@@ -86,6 +86,20 @@ def test_somebody_elses_process_is_left_alone(path: Path) -> None:
         bystander.wait(5)
 
 
+def test_who_reads_the_file_is_left_alone(path: Path) -> None:
+    path.touch()
+    reader = subprocess.Popen(["sh", "-c", 'exec sleep 60 <"$1"', "sh", str(path)])
+    try:
+        while not Path(f"/proc/{reader.pid}/fd/0").samefile(path):
+            pass
+        with held(path) as mark:
+            assert holders(mark) == set()
+            assert reader.poll() is None
+    finally:
+        reader.kill()
+        reader.wait(5)
+
+
 def test_a_pid_that_is_anothers_by_now_is_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ended between the look and the kill, and its pid was given to another."""
     bystander = subprocess.Popen(["sleep", "60"])
