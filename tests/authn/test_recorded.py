@@ -97,6 +97,19 @@ def test_rejects_an_altered_boot_and_explains_it(what: str) -> None:
         assert got != expected
 
 
+def test_rejects_other_boot_options_and_shows_them() -> None:
+    """The image as it was built, started by the firmware's shell with a longer command line: PCR 12 has it alone."""
+    bundle = load("boot-options")
+    found = refusal(bundle)
+    assert found is not None
+    assert bundle.verdict == found.failure == F.REFERENCE_MISMATCH
+    pcr4, pcr9, pcr12 = found.message.split("; ")
+    assert pcr4.startswith("PCR 4: the image differs")
+    assert pcr9.startswith("PCR 9: command line differs")
+    assert pcr12.startswith("PCR 12: console=ttyS0,115200 ")
+    assert " quotegate.altered=1 differs: expected no further event, got " in pcr12
+
+
 def test_rejects_truncated_event_log(good: EvidenceBundle) -> None:
     log, seen = layer_of(good).event_log, set()
     needed = sum(counts(event, good) for event in events_of(good))
@@ -205,6 +218,6 @@ def test_every_file_that_was_run_is_one_of_the_image(good: EvidenceBundle) -> No
     assert IMA_PCR in good.profile.selection.indices
 
 
-@pytest.mark.parametrize("name", [GOOD, VIOLATION, *ALTERED])
+@pytest.mark.parametrize("name", [GOOD, VIOLATION, "boot-options", *ALTERED])
 def test_recordings_are_small(name: str) -> None:
     assert path_of(name).stat().st_size < 200_000
