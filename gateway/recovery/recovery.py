@@ -107,7 +107,7 @@ class Recovery:
             await self._recorder.record(PeerRemedied(peer.name, Remedy.RESTART, reason, prescription.left))
             if await self._restart_and_wait(peer):
                 return
-            reason = self._why_away(peer, reason)
+            reason = self._why_away(peer, "its restart")
 
     async def _return_or_recover(self, peer: PeerRecord, after: str) -> None:
         if not await self._returned(peer):

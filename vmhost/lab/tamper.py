@@ -47,7 +47,9 @@ def alter_machine(paths: VmPaths, what: Alteration) -> None:
             flip(paths.firmware, range(-1, 0))
         case Alteration.ROOT:
             if not paths.root.exists():
-                raise HostError("no-root", f"{paths.name} has no verified root: expected the gateway")
+                raise HostError(
+                    "no-root", f"{paths.name} has no verified root: expected the gateway, which alone has one"
+                )
             size = paths.root.stat().st_size
             flip(paths.root, range(size // 4, size * 3 // 4, ROOT_PIECE))  # somewhere that is read
         case Alteration.BOOT:

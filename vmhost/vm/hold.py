@@ -33,7 +33,6 @@ def held(path: Path) -> Iterator[int]:
             undo.callback(os.close, lock)
             mark = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             undo.callback(os.close, mark)
-            os.lseek(mark, MARK_AT, os.SEEK_SET)
         except OSError as error:
             raise HostError(
                 "hold-failed",
@@ -41,6 +40,8 @@ def held(path: Path) -> Iterator[int]:
             ) from error
         _lock(lock, path)
         _end_leftovers(mark, path)
+        # not before: another VM's process that this monitor is just starting has it open too, until its exec
+        os.lseek(mark, MARK_AT, os.SEEK_SET)
         yield mark
 
 

@@ -100,6 +100,29 @@ def test_who_reads_the_file_is_left_alone(path: Path) -> None:
         reader.wait(5)
 
 
+def test_another_vms_process_that_is_being_started_is_left_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between fork and exec it has all that the monitor has open, this VM's mark too."""
+    children: list[int] = []
+    lock = hold._lock
+
+    def locked(fd: int, where: Path) -> None:
+        lock(fd, where)
+        if (pid := os.fork()) == 0:
+            signal.pause()
+            os._exit(0)
+        children.append(pid)
+
+    monkeypatch.setattr(hold, "_lock", locked)
+    try:
+        with held(path):
+            assert alive(children[0])
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
 def test_a_pid_that_is_anothers_by_now_is_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ended between the look and the kill, and its pid was given to another."""
     bystander = subprocess.Popen(["sleep", "60"])
