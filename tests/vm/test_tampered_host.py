@@ -118,16 +118,16 @@ def test_a_killed_tpm_and_altered_firmware_end_in_a_restart_on_good_firmware(vms
 
 
 def test_a_guest_that_hangs_while_it_boots_is_restarted_and_ends_in_quarantine(vms: VmLab) -> None:
-    disk, after = VmPaths(vms.lab, "web").disk, vms.last_sequence()
+    disk, after = VmPaths(vms.lab, "db").disk, vms.last_sequence()
     good = disk.read_bytes()
     with vms.on_fail('peer = "restart", max_restarts = 1, window = "15m", then = "quarantine"'):
-        vms.cli("lab", "tamper", "web", "--with", "boot")
-        vms.cli("peer", "restart", "web")
-        vms.until(lambda: vms.peer("web")["state"] == "quarantined", 4 * RETURN_S)
+        vms.cli("lab", "tamper", "db", "--with", "boot")
+        vms.cli("peer", "restart", "db")
+        vms.until(lambda: vms.peer("db")["state"] == "quarantined", 4 * RETURN_S)
         late = f"did not come back trusted within {RETURN_S:.0f} s"
         remedies = [str(one) for one in vms.events(after, "peer-remedied")]
         assert sum(late in one for one in remedies) == 2
-        assert vms.peer("db")["state"] == "trusted"
+        assert vms.peer("web")["state"] == "trusted"
         disk.write_bytes(good)
-        vms.cli("peer", "release", "web")
-        vms.until(lambda: vms.peer("web")["state"] == "trusted")
+        vms.cli("peer", "release", "db")
+        vms.until(lambda: vms.peer("db")["state"] == "trusted")
