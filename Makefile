@@ -8,7 +8,7 @@ PROGRAMS := $(VENV)/.programs
 IMAGES := $(VENV)/.images
 BENCH  := $(VENV)/.bench
 
-.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz man image image-check demo clean
+.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz man image record-boots image-check demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -68,6 +68,9 @@ $(IMAGES): $(STAMP) scripts/setup-images
 image: $(IMAGES) ## build the images of virtual machines
 	$(VENV)/bin/quotegate image build guest
 	$(VENV)/bin/quotegate image build gateway
+
+record-boots: image ## boot the guest image well and altered, and keep what it proved as the tests' recordings
+	$(PY) -m tests.vm.record
 
 image-check: $(IMAGES) ## build each image once more: the bytes must be the same
 	$(VENV)/bin/quotegate image check guest

@@ -126,9 +126,7 @@ def _tamper_vm(lab: Lab, peer: str, what: str) -> int:
         say(f"{peer}: a program ran that its image does not hold")
     else:
         alter_image(lab, peer, Alteration(what))
-        say(
-            f"{peer}: the {what} on its boot disk is altered; it shows at the next start: quotegate peer restart {peer}"
-        )
+        say(f"{peer}: its {what} is altered; it shows at the next start: quotegate peer restart {peer}")
     return EXIT_OK
 
 

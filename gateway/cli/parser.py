@@ -259,8 +259,9 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     )
     tamper.add_argument("peer")
     tamper.add_argument(
-        "--with", dest="what", choices=("program", "initrd", "command-line"),
-        help="of a VM: run a foreign program (default), or alter its boot disk",
+        "--with", dest="what",
+        choices=("program", "kernel", "initrd", "command-line", "debug-shell", "agent", "boot-options", "boot", "firmware", "root"),
+        help="of a VM: run a foreign program (default), or alter what it starts from (root: the gateway's)",
     )  # fmt: skip
     replace = "start a fresh inspector; the former ends with its last connection"
     add(lab, "replace-inspector", _call("lab", "replace_inspector"), replace)

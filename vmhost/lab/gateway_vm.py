@@ -1,7 +1,6 @@
 """Prepare what the gateway's VM starts from: root, settings and state disks."""
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from ipaddress import IPv4Interface
@@ -12,7 +11,7 @@ from authn.state_policy import Approval
 from vmhost.durable import write_durably
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
-from vmhost.lab.vms import VmPaths, prepare_vm, vm_of
+from vmhost.lab.vms import VmPaths, copy_in, prepare_vm, vm_of
 from vmhost.monitor.health import is_healthy
 from vmhost.names import GATEWAY, Lab
 from vmhost.spec import LabSpec
@@ -78,7 +77,7 @@ def prepare_gateway(spec: LabSpec) -> None:
         raise HostError("no-image", f"{root} is missing; build it: quotegate image build {GATEWAY}")
     paths = VmPaths(spec.lab, GATEWAY)
     prepare_vm(paths, image)
-    shutil.copyfile(root, paths.directory / ROOT_DISK)
+    copy_in(root, paths.root)
     with (paths.directory / "state.img").open("xb") as file:
         file.truncate(STATE_SIZE)
     (paths.directory / "state.img").chmod(0o600)

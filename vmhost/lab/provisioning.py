@@ -209,7 +209,7 @@ def _gateway_setup(
         "interface": "eth0",
         "control_port": spec.control_port,
         "beacon_interval_ms": spec.beacon_interval_ms,
-        "return_within_s": VM_RETURN_S if spec.images else NAMESPACE_RETURN_S,
+        "return_within_s": spec.return_within_s or (VM_RETURN_S if spec.images else NAMESPACE_RETURN_S),
         "portmap": str(paths.shared / "portmap.json"),
         "portmap_keys": keys,
         "references": [str(paths.shared / "references.json")],

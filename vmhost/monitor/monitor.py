@@ -283,4 +283,5 @@ def load_spec(path: Path) -> LabSpec:
         Path(data["images"]) if data["images"] else None,
         data["gateway_vm"],
         data["inspectors"],
+        data["return_within_s"],
     )

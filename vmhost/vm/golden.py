@@ -31,6 +31,14 @@ class Outcome:
     restored: bool
     found: str | None
 
+    @property
+    def described(self) -> str:
+        """Say what was wrong with the installed one; "" when nothing was."""
+        if not self.restored:
+            return ""
+        found = self.found or "no readable file"
+        return f"its firmware was restored from the golden copy: expected SHA-256 {self.digest}, got {found}"
+
 
 def sign_golden(
     firmware: Path, golden_dir: Path, version: int, not_after: float, key: Ed25519PrivateKey

@@ -41,6 +41,7 @@ def test_a_match_is_taken_as_it_is(installed: Path, directory: Path) -> None:
     before = installed.stat()
     outcome = check_firmware(installed, directory, KEYS, NOW)
     assert (outcome.digest, outcome.restored, outcome.found) == (digest(GOOD), False, digest(GOOD))
+    assert outcome.described == ""
     assert outcome.version == 7
     assert installed.stat().st_ino == before.st_ino
 
