@@ -109,6 +109,13 @@ def test_json_text_is_what_json_says_in_any_pieces(text: str, cuts: list[int], a
     assert said + reader.finish() == b'"' + text.encode() + b'"'
 
 
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 66, 200])
+def test_many_backslashes_are_counted(count: int) -> None:
+    reader = JsonText()
+    said = reader.feed(b"\\" * count) + reader.feed(b"u0041") + reader.finish()
+    assert said == b"\\" * (count // 2) + (b"A" if count % 2 else b"u0041")
+
+
 def test_escaped_fields_are_read_in_both_directions() -> None:
     escaped = "".join(f"%{ord(one):02X}" for one in KEY).encode()
     for field in (
