@@ -38,6 +38,22 @@ def test_the_lenient_receiver_gets_the_test_file_without_us() -> None:
     assert len(got) > 4000
 
 
+def test_no_lenient_server_gets_the_test_file() -> None:
+    """The same heads and bodies as requests, read as leniently."""
+    seen, missed, line = 0, [], b"HTTP/1.1 200 OK\r\n"
+    for name, said in grid():
+        if not said.startswith(line):
+            continue
+        seen += 1
+        asked = Driven().feed(UP, POST + said[len(line) :])
+        got = bytes(asked.out[UP])
+        asked.inspector.close()
+        if any(EICAR in one for one in readings(line + got[len(POST) :])):
+            missed.append(name)
+    assert missed == []
+    assert seen > 3_000
+
+
 @pytest.mark.parametrize(
     "begin",
     [
