@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from filters.inspection.coding.json_text import JsonText
 from filters.inspection.spec import InspectionSpec
-from tests.filters.inspection.drive import DOWN, EICAR, GET, SECRET, UP, answer, exchange
+from tests.filters.inspection.drive import DOWN, EICAR, GET, SECRET, UP, Driven, answer, exchange
 from tests.filters.inspection.fingerprints.documents import docx
 from tests.filters.inspection.test_archive_disguises import written
 from tests.filters.inspection.test_objects import tarred, zipped
@@ -143,3 +143,48 @@ def test_a_secret_that_a_document_holds_in_pieces_is_found(run: int) -> None:
     )
     page = b"<html><p>" + b"".join(b"&#%d;" % one for one in SECRET) + b"</p></html>"
     assert "secrets.aws-access-key" in checks(zipped({"a.html": page}), b"application/zip")
+
+
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+AGREED = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+def frames(data: bytes, size: int, code: int) -> bytes:
+    """A message in frames of some size."""
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    firsts = [code, *([0] * (len(pieces) - 1))]
+    firsts[-1] |= 0x80
+    heads = [
+        bytes([first, len(one)] if len(one) < 126 else [first, 126, *len(one).to_bytes(2, "big")])
+        for first, one in zip(firsts, pieces, strict=True)
+    ]
+    return b"".join(head + one for head, one in zip(heads, pieces, strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 5, 4000])
+def test_files_in_websocket_messages_are_judged(size: int) -> None:
+    for kind, data in FILES.items():
+        driven = (
+            Driven()
+            .feed(UP, UPGRADE)
+            .feed(DOWN, AGREED)
+            .feed(DOWN, frames(b"hello", size, 2) + frames(data, size, 2))
+        )
+        assert "malware.eicar" in driven.checks, kind
+        assert len(driven.out[DOWN]) < len(driven.sent[DOWN])
+    spec = InspectionSpec(frozenset(), deny_types=frozenset({"executable"}))
+    driven = Driven(spec).feed(UP, UPGRADE).feed(DOWN, AGREED).feed(DOWN, frames(b"MZ" + bytes(90), size, 2))
+    assert driven.checks == ["object-type"]
+
+
+@pytest.mark.parametrize("size", [1, 5, 4000])
+def test_ordinary_websocket_messages_pass(size: int) -> None:
+    said = b"".join(
+        frames(one, size, code)
+        for one in (b"PK is a word", b"x", zipped({"a": b"fine"}), bytes(500), b"MZ\0")
+        for code in (1, 2)
+        if code == 2 or one.isascii()
+    )
+    driven = Driven().feed(UP, UPGRADE).feed(DOWN, AGREED).feed(DOWN, said + b"\x88\0")
+    assert driven.findings == []
+    assert driven.out[DOWN] == driven.sent[DOWN]

@@ -1,5 +1,6 @@
 """HTTP against lenient receivers: of no answer do they get the test file out of what was let through."""
 
+import gzip
 import zlib
 
 import pytest
@@ -93,6 +94,22 @@ def test_a_token_beside_the_content_is_found() -> None:
         for size in (1, len(said)):
             driven = exchange([(UP, said[at : at + size]) for at in range(0, len(said), size)])
             assert "secrets.aws-access-key" in driven.checks, name
+
+
+def test_what_a_coding_skips_is_found() -> None:
+    packed = gzip.compress(b"fine", mtime=0)
+    comment = packed[:3] + b"\x10" + packed[4:10] + b"a key: " + SECRET + b"\0" + packed[10:]
+    field = b"Content-Encoding: gzip\r\n"
+    said = POST + field + b"Content-Length: %d\r\n\r\n" % len(comment) + comment
+    for size in (1, len(said)):
+        driven = exchange([(UP, said[at : at + size]) for at in range(0, len(said), size)])
+        assert driven.checks[:1] == ["secrets.aws-access-key"]
+
+
+def test_what_is_not_coded_as_its_label_says_is_found() -> None:
+    """These bytes begin like brotli that says nothing for long; whoever keeps them as they are has the file."""
+    body = gzip.compress(b"x", mtime=0x1CCC622) + EICAR
+    assert EICAR not in let_through(answer(body, b"Content-Encoding: br", length=False))
 
 
 def test_rejects_chunks_that_receivers_count_differently() -> None:

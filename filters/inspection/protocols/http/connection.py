@@ -179,6 +179,10 @@ class HttpConnection:
         assert side.body and side.codings  # noqa: S101 - both are set together
         # together: a body of very small chunks costs no more than one of large ones
         if piece := b"".join(side.body.take(side.buffer)):
+            if (
+                side.codings.undoes
+            ):  # as it is, too: codings have room for comments, and not everybody undoes them
+                self._sink.text(direction, "coded", piece)
             for content in side.codings.feed(piece):
                 self._tell_content(direction, content)
         if side.body.extensions:
@@ -203,6 +207,8 @@ class HttpConnection:
         side = self._sides[direction]
         assert side.codings  # noqa: S101 - set with the body
         side.codings.finish()
+        if side.codings.undoes:
+            self._sink.fresh(direction, "coded")
         if side.has_object:
             if side.form:
                 self._sink.text(direction, "form", side.form.finish())
