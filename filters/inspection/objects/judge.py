@@ -13,7 +13,7 @@ from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.archive_kinds import is_compressed
 from filters.inspection.objects.file_type import FileType, file_type
 from filters.inspection.objects.holding import is_container
-from filters.inspection.objects.mail_text import as_transmitted, looks_like_mail
+from filters.inspection.objects.mail_text import looks_like_mail, stored_mails
 from filters.inspection.objects.mime import Part, form_parts, message_parts
 from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.pattern import redact
@@ -82,7 +82,8 @@ class Judge:
         yield from self._type(kind, name)
         yield from self._scan(data, name)
         if whole and looks_like_mail(data):
-            yield from self._mail(data, name, depth, budget)
+            for mail in stored_mails(data):
+                yield from self._mail(mail, name, depth, Budget(self.limits))  # a box holds thousands
         if whole:
             yield from self._members(kind, data, name, depth, budget)
 
@@ -108,7 +109,7 @@ class Judge:
 
     def _mail(self, data: bytes, name: str, depth: int, budget: Budget) -> Iterator[Finding]:
         """Judge the parts of what looks like a stored mail: as far as it is one, for much looks so (patches, logs)."""
-        parts = message_parts(as_transmitted(data), budget, depth)
+        parts = message_parts(data, budget, depth)
         while depth < self.limits.depth:
             try:
                 part = next(parts)

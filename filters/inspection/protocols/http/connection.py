@@ -179,9 +179,8 @@ class HttpConnection:
         assert side.body and side.codings  # noqa: S101 - both are set together
         # together: a body of very small chunks costs no more than one of large ones
         if piece := b"".join(side.body.take(side.buffer)):
-            if (
-                side.codings.undoes
-            ):  # as it is, too: codings have room for comments, and not everybody undoes them
+            # as it is, too: codings have room for comments, and not everybody undoes them
+            if side.codings.undoes:
                 self._sink.text(direction, "coded", piece)
             for content in side.codings.feed(piece):
                 self._tell_content(direction, content)
