@@ -114,6 +114,7 @@ def test_looks_once_where_it_does_not(expression: bytes) -> None:
     st.sampled_from((UDP(sport=7, dport=9), UDP(sport=7, dport=9, len=8), ICMP(type=8))), st.binary(max_size=30),
     st.dictionaries(st.integers(0, 40), st.integers(0, 255), max_size=2), st.integers(0, 3),
 )  # fmt: skip
+@settings(deadline=None)
 def test_the_short_way_into_a_packet_reads_what_the_long_one_reads(
     layer: UDP | ICMP, payload: bytes, bent: dict[int, int], cut: int
 ) -> None:
