@@ -25,6 +25,10 @@ from filters.netd.verdicts import PACKET, PASS, VERDICT
 
 SECONDS = 0.5
 PACKETS = 200
+BURST, AHEAD = (
+    64,
+    128,
+)  # packets: what netd takes from its queue at once, and what may wait for a verdict here
 ROOM = 4 << 20  # bytes on their way to an inspector: as netd has it
 _SO_SNDBUFFORCE = 32
 
@@ -99,10 +103,10 @@ def _feed(netd: socket.socket, inspector: socket.socket, packets: Sequence[bytes
     sent = answered = 0
     until = time.monotonic() + 2 * SECONDS
     while time.monotonic() < until:
-        for message in messages:
-            netd.send(message)
-        sent += len(messages)
-        while sent - answered > len(messages):
+        for _ in range(BURST):
+            netd.send(messages[sent % len(messages)])
+            sent += 1
+        while sent - answered > AHEAD:
             answered += _passed(netd.recv(1 << 16))
     while answered < sent:
         answered += _passed(netd.recv(1 << 16))

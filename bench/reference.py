@@ -6,13 +6,14 @@ does not ask for segmentation offload.
 """
 
 import asyncio
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from netfilterqueue import NetfilterQueue, Packet
 from scapy.layers.inet import IP, TCP
 
 from bench.bed import PORT, Bed, bed, compiled, netd_on, open_gates, route_plainly
@@ -27,12 +28,19 @@ from vmhost.commands import run
 from vmhost.process import Program, Rights, start
 from vmhost.spec import LabSpec
 
+if TYPE_CHECKING:
+    import netfilterqueue
+
 QUEUE = 7
 WAITING = 4096  # packets
 
 
 def measure(rounds: int) -> list[Figure]:
     """About 10 s, and 3 s a round."""
+    if importlib.util.find_spec("netfilterqueue") is None:
+        sys.exit(
+            "bench: the library to compare with is not installed: run scripts/setup-bench, or make bench"
+        )
     with bed("bench-scapy", "10.70.3.0/24") as dissected, bed("bench-inspect", "10.70.2.0/24", RULE) as ours:
         route_plainly(dissected.spec)
         with netd_on(ours.spec) as socket, TemporaryDirectory(prefix="qg-bench-") as directory:
@@ -91,6 +99,8 @@ def _dissector(spec: LabSpec, directory: Path) -> Iterator[None]:
 
 def dissect() -> None:
     """Take every packet that this namespace forwards, dissect it, accept it. The kernel drops what finds no room."""
+    from netfilterqueue import NetfilterQueue
+
     queue = NetfilterQueue()
     queue.bind(QUEUE, _accept, max_len=WAITING, sock_len=16 << 20)
     chain = f"chain {ChainName.FORWARD} {{ type filter hook forward priority 0; }}"
@@ -101,7 +111,7 @@ def dissect() -> None:
     queue.run()
 
 
-def _accept(packet: Packet) -> None:
+def _accept(packet: "netfilterqueue.Packet") -> None:
     bytes(IP(packet.get_payload())[TCP].payload)
     packet.accept()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from filters.inspection.coding.charset import FOREIGN, Recoded
 from filters.inspection.coding.decoder import CODINGS, Stack
+from filters.inspection.coding.json_text import JsonText
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.parser import Parser
@@ -207,6 +208,14 @@ def charset(data: bytes) -> None:
     one, two = Recoded(name), Recoded(name)
     pieces = b"".join(two.feed(data[at : at + size]) for at in range(1, len(data), size)) + two.finish()
     assert one.feed(data[1:]) + one.finish() == pieces, name
+
+
+def json_text(data: bytes) -> None:
+    """JSON's escapes give the same in pieces as in one."""
+    size = 1 + len(data) % 5
+    one, two = JsonText(), JsonText()
+    pieces = b"".join(two.feed(data[at : at + size]) for at in range(0, len(data), size)) + two.finish()
+    assert one.feed(data) + one.finish() == pieces
 
 
 def texts() -> list[bytes]:

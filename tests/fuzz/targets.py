@@ -266,6 +266,7 @@ TARGETS: dict[str, Target] = {
     },
     "coding": Target(parsers.coding, parsers.coded, (), ("Stack.feed",)),
     "charset": Target(parsers.charset, parsers.texts, (), ("Recoded.feed",)),
+    "json-text": Target(parsers.json_text, lambda: [b'{"a\\u0041": "\\\\\\n"}'], (), ("JsonText.feed",)),
     "rule-lines": Target(parsers.rule_lines, inspection.rule_files, (), ("understand",)),
     "mime": Target(inspection.mime, inspection.messages, (Refusal,), ("message_parts", "form_parts")),
     "archive": Target(inspection.archive, inspection.archives, (Refusal,), ("members", "check_zip")),

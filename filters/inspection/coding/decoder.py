@@ -164,6 +164,11 @@ class Stack:
         ]
         self._limits, self._in, self._out = limits, 0, 0
 
+    @property
+    def undoes(self) -> bool:
+        """Tell whether anything is undone at all."""
+        return bool(self._decoders)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return what comes out, in pieces; raises Refusal."""
         if not self._decoders:

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from filters.inspection.finding import Finding, LimitHit, Refusal
+from filters.inspection.fingerprints.markup import is_markup, plain
 from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Database
-from filters.inspection.matching.scanner import scan_whole
+from filters.inspection.matching.scanner import Match, scan_whole
 from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.archive_kinds import is_compressed
 from filters.inspection.objects.file_type import FileType, file_type
 from filters.inspection.objects.holding import is_container
-from filters.inspection.objects.mail_text import as_transmitted, looks_like_mail
+from filters.inspection.objects.mail_text import looks_like_mail, stored_mails
 from filters.inspection.objects.mime import Part, form_parts, message_parts
 from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.pattern import redact
@@ -24,6 +25,7 @@ from filters.reason import DropReason
 if TYPE_CHECKING:
     from filters.inspection.fingerprints.engine import Engine as Fingerprints
 
+_MARKUP: Final = 4 << 20  # bytes: taking marks out is slow
 Engine = Callable[[bytes, float], list[Finding]]
 
 
@@ -66,19 +68,35 @@ class Judge:
         message = media_type.lower().startswith("message/")
         for part in message_parts(data, budget) if message else form_parts(data, media_type, budget):
             yield from self._part(part, name, 1, budget)
+        # and as one file: not everybody takes it apart
+        kind = file_type(data)
+        if not message and not data.startswith(b"--"):
+            yield from self._type(kind, name)
+        yield from self._scan(data, name)
+        yield from self._members(kind, data, name, 0, Budget(self.limits))
 
     def _one(
         self, data: bytes, name: str, depth: int, budget: Budget, *, whole: bool = True
     ) -> Iterator[Finding]:
         kind = file_type(data)
         yield from self._type(kind, name)
+        yield from self._scan(data, name)
+        if whole and looks_like_mail(data):
+            for mail in stored_mails(data):
+                yield from self._mail(mail, name, depth, Budget(self.limits))  # a box holds thousands
+        if whole:
+            yield from self._members(kind, data, name, depth, budget)
+
+    def _scan(self, data: bytes, name: str) -> Iterator[Finding]:
         if self.rulebook:
             yield from (one.at(None, "", name) for one in self.rulebook.scan(data, self.limits.scan_s))
         for engine in self.engines:
             yield from (one.at(None, "", name) for one in engine(data, self.limits.scan_s))
-        if whole and looks_like_mail(data):
-            yield from self._mail(data, name, depth, budget)
-        if "archive" not in kind.families or not whole:
+
+    def _members(
+        self, kind: FileType, data: bytes, name: str, depth: int, budget: Budget
+    ) -> Iterator[Finding]:
+        if "archive" not in kind.families:
             return
         if depth >= self.limits.depth:
             raise LimitHit("depth", self.limits.depth, " objects inside one another")
@@ -91,7 +109,7 @@ class Judge:
 
     def _mail(self, data: bytes, name: str, depth: int, budget: Budget) -> Iterator[Finding]:
         """Judge the parts of what looks like a stored mail: as far as it is one, for much looks so (patches, logs)."""
-        parts = message_parts(as_transmitted(data), budget, depth)
+        parts = message_parts(data, budget, depth)
         while depth < self.limits.depth:
             try:
                 part = next(parts)
@@ -129,9 +147,18 @@ class Judge:
         """Yield what the patterns and fingerprints find in bytes that stand alone."""
         if self.fingerprints:
             yield from (one.at(None, "", name) for one in self.fingerprints.inside(data))
+        seen = set()
         for match in scan_whole(self.patterns, data):
-            one = match.pattern
-            yield Finding(one.reason, one.name, one.detail, None, match.end, "", name, redact(match.text))
+            seen.add(match.pattern)
+            yield _finding(match, name)
+        if len(data) <= _MARKUP and is_markup(data):  # marks may stand in the middle of a word
+            told = scan_whole(self.patterns, plain(data))
+            yield from (_finding(match, name) for match in told if match.pattern not in seen)
+
+
+def _finding(match: Match, name: str) -> Finding:
+    one = match.pattern
+    return Finding(one.reason, one.name, one.detail, None, match.end, "", name, redact(match.text))
 
 
 def _printable(name: str) -> str:

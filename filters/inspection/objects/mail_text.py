@@ -15,6 +15,7 @@ _MAIL = re.compile(
     re.IGNORECASE,
 )
 _LOOKED_AT: Final = 1 << 16  # bytes: fields longer than that are no mail's
+_MBOX = re.compile(rb"(?:\A|\n\r?\n)From [^\n]*\n")
 _LINE_END = re.compile(rb"\r?\n")
 _BEGIN = re.compile(rb"^begin [0-7]{3,4} ([^\r\n]*)\r?\n", re.MULTILINE)
 _BEGIN_64 = re.compile(rb"^begin-base64 [0-7]{3,4} ([^\r\n]*)\r?\n([0-9A-Za-z+/=\s]*)", re.MULTILINE)
@@ -72,7 +73,8 @@ def looks_like_mail(data: bytes) -> bool:
     return _MAIL.match(data, 0, _LOOKED_AT) is not None
 
 
-def as_transmitted(mail: bytes) -> bytes:
-    """Return a stored mail as it was when it was sent: without an mbox's line before it, and with CRLF."""
-    start = mail.find(b"\n") + 1 if mail.startswith(b"From ") else 0
-    return _LINE_END.sub(b"\r\n", mail[start:])
+def stored_mails(data: bytes) -> Iterator[bytes]:
+    """Yield the mails of a file as they were when they were sent, with CRLF: all of an mbox, or the one it is."""
+    for mail in _MBOX.split(data) if data.startswith(b"From ") else (data,):
+        if mail:
+            yield _LINE_END.sub(b"\r\n", mail)

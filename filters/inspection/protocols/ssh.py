@@ -23,6 +23,7 @@ class Ssh:
     def feed(self, direction: Direction, data: bytes) -> None:
         """See Parser."""
         if self._known[direction]:
+            self._sink.text(direction, "stream", data)  # it need not be ciphertext
             return
         buffer = self._buffers[direction]
         buffer += data
@@ -40,7 +41,10 @@ class Ssh:
             "ssh", end=direction.name.lower(), version=match[1].decode(), software=match[2].decode()
         )
         self._known[direction] = True
+        rest = bytes(buffer[end + 1 :])
         buffer.clear()
+        if rest:
+            self._sink.text(direction, "stream", rest)
 
     def end(self, direction: Direction) -> None:
         """See Parser."""

@@ -31,9 +31,10 @@ class Tls:
         buffer += data
         while buffer:
             if self._left[direction]:
-                passed = min(self._left[direction], len(buffer))
-                del buffer[:passed]
-                self._left[direction] -= passed
+                passed = bytes(buffer[: self._left[direction]])
+                del buffer[: len(passed)]
+                self._left[direction] -= len(passed)
+                self._sink.text(direction, "stream", passed)  # it need not be ciphertext
             elif not self._record(direction, buffer):
                 return
 

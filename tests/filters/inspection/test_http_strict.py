@@ -1,5 +1,6 @@
 """HTTP against lenient receivers: of no answer do they get the test file out of what was let through."""
 
+import gzip
 import zlib
 
 import pytest
@@ -36,6 +37,22 @@ def test_no_lenient_receiver_gets_the_test_file() -> None:
 def test_the_lenient_receiver_gets_the_test_file_without_us() -> None:
     got = [name for name, said in grid() if any(EICAR in one for one in readings(said))]
     assert len(got) > 4000
+
+
+def test_no_lenient_server_gets_the_test_file() -> None:
+    """The same heads and bodies as requests, read as leniently."""
+    seen, missed, line = 0, [], b"HTTP/1.1 200 OK\r\n"
+    for name, said in grid():
+        if not said.startswith(line):
+            continue
+        seen += 1
+        asked = Driven().feed(UP, POST + said[len(line) :])
+        got = bytes(asked.out[UP])
+        asked.inspector.close()
+        if any(EICAR in one for one in readings(line + got[len(POST) :])):
+            missed.append(name)
+    assert missed == []
+    assert seen > 3_000
 
 
 @pytest.mark.parametrize(
@@ -77,6 +94,22 @@ def test_a_token_beside_the_content_is_found() -> None:
         for size in (1, len(said)):
             driven = exchange([(UP, said[at : at + size]) for at in range(0, len(said), size)])
             assert "secrets.aws-access-key" in driven.checks, name
+
+
+def test_what_a_coding_skips_is_found() -> None:
+    packed = gzip.compress(b"fine", mtime=0)
+    comment = packed[:3] + b"\x10" + packed[4:10] + b"a key: " + SECRET + b"\0" + packed[10:]
+    field = b"Content-Encoding: gzip\r\n"
+    said = POST + field + b"Content-Length: %d\r\n\r\n" % len(comment) + comment
+    for size in (1, len(said)):
+        driven = exchange([(UP, said[at : at + size]) for at in range(0, len(said), size)])
+        assert driven.checks[:1] == ["secrets.aws-access-key"]
+
+
+def test_what_is_not_coded_as_its_label_says_is_found() -> None:
+    """These bytes begin like brotli that says nothing for long; whoever keeps them as they are has the file."""
+    body = gzip.compress(b"x", mtime=0x1CCC622) + EICAR
+    assert EICAR not in let_through(answer(body, b"Content-Encoding: br", length=False))
 
 
 def test_rejects_chunks_that_receivers_count_differently() -> None:

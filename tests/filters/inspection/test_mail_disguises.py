@@ -139,6 +139,16 @@ def test_messages_inside_forms_and_archives_are_opened() -> None:
             assert "malware.eicar" in {one.check for one in toolbox().judge(SPEC).judge(data, "x")}
 
 
+def test_every_mail_of_an_mbox_is_opened() -> None:
+    fine, bad = (mail(one).replace(b"\r\n", b"\n") for one in (b"fine", EICAR))
+    box = b"".join(
+        b"From a@h Mon Jan  1 00:00:00 2024\n" + one.rstrip() + b"\n\n"
+        for one in (fine, b"broken\n\nx", bad, fine)
+    )
+    assert "malware.eicar" in {one.check for one in toolbox().judge(SPEC).judge(box, "x")}
+    assert toolbox().judge(SPEC).judge(box.replace(bad.rstrip(), fine.rstrip()), "x") == []
+
+
 def test_what_only_looks_like_a_message_passes() -> None:
     patch = b"From: a@h\nDate: Mon, 1 Jan 2024 00:00:00 +0000\nSubject: [PATCH] x\n\n---\n a | 1 +\n\ndiff --git a/a b/a\n"
     for data in (

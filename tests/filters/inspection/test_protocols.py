@@ -76,6 +76,22 @@ def test_ssh_banners_are_read_and_the_rest_passes() -> None:
     assert exchange([(UP, b"SSH-1.5-old\r\n")]).checks == ["ssh-banner"]
 
 
+@pytest.mark.parametrize("size", [1, 7, 5000])
+def test_plain_text_behind_a_hello_or_a_banner_is_found(size: int) -> None:
+    record = b"\x17\x03\x03" + (len(SECRET) + 5).to_bytes(2, "big") + b"key: " + SECRET
+    half = b"\x17\x03\x03\0\x09" + SECRET[:9]
+    for story in (
+        client_hello() + record,
+        client_hello() + b"\x15\x03\x03" + record[3:],
+        b"SSH-2.0-x\r\n" + b"key: " + SECRET + b"\r\n",
+        b"SSH-2.0-x\r\nA line\r\n" + SECRET + b" ",
+    ):
+        driven = exchange([(UP, story[at : at + size]) for at in range(0, len(story), size)])
+        assert driven.checks[:1] == ["secrets.aws-access-key"]
+        assert SECRET not in driven.out[UP]
+    assert exchange([(UP, client_hello() + half)]).findings == []
+
+
 def mail(attachment: bytes, **headers: str) -> bytes:
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = "hello", "a@h", "b@h"

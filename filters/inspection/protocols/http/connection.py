@@ -1,11 +1,13 @@
 """One HTTP/1.x connection: requests and their answers, pipelined, each body decoded and handed on."""
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from filters.inspection.coding.charset import Recoded, foreign
 from filters.inspection.coding.decoder import Stack
+from filters.inspection.coding.json_text import JsonText
 from filters.inspection.coding.percent import UrlEncoded
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
@@ -26,6 +28,7 @@ from filters.inspection.protocols.http.ranges import is_whole, is_whole_request
 from filters.inspection.protocols.http.websocket import WebSocket
 
 _FORM = "application/x-www-form-urlencoded"
+_JSON = re.compile(r"[/+](?:x-)?(?:nd)?json\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -38,7 +41,14 @@ class _Side:
     has_object: bool = False
     media_type: str = ""
     seen: int = 0  # bytes of an incomplete head that were looked at
-    form: UrlEncoded | Recoded | None = None  # what the content says beside its bytes
+    form: UrlEncoded | JsonText | Recoded | None = None  # what the content says beside its bytes
+
+
+def _reader(media_type: str) -> UrlEncoded | JsonText | Recoded | None:
+    """Return what reads a body that says something beside its bytes."""
+    if media_type.lower().startswith(_FORM):
+        return UrlEncoded()
+    return foreign(media_type) or (JsonText() if _JSON.search(media_type) else None)
 
 
 class HttpConnection:
@@ -109,8 +119,6 @@ class HttpConnection:
         self._switching = request.method == b"CONNECT" or bool(request.fields.all(b"upgrade"))
         self._tell_head(Direction.TO_SERVER, spelled_out(head))
         self._sink.fields(Direction.TO_SERVER, "http", lambda: request_buffers(request, head))
-        self._sink.fresh(Direction.TO_SERVER, "target")
-        self._sink.text(Direction.TO_SERVER, "target", unquote_to_bytes(request.target) + b"\n")
         self._sink.note(
             "http-request",
             method=request.method.decode("latin-1"),
@@ -155,13 +163,15 @@ class HttpConnection:
     def _tell_head(self, direction: Direction, head: bytes) -> None:
         self._sink.fresh(direction, "head")
         self._sink.text(direction, "head", head)
+        if b"%" in head:  # of a request's target, of cookies and links
+            self._sink.fresh(direction, "target")
+            self._sink.text(direction, "target", unquote_to_bytes(head))
 
     def _begin_body(self, direction: Direction, framing: Framing, fields: Fields) -> None:
         side = self._sides[direction]
         side.media_type = (fields.single(b"content-type") or b"").decode("latin-1")
         side.codings = Stack(framing.codings, self._limits)
-        is_form = side.media_type.lower().startswith(_FORM)
-        side.form = UrlEncoded() if is_form else foreign(side.media_type)
+        side.form = _reader(side.media_type)
         side.body = None if framing.extent is Extent.NONE else Body(framing, self._limits)
 
     def _take_body(self, direction: Direction) -> None:
@@ -169,6 +179,9 @@ class HttpConnection:
         assert side.body and side.codings  # noqa: S101 - both are set together
         # together: a body of very small chunks costs no more than one of large ones
         if piece := b"".join(side.body.take(side.buffer)):
+            # as it is, too: codings have room for comments, and not everybody undoes them
+            if side.codings.undoes:
+                self._sink.text(direction, "coded", piece)
             for content in side.codings.feed(piece):
                 self._tell_content(direction, content)
         if side.body.extensions:
@@ -193,6 +206,8 @@ class HttpConnection:
         side = self._sides[direction]
         assert side.codings  # noqa: S101 - set with the body
         side.codings.finish()
+        if side.codings.undoes:
+            self._sink.fresh(direction, "coded")
         if side.has_object:
             if side.form:
                 self._sink.text(direction, "form", side.form.finish())

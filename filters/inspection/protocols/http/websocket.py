@@ -9,6 +9,9 @@ from filters.inspection.parser import Sink
 from filters.inspection.protocols.http.head import Fields
 
 _CONTINUE, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
+# a binary message that begins so is a file: an archive or a program, judged as a whole
+_FILES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!", b"!<arch>", b"MSCF", b"MZ", b"\x7fELF", b"%PDF", b"\xd0\xcf\x11\xe0")  # fmt: skip
+_SHOWN = 8  # bytes: by then it is decided
 _TAIL = b"\x00\x00\xff\xff"
 _KNOWN = {
     b"permessage-deflate",
@@ -35,6 +38,9 @@ class _Side:
     read: int = 0
     out: int = 0
     said: bool = False  # of this message something was told
+    binary: bool = False
+    start: bytes = b""  # of a binary message, until it is known whether it is a file
+    is_file: bool = False
 
 
 class WebSocket:
@@ -95,7 +101,7 @@ class WebSocket:
         side.closed = first & 0x0F == _CLOSE
         if not side.control:
             if (first & 0x0F) != _CONTINUE:
-                side.packed = bool(first & 0x40)
+                side.packed, side.binary = bool(first & 0x40), first & 0x0F == _BINARY
             side.open = True
         side.left, side.in_frame = length, True
 
@@ -151,13 +157,42 @@ class WebSocket:
             self._tell(direction, piece)
         if last:
             side.open = False
-            if side.said:  # an empty message costs nothing
-                self._sink.fresh(direction, "message")
-            side.said = False
+            self._over(direction)
+
+    def _over(self, direction: Direction) -> None:
+        side = self._sides[direction]
+        if side.start:
+            self._begin_telling(direction)
+        if side.is_file:
+            self._sink.end_object(direction)
+        elif side.said:  # an empty message costs nothing
+            self._sink.fresh(direction, "message")
+        side.said = side.is_file = False
 
     def _tell(self, direction: Direction, text: bytes) -> None:
-        self._sides[direction].said = True
-        self._sink.text(direction, "message", text)
+        side = self._sides[direction]
+        if side.said or not side.binary:
+            self._tell_more(direction, text)
+            return
+        side.start += text
+        if len(side.start) >= _SHOWN:
+            self._begin_telling(direction)
+
+    def _begin_telling(self, direction: Direction) -> None:
+        side = self._sides[direction]
+        start, side.start = side.start, b""
+        side.is_file = start.startswith(_FILES)
+        if side.is_file:
+            self._sink.begin_object(direction, "message", "")
+        self._tell_more(direction, start)
+
+    def _tell_more(self, direction: Direction, text: bytes) -> None:
+        side = self._sides[direction]
+        side.said = True
+        if side.is_file:
+            self._sink.object_data(direction, text)
+        else:
+            self._sink.text(direction, "message", text)
 
     def _inflate(self, direction: Direction, data: bytes) -> None:
         side = self._sides[direction]
