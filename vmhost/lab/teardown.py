@@ -28,8 +28,13 @@ def start_time(pid: int) -> str | None:
 
 
 def record_process(path: Path, pid: int) -> None:
-    """Write down which process this is, so that a later one with the same pid is not taken for it."""
-    path.write_text(f"{pid} {start_time(pid)}")
+    """Write down which process this is, so that a later one with the same pid is not taken for it.
+
+    In one step: a lab that is brought up at the same time must not read half a record and take ours for an orphan.
+    """
+    temporary = path.with_suffix(".new")
+    temporary.write_text(f"{pid} {start_time(pid)}")
+    temporary.replace(path)
 
 
 def recorded_process(path: Path) -> int | None:

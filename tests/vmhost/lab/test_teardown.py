@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,23 @@ def test_a_process_is_known_by_pid_and_start_time(tmp_path: Path, gone: int) -> 
     assert recorded_process(record) is None
     record_process(record, gone)
     assert recorded_process(record) is None
+
+
+def test_a_record_is_never_read_by_halves(tmp_path: Path) -> None:
+    record, over = tmp_path / "owner.pid", threading.Event()
+    record_process(record, os.getpid())
+
+    def write() -> None:
+        while not over.is_set():
+            record_process(record, os.getpid())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert {recorded_process(record) for _ in range(3000)} == {os.getpid()}
+    finally:
+        over.set()
+        writer.join()
 
 
 @pytest.mark.parametrize("text", ["", "x", "1", "1 2 3", "x y", "-5 7"])
