@@ -56,6 +56,25 @@ def check(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def deb(arguments: argparse.Namespace) -> int:
+    """Build the agent's Debian package."""
+    from vmhost.image.agent_deb import build_agent_deb
+
+    built = build_agent_deb(PROJECT, arguments.out)
+    say(table([{"file": built, "bytes": built.stat().st_size}], ("file", "bytes")))
+    return EXIT_OK
+
+
+def describe(arguments: argparse.Namespace) -> int:
+    """Describe a system that was built elsewhere."""
+    from vmhost.image.describe import describe as describe_system
+
+    image = describe_system(arguments.image, arguments.root, arguments.uki, arguments.out)
+    say(f"{image.manifest}: {len(image.files)} files that can be run")
+    say(f"next: quotegate image sign {image.name} --key FILE --version N -o references.json")
+    return EXIT_OK
+
+
 def predict(arguments: argparse.Namespace) -> int:
     """Print the PCRs that an image leads to."""
     from vmhost.image.predict import predict as predict_events

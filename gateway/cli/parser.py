@@ -186,6 +186,15 @@ def _add_image(image: "argparse._SubParsersAction[argparse.ArgumentParser]", add
     sign.add_argument("--version", type=int, required=True, help="of the reference set: higher is newer")
     sign.add_argument("--days", type=float, default=90.0, help="how long it is valid (default: 90)")
     sign.add_argument("-o", "--output", type=Path, required=True, help="the reference set to write")
+    deb = add(image, "deb", _call("image", "deb"), "build the agent's Debian package, for your own guests")
+    deb.add_argument("--out", type=Path, default=out.parent, help="where it goes (default: build)")
+    describe = add(
+        image, "describe", _call("image", "describe"), "describe a guest of your own, to be signed"
+    )
+    describe.add_argument("image", help="what to call it")
+    describe.add_argument("--uki", type=Path, required=True, help="the unified kernel image that it boots")
+    describe.add_argument("--root", type=Path, required=True, help="where its root file system is mounted")
+    describe.add_argument("--out", type=Path, default=out, help="where images are (default: build/image)")
     predict = add(image, "predict", _call("image", "predict"), "compute the PCRs that an image leads to")
     predict.add_argument("uki", type=Path, help="a unified kernel image")
 

@@ -115,11 +115,12 @@ def _can_be_run(tree: Path) -> dict[str, str]:
     return {
         f"/{path.relative_to(tree)}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(tree.rglob("*"))
-        if path.is_file() and not path.is_symlink() and _is_program(path)
+        if path.is_file() and not path.is_symlink() and is_program(path)
     }
 
 
-def _is_program(path: Path) -> bool:
+def is_program(path: Path) -> bool:
+    """Tell whether a file can be run or loaded: ELF, or a script."""
     with path.open("rb") as file:
         start = file.read(4)
     return start == b"\x7fELF" or start[:2] == b"#!"
