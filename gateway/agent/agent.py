@@ -14,7 +14,8 @@ from authn.errors import AttestationError, AuthnError
 from authn.evidence import Counters, Quote
 from authn.failure import AttestationFailure
 from authn.handshake import EstablishedSession
-from authn.tpm import TpmIdentity, TpmWorker
+from authn.tpm import TpmIdentity
+from authn.tpm_worker import TpmWorker
 from filters.policy.services import parse_service
 from gateway.agent.conversation import Conversation, Refused
 from gateway.agent.setup import AgentSetup
@@ -22,7 +23,7 @@ from gateway.agent.witness import Witness
 from gateway.errors import GatewayError
 from gateway.rpc import RpcClient
 
-RETRY_S = 0.2
+RETRY_S, CONNECT_WITHIN_S = 0.2, 0.5  # not TCP's own patience: that doubles while a gateway starts
 ANSWER_WITHIN_S = 5.0
 GATEWAY_SILENT_AFTER = 5
 # what refutes the gateway itself, as opposed to a broken or refused conversation
@@ -77,9 +78,10 @@ class Agent:
 
     async def _attempt(self, identity: TpmIdentity) -> None:
         try:
-            reader, writer = await asyncio.open_connection(self.setup.gateway_ip, self.setup.control_port)
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                reader, writer = await asyncio.open_connection(self.setup.gateway_ip, self.setup.control_port)
         except OSError as error:
-            self._set("unreachable", f"the gateway does not answer: {error.strerror}")
+            self._set("unreachable", f"the gateway does not answer: {error.strerror or 'in time'}")
             await asyncio.sleep(RETRY_S)
             return
         try:

@@ -16,7 +16,8 @@ from authn.fields import Frame, FrameReader, FrameType, encode_frame, malformed
 from authn.handshake import Command, Established, EstablishedSession, SendFrame, WantQuote
 from authn.handshake_peer import PeerConfig, PeerHandshake
 from authn.reference import check_reference
-from authn.tpm import Tpm, TpmIdentity, TpmWorker
+from authn.tpm import Tpm, TpmIdentity
+from authn.tpm_worker import TpmWorker
 from gateway.agent.ima_list import ImaList
 from gateway.agent.setup import AgentSetup
 

@@ -5,7 +5,7 @@ from authn.errors import AuthnError
 from authn.evidence import Quote
 from authn.handshake_messages import BatchQuote
 from authn.pcr import PcrSelection
-from authn.tpm import TpmWorker
+from authn.tpm_worker import TpmWorker
 from gateway.errors import GatewayError
 from gateway.rpc import Payload
 from gateway.tpmd.batch import QuoteBatcher

@@ -18,7 +18,7 @@ from vmhost.vm.gateway import GatewayVm
 from vmhost.vm.settings import network_text, write_settings
 from vmhost.vm.spec import Disk
 
-MEMORY_MIB = 768
+MEMORY_MIB, CPUS = 768, 2  # its programs start side by side
 STATE_SIZE = 512 << 20  # sparse
 HOSTLINK_UID = 64105  # who speaks for the host inside
 DIRECTORY = "/run/config"
@@ -68,7 +68,9 @@ def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEven
         Disk(paths.settings, readonly=True),
         Disk(paths.directory / "state.img", readonly=False),
     )
-    gateway = vm_of(GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, host_link=True)
+    gateway = vm_of(
+        GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, host_link=True, cpus=CPUS
+    )
     gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
     return gateway
 
