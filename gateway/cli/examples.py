@@ -28,7 +28,7 @@ EXAMPLES = {
     ),
     "fingerprint list": ("fingerprint list", "fingerprint list --set /etc/quotegate --json"),
     "fingerprint remove": ("fingerprint remove annual-report",),
-    "image build": ("image build guest",),
+    "image build": ("image build guest", "image build guest gateway"),
     "image check": ("image check guest",),
     "image deb": ("image deb", "image deb --out /srv/packages"),
     "image describe": ("image describe mine --uki /mnt/boot/efi/EFI/Linux/mine.efi --root /mnt",),

@@ -176,11 +176,15 @@ def _add_evidence(evidence: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _add_image(image: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
     out = Path(__file__).parents[2] / "build" / "image"
-    build = add(image, "build", _call("image", "build"), "build an image from its recipe")
-    check = add(image, "check", _call("image", "check"), "build an image once more and compare")
+    build = add(image, "build", _call("image", "build"), "build images from their recipes")
+    check = add(image, "check", _call("image", "check"), "build images once more and compare")
     sign = add(image, "sign", _call("image", "sign"), "write an image's signed reference set")
+    for command in (build, check):
+        command.add_argument(
+            "images", nargs="+", metavar="IMAGE", help="a recipe below appliance-image, as guest"
+        )
+    sign.add_argument("image", help="the image's name")
     for command in (build, check, sign):
-        command.add_argument("image", help="a recipe below appliance-image, for example guest")
         command.add_argument("--out", type=Path, default=out, help="where images are (default: build/image)")
     sign.add_argument("--key", type=Path, required=True, help="the signing key: a file with 64 hex digits")
     sign.add_argument("--version", type=int, required=True, help="of the reference set: higher is newer")
