@@ -33,7 +33,7 @@ def build_agent_deb(source: Path, out: Path) -> Path:
         tree = Path(scratch, "tree")
         shutil.copytree(recipe.directory / "files", tree)
         for name in recipe.code:
-            _copy(source / name, tree / CODE / name, recipe.left_out)
+            copy_tree(source / name, tree / CODE / name, recipe.left_out)
         install_wheels(recipe.wheels, source / "requirements.lock", tree / CODE)
         compile_ahead(tree, CODE)
         (tree / SETTINGS).mkdir(parents=True)
@@ -74,14 +74,6 @@ def control(recipe: Recipe, version: str, size: int) -> str:
         "Description": DESCRIPTION,
     }
     return "".join(f"{name}: {value}\n" for name, value in fields.items())
-
-
-def _copy(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
-    if source.is_dir():
-        copy_tree(source, target, left_out)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
 
 
 def _sums(tree: Path) -> str:

@@ -123,7 +123,11 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def copy_tree(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
-    """Copy sources without what matches `left_out` (a name, or a path below `source`) and what nobody runs."""
+    """Copy a source file, or a tree without what matches `left_out` (a name, or a path below `source`) and what nobody runs."""
+    if source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        return
     patterns = (*left_out, *_NEVER)
 
     def ignored(directory: str, names: list[str]) -> set[str]:

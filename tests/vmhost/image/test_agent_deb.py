@@ -1,5 +1,8 @@
 """What dpkg is told of the agent's package, and its unit."""
 
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from vmhost.errors import HostError
 from vmhost.image.agent_deb import control, version_of
 from vmhost.image.recipe import Recipe
+from vmhost.image.tree import copy_tree
 from vmhost.lab.setup import PROJECT
 
 AGENT = PROJECT / "appliance-image" / "agent-deb"
@@ -32,3 +36,22 @@ def test_rejects_source_without_version(tmp_path: Path) -> None:
     with pytest.raises(HostError) as raised:
         version_of(tmp_path)
     assert raised.value.code == "no-version"
+
+
+@pytest.mark.parametrize("recipe", ["agent-deb", "guest"])
+def test_the_agent_finds_all_that_it_imports(tmp_path: Path, recipe: str) -> None:
+    one = Recipe.load(PROJECT / "appliance-image" / recipe)
+    for name in one.code:
+        copy_tree(PROJECT / name, tmp_path / name, one.left_out)
+    modules = [
+        path.relative_to(tmp_path).with_suffix("") for path in (tmp_path / "gateway/agent").glob("*.py")
+    ]
+    imports = ", ".join(str(path).replace("/", ".").removesuffix(".__init__") for path in modules)
+    assert "gateway.agent.connect" in imports
+    wheels = sysconfig.get_path("purelib")
+    script = f"import sys; sys.path[:0] = {[str(tmp_path), wheels]!r}; import {imports}, authn.tpm_worker, filters.memory"
+    # Debian's own Python: the environment's has the sources in its path
+    done = subprocess.run(
+        [Path(sys.executable).resolve(), "-I", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
