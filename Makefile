@@ -6,8 +6,9 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 PROGRAMS := $(VENV)/.programs
 IMAGES := $(VENV)/.images
+BENCH  := $(VENV)/.bench
 
-.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz bench-vm man image image-check agent-deb demo clean
+.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz bench-vm man image record-boots image-check agent-deb demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -49,7 +50,10 @@ ci: test test-vm image-check ## all tests there are
 chaos: $(STAMP) ## kill, stop and restart the gateway's processes at 50 random instants
 	QUOTEGATE_CHAOS=50 $(PY) -m pytest -q -s tests/lab/test_chaos.py
 
-bench: $(STAMP) ## measure, each figure beside its baseline
+$(BENCH): $(STAMP) requirements-bench.lock scripts/setup-bench
+	@scripts/setup-bench
+
+bench: $(BENCH) ## measure, each figure beside its baseline
 	$(PY) -m bench
 
 bench-vm: $(IMAGES) ## measure virtual machines, each figure beside the same machine without us
@@ -66,6 +70,9 @@ $(IMAGES): $(STAMP) scripts/setup-images
 
 image: $(IMAGES) ## build the images of virtual machines
 	$(VENV)/bin/quotegate image build guest gateway
+
+record-boots: image ## boot the guest image well and altered, and keep what it proved as the tests' recordings
+	$(PY) -m tests.vm.record
 
 image-check: $(IMAGES) ## build each image once more: the bytes must be the same
 	$(VENV)/bin/quotegate image check guest gateway

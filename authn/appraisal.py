@@ -14,8 +14,6 @@ from authn.pcr import PcrSelection, pcr_digest
 from authn.profile import Profile
 from authn.quote import ExpectedQuote, check_signature, verify_quote
 
-BOOT_AGGREGATE = "boot_aggregate"
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -66,10 +64,6 @@ def appraise(layers: tuple[Layer, ...], profile: Profile, expected: ExpectedQuot
         files = MeasuredFiles.from_boot(profile.selection.bank)
         files.append(parse_ima_list(layer.ima_list))
         values, proved = follow(files, layer.quote, profile.selection, values)
-        if proved and proved[0].path == BOOT_AGGREGATE:
-            proved = proved[
-                1:
-            ]  # no file: the kernel's sum of the boot PCRs, which the quote shows themselves
     verified = verify_quote(layer.quote, replace(expected, pcr_values=values))
     return Appraisal(verified, Measured(events, proved, values), files)
 

@@ -17,6 +17,7 @@ SPEC_ID_SIGNATURE = b"Spec ID Event03\0"
 STARTUP_LOCALITY_SIGNATURE = b"StartupLocality\0"
 MAX_LOG = 8 << 20
 MAX_EVENTS = 65536
+MAX_TEXT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,15 @@ class LogEvent:
 
     @property
     def described(self) -> str:
-        """Return the data as text for people; non-text becomes hex."""
+        """Return the data as text for people, not too long; non-text becomes hex. EFI's own text is UTF-16."""
         text = self.data.rstrip(b"\0")
         try:
             decoded = text.decode()
+            if not decoded.isprintable():
+                decoded = self.data.decode("utf-16-le").rstrip("\0")
         except UnicodeDecodeError:
-            return text[:32].hex()
-        return decoded if decoded.isprintable() else text[:32].hex()
+            decoded = "\0"
+        return decoded[:MAX_TEXT] if decoded.isascii() and decoded.isprintable() else text[:32].hex()
 
 
 class _Cursor:

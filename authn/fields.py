@@ -126,6 +126,7 @@ class FrameType(IntEnum):
     M3 = 18
     M4 = 19
     ALERT = 20
+    REFERENCES = 21
     RECORD = 32
 
 
@@ -141,6 +142,7 @@ MAX_BODY = {
     FrameType.M3: 8 * KIB * KIB,
     FrameType.M4: 16 * KIB,
     FrameType.ALERT: 256,
+    FrameType.REFERENCES: 64 * KIB,
     FrameType.RECORD: 1 * KIB * KIB,
 }
 HEADER = struct.Struct(">IB")

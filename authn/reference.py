@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from authn.appraisal import Measured
@@ -14,6 +15,7 @@ from authn.profile import Profile
 from authn.signing import DocumentError, SignedDocument, sign_document
 
 KIND = "reference-set"
+_NONE = "no further event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class ReferenceSet:
 def check_reference(profile: Profile, measured: Measured, sets: Iterable[ReferenceSet], now: float) -> None:
     """Accept what was measured when one valid set has all of it; raises AttestationError.
 
-    The error explains the newest set's first mismatch.
+    The error explains what differs from the newest set.
     """
     sets = sorted(sets, key=lambda one: -one.version)
     valid = [one for one in sets if now <= one.not_after]
@@ -91,12 +93,21 @@ def _check_nonzero(profile: Profile, pcr_values: Mapping[int, bytes]) -> None:
 
 def _refusal(profile: Profile, measured: Measured, reference: ReferenceSet) -> AttestationError | None:
     """Return what this set has against it; None: nothing."""
+    differences: list[_Difference] = []
     for index in profile.selection.indices:
-        name = profile.references[index]
+        name, value = profile.references[index], measured.pcr_values[index]
         if profile.ima_reference is not None and index == IMA_PCR:
             continue
-        if reference.value(name, profile.selection.bank) != measured.pcr_values[index]:
-            return _explain(measured.events, measured.pcr_values[index], index, name, reference)
+        wanted = reference.values.get(name)
+        if wanted is None:
+            message = f"PCR {index}: the reference set has no value named {name}"
+            return AttestationError(AttestationFailure.REFERENCE_MISMATCH, message, pcr=index)
+        if reference.value(name, profile.selection.bank) != value:
+            differences += _differences(measured.events, index, wanted) or [
+                _Difference(index, name, "the reference value", value.hex())
+            ]
+    if differences:
+        return _explain(differences)
     if profile.ima_reference is not None:
         return _file_refusal(measured.files, profile.ima_reference, reference)
     return None
@@ -131,28 +142,40 @@ def _unknown_file(entry: ImaEntry, allowed: Sequence[ReferenceEvent]) -> Attesta
     )
 
 
-def _explain(
-    events: Sequence[LogEvent], value: bytes, index: int, name: str, reference: ReferenceSet
-) -> AttestationError:
-    """Name the PCR, and the first event that differs."""
-    wanted = reference.values.get(name)
-    if wanted is None:
-        message = f"PCR {index}: the reference set has no value named {name}"
-        return AttestationError(AttestationFailure.REFERENCE_MISMATCH, message, pcr=index)
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """An event that is not what a good machine measures."""
+
+    pcr: int
+    what: str
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        return f"PCR {self.pcr}: {self.what} differs: expected {self.expected}, got {self.got}"
+
+
+def _differences(
+    events: Sequence[LogEvent], index: int, wanted: Sequence[ReferenceEvent]
+) -> list[_Difference]:
+    """Compare one PCR's events; where one is missing or one too many, only the first says something."""
     measured = [event for event in events if event.pcr == index and event.event_type != EV_NO_ACTION]
-    for position in range(max(len(wanted), len(measured))):
-        expected = wanted[position] if position < len(wanted) else None
-        got = measured[position] if position < len(measured) else None
+    found: list[_Difference] = []
+    for expected, got in zip_longest(wanted, measured):
         if expected is None or got is None or expected.digest != got.digest:
-            break
-    what = expected.description if expected else (got.described if got else name)
-    expected_digest = expected.digest.hex() if expected else "no further event"
-    got_digest = got.digest.hex() if got else "no further event"
+            what = expected.description if expected else got.described if got else ""
+            expected_digest = expected.digest.hex() if expected else _NONE
+            found.append(_Difference(index, what, expected_digest, got.digest.hex() if got else _NONE))
+    return found if len(wanted) == len(measured) else found[:1]
+
+
+def _explain(differences: Sequence[_Difference]) -> AttestationError:
+    """Name every event that differs: an image differs as a whole, and in the part that was altered."""
+    first = differences[0]
     return AttestationError(
         AttestationFailure.REFERENCE_MISMATCH,
-        f"PCR {index}: {what} differs: expected {expected_digest}, got {got_digest}",
-        pcr=index,
-        expected=expected_digest,
-        got=got_digest,
-        value=value.hex(),
+        "; ".join(map(str, differences)),
+        pcr=first.pcr,
+        expected=first.expected,
+        got=first.got,
     )

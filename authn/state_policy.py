@@ -43,7 +43,14 @@ class Approval:
     def from_json(cls, untrusted: str) -> "Approval":
         """Read it; raises TpmError `bad-approval`. The TPM checks the signature."""
         try:
-            data: dict[str, Any] = json.loads(untrusted)
+            return cls.of(json.loads(untrusted))
+        except (ValueError, RecursionError) as error:
+            raise _bad_approval(error) from error
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> "Approval":
+        """Take the fields of the file; raises TpmError `bad-approval`."""
+        try:
             if set(data) != {"version", "policy", "public", "signature"} or type(data["version"]) is not int:
                 raise ValueError("expected exactly version (a number), policy, public, signature")
             sizes = {"policy": 32, "public": 64, "signature": 64}
@@ -51,10 +58,14 @@ class Approval:
                 if len(bytes.fromhex(data[name])) != size:
                     raise ValueError(f"{name}: expected {size} bytes in hex")
             return cls(**data)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise TpmError(
-                "bad-approval", f"the approval of this image can't be read: {error}; approve the image anew"
-            ) from error
+        except (ValueError, TypeError) as error:
+            raise _bad_approval(error) from error
+
+
+def _bad_approval(error: Exception) -> TpmError:
+    return TpmError(
+        "bad-approval", f"the approval of this image can't be read: {error}; approve the image anew"
+    )
 
 
 def approved_policy(pcr11: bytes, version: int) -> bytes:

@@ -7,13 +7,14 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import crowd, datagrams, inspection, kernel, lab, policy, renewal, rules, verify
+from bench import crowd, datagrams, inspection, kernel, lab, policy, reference, renewal, rules, verify
 
 SUITES = {
     "verify": verify.measure,
     "kernel": kernel.measure,
     "lab": lab.measure,
     "inspection": inspection.measure,
+    "reference": reference.measure,
     "datagrams": datagrams.measure,
     "rules": rules.measure,
     "policy": policy.measure,

@@ -23,6 +23,7 @@ from vmhost.topology import build_topology, destroy_topology
 
 PORT = 5432
 ECHO_PORT = 5433
+OTHER_PORT = 5434
 RULE = '\n[[rule]]\nid = "all"\nfrom = "a"\nto = "b"\nservice = "any"\naction = "allow"\nlease = "1h"\n'
 
 
@@ -40,9 +41,9 @@ class Bed:
 
     spec: LabSpec
 
-    def push(self, seconds: float, file: str = "") -> float:
+    def push(self, seconds: float, file: str = "", port: int = PORT) -> float:
         """Send from a to b; return bits per second."""
-        return self._run("push", PORT, seconds, *([file] if file else []))[0]
+        return self._run("push", port, seconds, *([file] if file else []))[0]
 
     def connect(self, seconds: float) -> float:
         """Return connections (connect, one request, close) per second."""
@@ -74,7 +75,7 @@ def bed(name: str, network: str, rule: str = RULE) -> Iterator[Bed]:
     build_topology(spec)
     servers = []
     try:
-        for verb, port in (("serve", PORT), ("echo", ECHO_PORT)):
+        for verb, port in (("serve", PORT), ("echo", ECHO_PORT), ("serve", OTHER_PORT)):
             argv = in_namespace(
                 spec.lab.peer_namespace("b"), [sys.executable, "-m", "bench.flow", verb, str(port)]
             )

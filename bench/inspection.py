@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.bed import ECHO_PORT, PORT, Bed, bed, compiled, netd_on, open_gates, route_plainly
+from bench.bed import ECHO_PORT, OTHER_PORT, PORT, Bed, bed, compiled, netd_on, open_gates, route_plainly
 from bench.stats import Figure
 from filters.flow import FlowKey, Protocol, Service
 from filters.inspection.assignments import Assignment
@@ -29,9 +29,12 @@ from vmhost.spec import LabSpec
 
 SECONDS = 1.0
 RULE = (
-    '\n[[rule]]\nid = "all"\nfrom = "a"\nto = "b"\nservice = "tcp/1-65535"\naction = "allow"\nlease = "1h"\n'
+    '\n[[rule]]\nid = "all"\nfrom = "a"\nto = "b"\nservice = "tcp/1-5433"\naction = "allow"\nlease = "1h"\n'
     'inspect = { detectors = ["secrets", "malware"] }\n'
+    '\n[[rule]]\nid = "offloaded"\nfrom = "a"\nto = "b"\nservice = "tcp/5434"\naction = "allow"\nlease = "1h"\n'
+    'inspect = { offload_after = "64KiB" }\n'
 )
+DEPTH = 64 << 10
 CORPUS_BYTES = 4 << 20
 CLAMD_OBJECT = 900 << 10  # bytes: below the limit of its configuration here
 
@@ -51,7 +54,7 @@ async def _measure(plain: Bed, inspected: Bed, netd: Path, directory: Path, roun
     try:
         await open_gates(client, inspected.spec)
         ends = inspected.spec.machine("a").ip, inspected.spec.machine("b").ip
-        for number, port in enumerate((PORT, ECHO_PORT), 1):
+        for number, port in enumerate((PORT, ECHO_PORT, OTHER_PORT), 1):
             key = FlowKey(*ends, Service(Protocol.TCP, port))
             await client.grant(INSPECTED_BIT | number, key, 3_600_000)
         ready = asyncio.Event()
@@ -78,10 +81,16 @@ def make_corpus() -> bytes:
 
 
 def _desk(policy: CompiledPolicy, ready: asyncio.Event) -> object:
-    spec = InspectionSpec()
+    specs = {"all": InspectionSpec(), "offloaded": InspectionSpec(offload_after=DEPTH)}
     listed = [
         Assignment(
-            int(one.protocol), str(one.source), str(one.destination), one.first, one.last, one.rule, spec
+            int(one.protocol),
+            str(one.source),
+            str(one.destination),
+            one.first,
+            one.last,
+            one.rule,
+            specs[one.rule],
         ).to_json()
         for one in policy.allowed
         if one.inspected
@@ -137,10 +146,13 @@ def _ask_clamd(reference: Clamd, corpus: bytes) -> float:
 def _measure_rounds(plain: Bed, inspected: Bed, corpus: str, reference: Clamd, rounds: int) -> list[Figure]:
     beds, scanned, text = (plain, inspected), [], Path(corpus).read_bytes()
     push, connect, p50, p99 = ([], []), ([], []), ([], []), ([], [])
+    offloaded: list[float] = []
     for _ in range(rounds):
         scanned.append(_ask_clamd(reference, text))
         for at, one in enumerate(beds):
             push[at].append(one.push(SECONDS, corpus) / 1e9)
+            if one is inspected:
+                offloaded.append(one.push(SECONDS, corpus, OTHER_PORT) / 1e9)
             connect[at].append(one.connect(SECONDS))
             for kept, value in zip((p50, p99), one.ask(500), strict=True):
                 kept[at].append(value)
@@ -149,6 +161,7 @@ def _measure_rounds(plain: Bed, inspected: Bed, corpus: str, reference: Clamd, r
     return [
         Figure("every byte of one flow inspected / plain routed", "x", push[1], "plain routed, Gbit/s", push[0], 0.4, True, True, note),
         Figure("every byte of one flow inspected / clamd INSTREAM", "x", push[1], "clamd, Gbit/s", scanned, 5, True, True),
+        Figure("offloaded after 64 KiB / plain routed", "x", offloaded, "plain routed, Gbit/s", push[0], 0.95, True, True),
         Figure("inspected connections / routed", "x", connect[1], "routed, 1/s", connect[0], 0.5, True, True),
         Figure("round trip added by inspection, p50", "us", added[0], "routed, us", p50[0], 50, False, False),
         Figure("round trip added by inspection, p99", "us", added[1], "routed, us", p99[0], 500, False, False),

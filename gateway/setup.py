@@ -57,6 +57,8 @@ class GatewaySetup:
     state_dir: Path
     allowed_uids: frozenset[int]
     inspector_uid: int
+    approval: Path | None = None  # the authority's word for this image, where the machine is one
+    own_references: Path | None = None  # the signed reference set of this image, where peers may not have it
 
     @classmethod
     def load(cls, path: Path) -> "GatewaySetup":
@@ -93,6 +95,8 @@ class GatewaySetup:
             state_dir=Path(data["state_dir"]),
             allowed_uids=frozenset(data["allowed_uids"]),
             inspector_uid=int(data["inspector_uid"]),
+            approval=_path(data.get("approval")),
+            own_references=_path(data.get("own_references")),
         )
 
 
@@ -107,6 +111,10 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SetupError("bad-setup", f"{path}: expected a JSON object")
     return data
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def _keys(data: dict[str, str]) -> dict[str, bytes]:

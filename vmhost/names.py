@@ -83,6 +83,11 @@ class Lab:
         """The administrator's signing key of this lab, readable by root alone."""
         return self.state_dir / "administrator.key"
 
+    @property
+    def authority_key(self) -> Path:
+        """The key that approves images of this lab's gateway to its TPM, readable by root alone."""
+        return self.state_dir / "authority.key"
+
     def tpm_socket(self, machine: str) -> Path:
         """Where a machine's TPM listens for its owner (and for root)."""
         return self.run_dir / "tpm" / machine / "tpm.sock"

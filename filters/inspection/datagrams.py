@@ -1,17 +1,19 @@
 """Inspect datagrams: UDP and ICMP echo. Pure: a packet in, a verdict out; the driver receives and answers."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from filters.inspection.assignments import Assignment, Assignments
+from filters.inspection.datagram_header import PLAIN_HEADERS, pack_ends, plain_ends, read_datagram
 from filters.inspection.finding import Direction, Finding, Refusal
 from filters.inspection.matching.scanner import Match, Scanner
 from filters.inspection.objects.judge import Judge
-from filters.inspection.offline.packet import ICMP, UDP, Packet, Unreadable, parse_ip, parse_transport
+from filters.inspection.offline.packet import UDP, Packet, Unreadable
 from filters.inspection.patterns.pattern import redact
-from filters.inspection.protocols.dns import TunnelWatch, parse_message
+from filters.inspection.protocols.dns import parse_message
+from filters.inspection.protocols.dns_tunnel import TunnelWatch
 from filters.inspection.spec import InspectionSpec, OnError
 from filters.reason import DropReason
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 MOST_FLOWS: Final = 4096
 IDLE_S: Final = 120.0  # RFC 4787 REQ-5: what UDP mappings may be forgotten after
-_ECHO_REQUEST, _ECHO_REPLY = b"\x08\0", b"\0\0"
 
 Endpoint = tuple[str, int]
 _Key = tuple[int, Endpoint, Endpoint]
@@ -41,26 +42,45 @@ class DatagramFlow:
     scanners: dict[Direction, Scanner] = field(default_factory=dict)
     watches: "dict[Direction, Watch]" = field(default_factory=dict)
     lengths: list[int] = field(default_factory=lambda: [0, 0])
+    agreed: Assignments | None = None  # the latest that assign it as it is
+    settled: bool = False  # it is none that is read further
 
     def inspect(
         self, direction: Direction, payload: bytes, tunnel: Callable[[], TunnelWatch]
-    ) -> list[Finding]:
+    ) -> Sequence[Finding]:
         """Return what is found in the next datagram; `tunnel` is asked for where DNS is spoken."""
         self.lengths[direction] += len(payload)
-        try:
-            texts = self._read(payload, tunnel)
-        except Refusal as refusal:
-            return [self._placed(refusal.finding(), direction)]
+        texts: tuple[bytes, ...] = ()
+        if not self.settled:
+            try:
+                texts = self._read(payload, tunnel)
+            except Refusal as refusal:
+                return [self._placed(refusal.finding(), direction)]
         scanner = self.scanners.get(direction)
         if scanner is None:
             scanner = self.scanners[direction] = Scanner(self.judge.patterns)
-        found = [self._matched(match, direction) for match in scanner.scan(payload)]
-        found += self._recognised(direction, payload)
+        matches = scanner.scan(payload)
         # alone as well: a datagram's ends are ends, whatever its neighbours begin or end with
         alone = b"\n".join((payload, *texts)) if texts else payload
+        if not matches and self._is_clean(scanner, alone, looked=not texts):
+            return ()
+        found = [self._matched(match, direction) for match in matches]
+        found += self._recognised(direction, payload)
         found += [self._placed(one, direction) for one in self.judge.text(alone, "")]
         found += [self._placed(one, direction) for one in self._rules(direction, payload)]
         return list({one.check: one for one in found}.values())
+
+    def _is_clean(self, scanner: Scanner, alone: bytes, *, looked: bool) -> bool:
+        """Tell whether nothing is in a datagram for sure. `looked`: the stream had it as it stands alone.
+
+        What the first stage finds in a part of a stream it finds in the stream: then one look is enough for both.
+        """
+        if self.judge.fingerprints or self.judge.rules:
+            return False
+        patterns = self.judge.patterns
+        if looked:
+            return patterns.stands_alone and not scanner.struck
+        return not patterns.may_match(alone)
 
     def _read(self, payload: bytes, tunnel: Callable[[], TunnelWatch]) -> tuple[bytes, ...]:
         """Read what the first datagram shows to be DNS; it stays that."""
@@ -74,12 +94,14 @@ class DatagramFlow:
             else:
                 if message.names or message.questions or self.spoken == "dns":
                     self.spoken = "dns"
-                    for name in message.questions:
-                        tunnel().see(name)
+                    watch = tunnel()
+                    for name in (*message.questions, *message.names):
+                        watch.see(name)
         self.spoken = self.spoken or ("udp" if self.transport == UDP else "icmp")
         if wanted is not None and wanted != self.spoken:
             detail = f"expected {wanted}; these datagrams are none of it"
             raise Refusal("protocol", detail, DropReason.UNKNOWN_PROTOCOL)
+        self.settled = self.spoken != "dns"
         return (*message.questions, *message.names, *message.texts) if self.spoken == "dns" else ()
 
     def _rules(self, direction: Direction, payload: bytes) -> list[Finding]:
@@ -131,20 +153,37 @@ class Datagrams:
     ) -> None:
         self._judge, self._lacking, self._told = judge, lacking, told
         self._flows: OrderedDict[_Key, DatagramFlow] = OrderedDict()
+        self._ways: dict[bytes, tuple[DatagramFlow, Direction]] = {}  # UDP flows by what stands in a packet
         self._tunnels: OrderedDict[tuple[str, str], TunnelWatch] = OrderedDict()
 
     def verdict(self, untrusted_packet: bytes, assignments: Assignments, now: float) -> DropReason | None:
         """Return why an IPv4 packet must not pass, or None: it may. `now` in seconds of any steady clock."""
+        way = self._ways.get(plain_ends(untrusted_packet))
+        if way is not None and self._goes_on(*way, assignments, now):
+            return self._judged(*way, untrusted_packet[PLAIN_HEADERS:])
         try:
-            packet, asks = _read(untrusted_packet)
+            packet, asks = read_datagram(untrusted_packet)
         except Unreadable:
             return DropReason.PARSE_ERROR
         flow, direction = self._flow(packet, asks, assignments, now)
         if flow is None:
             return DropReason.INSPECTOR_DOWN  # nobody said how to inspect it
+        return self._judged(flow, direction, packet.payload)
+
+    def _goes_on(
+        self, flow: DatagramFlow, direction: Direction, assignments: Assignments, now: float
+    ) -> bool:
+        """Tell whether a packet belongs to a flow as it was before."""
+        if now - flow.seen_at > IDLE_S or not (direction or flow.agreed is assignments):
+            return False
+        flow.seen_at = now
+        self._flows.move_to_end((flow.transport, flow.client, flow.server))
+        return True
+
+    def _judged(self, flow: DatagramFlow, direction: Direction, payload: bytes) -> DropReason | None:
         if flow.cut is not None:
             return flow.cut
-        for finding in flow.inspect(direction, packet.payload, lambda: self._tunnel(flow)):
+        for finding in flow.inspect(direction, payload, lambda: self._tunnel(flow)):
             self._told(flow, finding)
             passes = flow.assignment.spec.on_error is OnError.PASS and finding.reason in _CONDITIONS
             if finding.cuts and not passes:
@@ -165,6 +204,7 @@ class Datagrams:
         known = self._known(key, now)
         found = assignments.find(packet.protocol, source[0], destination[0], destination[1])
         if known is not None and found is known.assignment:
+            known.agreed = assignments
             return known, Direction.TO_SERVER
         if found is None or asks is False:
             return None, Direction.TO_SERVER
@@ -175,7 +215,7 @@ class Datagrams:
         if flow is None:
             return None
         if now - flow.seen_at > IDLE_S:
-            self._flows.pop(key).close()
+            self._forget(key)
             return None
         flow.seen_at = now
         self._flows.move_to_end(key)
@@ -188,35 +228,32 @@ class Datagrams:
             flow.cut = DropReason.INSPECTOR_DOWN
             detail = f"the rule demands {', '.join(sorted(lacking))}, and no file of yours says what that is"
             self._told(flow, Finding(DropReason.INSPECTOR_DOWN, "material", detail))
-        if former := self._flows.pop(key, None):
-            former.close()
+        if key in self._flows:
+            self._forget(key)
         self._flows[key] = flow
+        if transport == UDP:
+            self._ways[pack_ends(client, server)] = flow, Direction.TO_SERVER
+            self._ways[pack_ends(server, client)] = flow, Direction.TO_CLIENT
         if len(self._flows) > MOST_FLOWS:
-            self._flows.popitem(last=False)[1].close()
+            self._forget(next(iter(self._flows)))
         return flow
+
+    def _forget(self, key: _Key) -> None:
+        flow = self._flows.pop(key)
+        flow.close()
+        if flow.transport == UDP:
+            for ends in (pack_ends(flow.client, flow.server), pack_ends(flow.server, flow.client)):
+                self._ways.pop(ends, None)
 
     def _tunnel(self, flow: DatagramFlow) -> TunnelWatch:
         pair = flow.client[0], flow.server[0]
-        watch = self._tunnels.setdefault(pair, TunnelWatch())
+        watch = self._tunnels.get(pair)
+        if watch is None:
+            watch = self._tunnels[pair] = TunnelWatch()
         self._tunnels.move_to_end(pair)
         if len(self._tunnels) > MOST_FLOWS:
             self._tunnels.popitem(last=False)
         return watch
-
-
-def _read(data: bytes) -> tuple[Packet, bool | None]:
-    """Return a packet, and whether ICMP asks (None: its ports say); raises Unreadable."""
-    source, destination, whole = parse_ip(data)
-    if whole.offset or whole.more or data[0] >> 4 != 4 or not int.from_bytes(data[2:4], "big") == len(data):
-        raise Unreadable("not one whole IPv4 packet")
-    packet = parse_transport(source, destination, whole.protocol, whole.data)
-    if packet.protocol == UDP:
-        if int.from_bytes(whole.data[4:6], "big") != len(whole.data):
-            raise Unreadable("UDP length")
-        return packet, None
-    if packet.protocol != ICMP or len(whole.data) < 8 or whole.data[:2] not in (_ECHO_REQUEST, _ECHO_REPLY):
-        raise Unreadable("neither UDP nor ICMP echo")
-    return packet, whole.data[:2] == _ECHO_REQUEST
 
 
 _CONDITIONS: Final = frozenset({DropReason.PARSE_ERROR, DropReason.RESOURCE_LIMIT})

@@ -29,6 +29,8 @@ class InspectionSpec:
 
     protocol: the one protocol that may be spoken, or None for any that the bytes show.
     allow_types, deny_types: media types and families (docs/inspection.md); an empty `allow_types` allows all.
+    offload_after: bytes of a connection, both directions together, that are inspected before the kernel carries the
+        rest unseen; 0: all are inspected.
     """
 
     detectors: frozenset[str] = frozenset({"secrets", "malware"})
@@ -38,6 +40,7 @@ class InspectionSpec:
     allow_types: frozenset[str] = field(default_factory=frozenset)
     deny_types: frozenset[str] = field(default_factory=frozenset)
     partial_objects: bool = False
+    offload_after: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Write what `from_json` reads."""
@@ -49,6 +52,7 @@ class InspectionSpec:
             "allow_types": sorted(self.allow_types),
             "deny_types": sorted(self.deny_types),
             "partial_objects": self.partial_objects,
+            "offload_after": self.offload_after,
         }
 
     @classmethod
@@ -62,6 +66,7 @@ class InspectionSpec:
             frozenset(data["allow_types"]),
             frozenset(data["deny_types"]),
             bool(data["partial_objects"]),
+            int(data["offload_after"]),
         )
 
     def __str__(self) -> str:
@@ -71,6 +76,7 @@ class InspectionSpec:
         words += ["whole objects are held"] if self.hold is Hold.OBJECT else []
         words += [f"denied: {', '.join(sorted(self.deny_types))}"] if self.deny_types else []
         words += [f"allowed: {', '.join(sorted(self.allow_types))}"] if self.allow_types else []
+        words += [f"unseen after {self.offload_after} bytes"] if self.offload_after else []
         return "; ".join(words)
 
     @property

@@ -12,7 +12,7 @@ from filters.inspection.matching.scanner import Match, Scanner
 from filters.inspection.objects.holding import ObjectStore, is_container
 from filters.inspection.parser import Parser
 from filters.inspection.patterns.pattern import redact
-from filters.inspection.protocols.identify import LONGEST, Guess, guess
+from filters.inspection.protocols.identify import LONGEST, Guess, greets, guess
 from filters.inspection.protocols.opaque import Opaque
 from filters.inspection.protocols.registry import open_parser
 from filters.inspection.spec import Hold, InspectionSpec, OnError
@@ -212,6 +212,8 @@ class StreamInspector:
         self._guesses[direction] = guess(direction, bytes(start)) or (
             Guess.OTHER if data is None and start else None
         )
+        if direction is Direction.TO_CLIENT and self._spec.protocol == "smtp" and greets(bytes(start)):
+            self._guesses[direction] = Guess.SMTP
         known = self._guesses[direction]
         if self._parser and known is Guess.OTHER:
             self._for_now = False

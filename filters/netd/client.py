@@ -122,6 +122,10 @@ class NetdClient(asyncio.Protocol):
         """Read the sets back from the kernel."""
         return snapshot_from_wire(await self._ask(Verb.SNAPSHOT))
 
+    async def read_back(self) -> list[str]:
+        """Compare the kernel's table with the policy in force; return what differs. Raises `no-policy`."""
+        return [str(one) for one in (await self._ask(Verb.READ_BACK))["differences"]]
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport (asyncio.Protocol)."""
         self._transport = cast(asyncio.Transport, transport)

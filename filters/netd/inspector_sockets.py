@@ -1,7 +1,7 @@
 """Give inspectors the sockets that only CAP_NET_ADMIN can make: one that listens, and those that speak in peers' names.
 
-An inspector connects to a unix socket and gets the listener and its end for packets (packet_desk.py); for each byte N it sends, N fresh sockets. All are
-IP_TRANSPARENT; what may leave through them is decided by the ruleset's chain `inspector_sends`, packet by packet.
+An inspector connects to a unix socket, says its number in one byte, and gets the listener and its end for packets (packet_desk.py); for each byte N it sends
+then, N fresh sockets. All are IP_TRANSPARENT; what may leave through them is decided by the ruleset's chain `inspector_sends`, packet by packet.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from filters.ruleset.names import INSPECTION_PORT
+from filters.ruleset.names import INSPECTION_PORT, MOST_INSPECTORS
 
 MOST_AT_ONCE: Final = 64
 BACKLOG: Final = 4096
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 class InspectorSockets:
     """Serve inspectors of one uid. netd keeps no copy of the listener: without an inspector nobody listens."""
 
-    def __init__(self, path: Path, uid: int, admit: Callable[[], socket.socket]) -> None:
-        """admit: makes the end over which an inspector gets packets."""
+    def __init__(self, path: Path, uid: int, admit: Callable[[int], socket.socket]) -> None:
+        """admit: makes the end over which the inspector of a number gets packets."""
         self._path, self._uid, self._admit = path, uid, admit
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -56,7 +56,11 @@ class InspectorSockets:
             if uid != self._uid:
                 _log.warning("refused: uid %d may not have inspectors' sockets", uid)
                 return
-            hand_over(client, [make_listener(), self._admit()])
+            said = await loop.sock_recv(client, 1)
+            if not said or said[0] >= MOST_INSPECTORS:
+                _log.warning("refused: an inspector says no number below %d", MOST_INSPECTORS)
+                return
+            hand_over(client, [make_listener(said[0]), self._admit(said[0])])
             while wanted := await loop.sock_recv(client, 1):
                 hand_over(client, [make_transparent() for _ in range(min(wanted[0], MOST_AT_ONCE))])
 
@@ -69,11 +73,11 @@ def make_transparent() -> socket.socket:
     return made
 
 
-def make_listener() -> socket.socket:
-    """Make the socket that tproxy leads to. Several inspectors may listen: the kernel spreads connections."""
+def make_listener(number: int) -> socket.socket:
+    """Make the socket that tproxy leads to. An inspector and the one that replaces it listen at one port for a while."""
     listener = make_transparent()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind(("0.0.0.0", INSPECTION_PORT))
+    listener.bind(("0.0.0.0", INSPECTION_PORT + number))
     listener.listen(BACKLOG)
     return listener
 

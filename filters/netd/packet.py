@@ -6,6 +6,8 @@ from ipaddress import IPv4Address
 from filters.flow import FlowKey, Protocol, Service
 
 NEEDED = 68  # the longest IP header and eight bytes of what follows
+NEEDED_TO_SPREAD = 22
+_GOLDEN = 0x9E3779B1  # 2^32 over the golden ratio: Knuth's multiplicative hash
 _ECHO_REQUEST = b"\x08\x00"
 
 
@@ -15,6 +17,19 @@ class PacketFlow:
 
     key: FlowKey
     discriminator: int  # TCP and UDP: source port; ICMP echo: identifier
+
+
+def spread(packet: bytes) -> int:
+    """Return a number by which flows are spread: datagrams of two machines always have the same, TCP connections differ by source port.
+
+    Zero for what has no header of IPv4's and eight bytes behind it.
+    """
+    if len(packet) < NEEDED_TO_SPREAD:
+        return 0
+    mixed = int.from_bytes(packet[12:16], "big") ^ int.from_bytes(packet[16:20], "big")
+    if packet[9] == Protocol.TCP:
+        mixed ^= int.from_bytes(packet[20:22], "big") << 8
+    return (mixed * _GOLDEN & 0xFFFFFFFF) >> 16
 
 
 def read_flow(packet: bytes) -> PacketFlow | None:

@@ -1,6 +1,6 @@
 """Hand queued packets to inspectors and carry out what they say (verdicts.py). netd itself never looks into a packet.
 
-A packet that nobody judges in time goes on without the mark that says so: the ruleset drops it as `inspector-down`.
+Each inspector has a number; a flow's packets all go to one of them. A packet that nobody judges in time goes on without the mark that says so: the ruleset drops it as `inspector-down`.
 """
 
 import asyncio
@@ -12,16 +12,18 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from filters.flow import Protocol
+from filters.netd.packet import spread
 from filters.netd.queue import WHOLE, PacketQueue, QueuedPacket, Verdict
 from filters.netd.verdicts import PACKET, PASS, REASONS, REFUSED, RETIRE, VERDICT
 from filters.reason import DropReason
-from filters.ruleset.names import INSPECTION_QUEUE_NUMBER, MARK_JUDGED, MARK_REFUSED
+from filters.ruleset.names import INSPECTION_QUEUE_NUMBER, MARK_JUDGED, MARK_REFUSED, opening_mark
 
 WAITS_S: Final = 0.5
 MOST_WAITING: Final = 2048
 _ROOM: Final = 4 << 20  # bytes of packets on their way to one inspector
 _SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
-_MARKS: Final = {PASS: MARK_JUDGED, REFUSED: MARK_REFUSED}
+_TCP: Final = bytes([Protocol.TCP])
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +31,7 @@ _log = logging.getLogger(__name__)
 class _Waiting:
     inspector: socket.socket
     until: float
+    mark: int  # what it bears when it may pass
 
 
 class PacketDesk:
@@ -38,20 +41,22 @@ class PacketDesk:
         self.dropped: dict[DropReason, int] = {}
         self._queue = PacketQueue(INSPECTION_QUEUE_NUMBER, WHOLE)
         self._inspectors: set[socket.socket] = set()  # those that retire answer what they were asked
-        self._serving: socket.socket | None = None
+        self._serving: dict[int, socket.socket] = {}  # by the inspector's number
+        self._numbers: tuple[int, ...] = ()
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._queue.fileno(), self._receive)
 
-    def admit(self) -> socket.socket:
-        """Return a new inspector's end; packets go there from now on, and former inspectors are told to retire."""
+    def admit(self, number: int) -> socket.socket:
+        """Return a new inspector's end; packets go there from now on, and a former one of this number is told to retire."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM)
-        if self._serving is not None:
+        if former := self._serving.get(number):
             with contextlib.suppress(OSError):
-                self._serving.send(PACKET.pack(RETIRE))
-        self._serving = ours
+                former.send(PACKET.pack(RETIRE))
+        self._serving[number] = ours
+        self._numbers = tuple(sorted(self._serving))
         self._inspectors.add(ours)
         self._loop.add_reader(ours.fileno(), self._answered, ours)
         return theirs
@@ -72,11 +77,14 @@ class PacketDesk:
         self._arm()
 
     def _hand_on(self, packet: QueuedPacket, until: float) -> None:
-        inspector = self._serving
-        if inspector is not None and len(self._waiting) < MOST_WAITING:
+        if self._numbers and len(self._waiting) < MOST_WAITING:
+            number = self._numbers[spread(packet.head) % len(self._numbers)]
+            inspector = self._serving[number]
             with contextlib.suppress(OSError):  # full, or gone: then nobody judges it
                 inspector.send(PACKET.pack(packet.packet_id) + packet.head)
-                self._waiting[packet.packet_id] = _Waiting(inspector, until)
+                opens = packet.head[9:10] == _TCP
+                mark = opening_mark(number) if opens else MARK_JUDGED
+                self._waiting[packet.packet_id] = _Waiting(inspector, until, mark)
                 return
         self._queue.decide([packet.packet_id], Verdict.ACCEPT)
 
@@ -97,8 +105,9 @@ class PacketDesk:
         waiting = self._waiting.get(packet_id)
         if waiting is None or waiting.inspector is not inspector:
             return  # too late, or another's
-        if number in _MARKS:
-            self._queue.decide([packet_id], Verdict.ACCEPT, _MARKS[number])
+        if number in (PASS, REFUSED):
+            mark = waiting.mark if number == PASS else MARK_REFUSED
+            self._queue.decide([packet_id], Verdict.ACCEPT, mark)
         else:
             reason = REASONS[number - 1]
             self._queue.decide([packet_id], Verdict.DROP)
@@ -108,8 +117,8 @@ class PacketDesk:
     def _dismiss(self, inspector: socket.socket) -> None:
         self._loop.remove_reader(inspector.fileno())
         self._inspectors.remove(inspector)
-        if self._serving is inspector:
-            self._serving = None
+        self._serving = {number: one for number, one in self._serving.items() if one is not inspector}
+        self._numbers = tuple(sorted(self._serving))
         inspector.close()
         gone = [packet_id for packet_id, one in self._waiting.items() if one.inspector is inspector]
         for packet_id in gone:

@@ -38,6 +38,7 @@ class Verb(StrEnum):
     REFUSE = "refuse"
     COUNTERS = "counters"
     SNAPSHOT = "snapshot"
+    READ_BACK = "read_back"
 
 
 class NetdCode(StrEnum):

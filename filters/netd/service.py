@@ -60,6 +60,7 @@ class Service:
             Verb.RELEASE: lambda args: self._holds.release(args.hold_id()),
             Verb.REFUSE: lambda args: self._holds.refuse(args.hold_id()),
             Verb.COUNTERS: lambda _: self._counters(),
+            Verb.READ_BACK: lambda _: self._read_back(),
         }
 
     def close(self) -> None:
@@ -120,6 +121,10 @@ class Service:
     async def _snapshot(self) -> Answer:
         self._state.loaded()
         return await asyncio.to_thread(lambda: snapshot_to_wire(take_snapshot(len(self._holds))))
+
+    def _read_back(self) -> Answer:
+        self._state.loaded()
+        return {"differences": self._watch.differences()}
 
     def _distrust(self, args: Arguments) -> None:
         ip = args.ip()

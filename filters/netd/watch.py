@@ -26,7 +26,7 @@ class Watch:
         self._report_disturbance()
         if self._policies.busy or (generation := kernel.generation()) == kernel.expected:
             return False
-        words = self._differences()
+        words = self.differences()
         foreign = self._report_foreign_tables()
         if words:
             return self._repair(shorten(words), generation)
@@ -57,7 +57,8 @@ class Watch:
         self._emit(Drift(detail, repaired=True))
         return True
 
-    def _differences(self) -> list[str]:
+    def differences(self) -> list[str]:
+        """Read the whole table back and name what is not as we left it."""
         state = self._state
         words = differences(state.baseline, state.kernel.fingerprint())
         if words or state.policy is None:

@@ -1,5 +1,7 @@
 """Parse a rule's `inspect`: what the content of its flows must be."""
 
+import re
+
 from filters.flow import Protocol
 from filters.inspection.spec import DETECTORS, PROTOCOLS, Hold, InspectionSpec, OnError
 from filters.policy.model import ServiceRange
@@ -8,6 +10,8 @@ from filters.policy.table import Table
 DEFAULT = InspectionSpec()
 
 
+_SIZE = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB)")
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 STREAMS_ONLY = ("hold", "allow_types", "deny_types", "partial_objects")
 
 
@@ -20,7 +24,6 @@ def parse_inspection(rule: Table, services: tuple[ServiceRange, ...]) -> Inspect
         raise table.error("bad-value", "engine", message)
     if engines == {"packet"}:
         _check_datagrams(table)
-    table.choice("offload_after", ("never",), "never")
     spec = InspectionSpec(
         _words(table, "detectors", DETECTORS) if table.has("detectors") else DEFAULT.detectors,
         table.choice("protocol", PROTOCOLS) if table.has("protocol") else None,
@@ -29,7 +32,17 @@ def parse_inspection(rule: Table, services: tuple[ServiceRange, ...]) -> Inspect
         _types(table, "allow_types"),
         _types(table, "deny_types"),
         table.choice("partial_objects", ("refuse", "pass"), "refuse") == "pass",
+        table.parse("offload_after", _depth, "never"),
     )
+    if spec.offload_after and (spec.hold is Hold.OBJECT or engines == {"packet"}):
+        why = (
+            "an object can't be held as a whole and let go on its way"
+            if spec.hold is Hold.OBJECT
+            else "datagrams are all inspected"
+        )
+        raise table.error(
+            "bad-value", "offload_after", f"{table.name}: `offload_after`: {why}; expected never"
+        )
     table.finish()
     return spec
 
@@ -52,6 +65,16 @@ def _known(word: str, known: tuple[str, ...]) -> str:
     if word not in known:
         raise ValueError(f"expected some of {', '.join(known)}; got {word!r}")
     return word
+
+
+def _depth(text: str) -> int:
+    """Read a number of bytes; `never` is 0."""
+    if text == "never":
+        return 0
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(f'expected "never" or a size such as "1MiB"; got {text!r}')
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def _types(table: Table, key: str) -> frozenset[str]:

@@ -18,6 +18,7 @@ from filters.ruleset.names import (
     MARK_LEASED,
     MARK_REFUSED,
     MARK_REJECT,
+    MOST_INSPECTORS,
     RULESET_REASONS,
     VISIBLE,
     ChainName,
@@ -25,6 +26,7 @@ from filters.ruleset.names import (
     SetName,
     counter_name,
     drop_chain,
+    opening_mark,
 )
 
 FLOW: Final = "ip saddr . ip daddr . meta l4proto . th dport"
@@ -59,6 +61,7 @@ def chains(features: Features) -> list[Chain]:
         _inspection_queue(features),
         _inspect(),
         _refused_by_server(),
+        _to_inspector(),
         _divert(),
         _admit(),
         _related(),
@@ -210,6 +213,18 @@ def _refused_by_server() -> Chain:
     return ChainName.REFUSED_BY_SERVER, (f"meta mark set {MARK_REJECT:#x}", "reject with tcp reset")
 
 
+def _to_inspector() -> Chain:
+    # Nobody listens there: the rule does not match, and the packet is dropped.
+    return ChainName.TO_INSPECTOR, (
+        f"meta mark {MARK_REFUSED:#x} goto {ChainName.REFUSED_BY_SERVER}",
+        *(
+            f"meta l4proto tcp meta mark {opening_mark(one):#x} tproxy ip to :{INSPECTION_PORT + one} meta mark set {MARK_INSPECTED:#x} accept"
+            for one in range(MOST_INSPECTORS)
+        ),
+        _goto(DropReason.INSPECTOR_DOWN),
+    )
+
+
 def _divert() -> Chain:
     # To an inspector's socket, or nowhere: an inspected connection is never forwarded, a datagram only when judged.
     return ChainName.DIVERT, (
@@ -217,10 +232,8 @@ def _divert() -> Chain:
         f"meta l4proto != tcp {_goto(DropReason.INSPECTOR_DOWN)}",
         # receivers place urgent data differently (RFC 6093)
         f"tcp flags & urg == urg {_goto(DropReason.PARSE_ERROR)}",
-        f"{SYN} meta mark {MARK_REFUSED:#x} goto {ChainName.REFUSED_BY_SERVER}",
         # before sockets: a connection that is closed for a minute yet may open anew
-        f"{SYN} meta mark {MARK_JUDGED:#x} tproxy ip to :{INSPECTION_PORT} meta mark set {MARK_INSPECTED:#x} accept",
-        f"{SYN} {_goto(DropReason.INSPECTOR_DOWN)}",
+        f"{SYN} goto {ChainName.TO_INSPECTOR}",
         f"socket transparent 1 meta mark set {MARK_INSPECTED:#x} accept",
         _goto(DropReason.INSPECTOR_DOWN),
     )

@@ -29,9 +29,8 @@ MARK_JUDGED: Final = (
 )
 MARK_REFUSED: Final = 0x90  # the server refused the connection that this packet would open
 INSPECTED_BIT: Final = 0x8000_0000  # of a lease id: its connections go through an inspector
-INSPECTION_PORT: Final = (
-    7071  # where inspectors listen; no packet with this port comes here that tproxy did not send
-)
+MOST_INSPECTORS: Final = 8  # side by side, each with a number from 0
+INSPECTION_PORT: Final = 7071  # where inspector 0 listens, the others above; no packet with these ports comes here that tproxy did not send
 INSPECTION_TABLE: Final = 7071  # routing table for MARK_INSPECTED
 MARK_CONTROL: Final = 0x30  # the guard chain knows the packet as one for the control port; input demands it
 
@@ -99,6 +98,7 @@ class ChainName(StrEnum):
     REFUSE_INVALID = "refuse_invalid"
     REFUSE_ICMP = "refuse_icmp"
     DIVERT = "divert"
+    TO_INSPECTOR = "to_inspector"
     REFUSED_BY_SERVER = "refused_by_server"
     INSPECTOR_SENDS = "inspector_sends"
 
@@ -143,6 +143,11 @@ RULESET_REASONS: Final = (
     DropReason.NO_SESSION,
     DropReason.LEASE_EXPIRED,
 )
+
+
+def opening_mark(inspector: int) -> int:
+    """Return the mark of a packet that may open a connection to an inspector, by the inspector's number."""
+    return MARK_JUDGED | inspector << 8
 
 
 def drop_chain(reason: DropReason) -> str:

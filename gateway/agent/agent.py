@@ -23,7 +23,9 @@ from gateway.agent.witness import Witness
 from gateway.errors import GatewayError
 from gateway.rpc import RpcClient
 
-RETRY_S, CONNECT_WITHIN_S = 0.2, 0.5  # not TCP's own patience: that doubles while a gateway starts
+RETRY_S = 0.2
+# the kernel alone would try ever more rarely, for two minutes: a gateway that is back would wait for us
+CONNECT_WITHIN_S = 0.5
 ANSWER_WITHIN_S = 5.0
 GATEWAY_SILENT_AFTER = 5
 # what refutes the gateway itself, as opposed to a broken or refused conversation
@@ -81,7 +83,7 @@ class Agent:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 reader, writer = await asyncio.open_connection(self.setup.gateway_ip, self.setup.control_port)
         except OSError as error:
-            self._set("unreachable", f"the gateway does not answer: {error.strerror or 'in time'}")
+            self._set("unreachable", f"the gateway does not answer: {error.strerror or 'nothing came'}")
             await asyncio.sleep(RETRY_S)
             return
         try:

@@ -1,6 +1,7 @@
 """Bring up one session with the gateway: enroll where needed, shake hands, return the sealed stream."""
 
 import asyncio
+import logging
 import os
 import time
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from authn.fields import Frame, FrameReader, FrameType, encode_frame, malformed
 from authn.handshake import Command, Established, EstablishedSession, SendFrame, WantQuote
 from authn.handshake_peer import PeerConfig, PeerHandshake
 from authn.reference import check_reference
+from authn.signing import DocumentError
 from authn.tpm import Tpm, TpmIdentity
 from authn.tpm_worker import TpmWorker
 from gateway.agent.ima_list import ImaList
 from gateway.agent.setup import AgentSetup
 
 DEADLINE_S = 5.0
+_log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -43,6 +46,7 @@ class Conversation:
     frames: FrameReader = field(default_factory=FrameReader)
     ready: list[Frame] = field(default_factory=list)
     ima_list: ImaList = field(init=False)
+    brought: bool = False  # a reference set came: one is allowed
 
     def __post_init__(self) -> None:
         """Begin the list of measured files anew: every session sends it from its beginning."""
@@ -88,7 +92,9 @@ class Conversation:
             setup.gateway_id,
             setup.gateway_key,
             setup.gateway_profile,
-            lambda measured: check_reference(setup.gateway_profile, measured, setup.references, time.time()),
+            lambda measured: check_reference(
+                setup.gateway_profile, measured, setup.references.sets, time.time()
+            ),
             previous,
             setup.event_log.read_bytes(),
             self.ima_list.whole,
@@ -98,8 +104,19 @@ class Conversation:
             session = await self._carry_out(machine, machine.start())
             while session is None:
                 frame = await self.receive()
+                if frame.type is FrameType.REFERENCES and not self.brought:
+                    self._take_references(frame.body)
+                    continue
                 session = await self._carry_out(machine, machine.receive(frame.type, frame.body))
         return session
+
+    def _take_references(self, untrusted_set: bytes) -> None:
+        """Take up what peers of an updated gateway judge it by. A set that is refused changes nothing."""
+        self.brought = True
+        try:
+            self.setup.references.take(untrusted_set, time.time())
+        except DocumentError as error:
+            _log.warning("the gateway brought a reference set that is refused: %s", error.message)
 
     async def _carry_out(self, machine: PeerHandshake, commands: list[Command]) -> EstablishedSession | None:
         for command in commands:

@@ -9,6 +9,7 @@ from authn.errors import AuthnError
 from authn.profile import Profile
 from authn.public_area import AttestationKey
 from authn.reference import KIND, ReferenceSet
+from authn.reference_shelf import ReferenceShelf
 from authn.signing import verify_document
 from gateway.setup import SetupError, read_json
 
@@ -24,7 +25,7 @@ class AgentSetup:
     control_port: int
     gateway_key: AttestationKey
     gateway_profile: Profile
-    references: tuple[ReferenceSet, ...]
+    references: ReferenceShelf
     tpm: str
     event_log: Path
     ima_list: Path | None
@@ -58,7 +59,7 @@ class AgentSetup:
             control_port=int(data["control_port"]),
             gateway_key=AttestationKey.from_public(ak, ek),
             gateway_profile=Profile.from_json(data["gateway_profile"]),
-            references=tuple(ReferenceSet.from_document(document) for document in documents),
+            references=ReferenceShelf([ReferenceSet.from_document(one) for one in documents], keys),
             tpm=str(data["tpm"]),
             event_log=Path(data["event_log"]),
             ima_list=Path(data["ima_list"]) if data.get("ima_list") else None,

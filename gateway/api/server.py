@@ -9,13 +9,13 @@ from aiohttp import web
 
 from authn.errors import AuthnError
 from filters.errors import FiltersError
-from gateway.api import handlers, policy_handlers
+from gateway.api import handlers, policy_handlers, update_handlers
 from gateway.api.routes import ROUTES, Call, Permission, Route
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
 
 MAX_BODY = 8 << 20
-assert handlers and policy_handlers  # noqa: S101 - importing them registers the routes
+assert handlers and policy_handlers and update_handlers  # noqa: S101 - importing them registers the routes
 
 
 def _caller_uid(request: web.Request) -> int:

@@ -19,6 +19,7 @@ from gateway.cli.output import say, show_json, table
 from gateway.errors import GatewayError
 from vmhost.image.references import Image, value_name
 from vmhost.lab.setup import PROJECT
+from vmhost.names import Lab
 
 if TYPE_CHECKING:
     from vmhost.image.build import Built
@@ -119,12 +120,7 @@ def predict(arguments: argparse.Namespace) -> int:
 def sign(arguments: argparse.Namespace) -> int:
     """Write the signed reference set of an image."""
     image = Image.load(arguments.out, arguments.image)
-    try:
-        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(arguments.key.read_text().strip()))
-    except (OSError, ValueError) as error:
-        raise GatewayError(
-            "bad-key", f"{arguments.key}: expected a file with 64 hex digits (an Ed25519 key), got: {error}"
-        ) from error
+    key = _signing_key(arguments.key)
     not_after = time.time() + arguments.days * 86400
     document = ReferenceSet(arguments.version, not_after, image.values()).sign(key)
     arguments.output.write_bytes(document)
@@ -137,3 +133,39 @@ def sign(arguments: argparse.Namespace) -> int:
     }
     say(json.dumps(said) if arguments.json else table([said], ("file", "version", "key", "public")))
     return EXIT_OK
+
+
+def bundle(arguments: argparse.Namespace) -> int:
+    """Write a signed update of the gateway's image."""
+    from vmhost.lab.provisioning import load_authority_key
+    from vmhost.update.bundle import write_bundle
+
+    lab = Lab(arguments.lab)
+    image, authority = Image.load(arguments.out, arguments.image), arguments.authority or lab.authority_key
+    key = _signing_key(arguments.key or lab.administrator_key)
+    not_after = time.time() + arguments.days * 86400
+    try:
+        made = write_bundle(
+            image, arguments.output, arguments.version, not_after, key, load_authority_key(authority)
+        )
+    except ValueError as error:
+        raise GatewayError(
+            "bad-key", f"{authority}: expected a file with 64 hex digits (a P-256 key), got: {error}"
+        ) from error
+    except OSError as error:
+        raise GatewayError("unwritable", f"{arguments.output}: {error}; name a new directory") from error
+    files = {name: facts.size for name, facts in made.manifest.files.items()}
+    said = {"directory": str(made.directory), "version": made.version, "files": files}
+    show_json(said) if arguments.json else say(
+        f"{made.directory}: version {made.version}; next: quotegate update check"
+    )
+    return EXIT_OK
+
+
+def _signing_key(path: Path) -> Ed25519PrivateKey:
+    try:
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
+    except (OSError, ValueError) as error:
+        raise GatewayError(
+            "bad-key", f"{path}: expected a file with 64 hex digits (an Ed25519 key), got: {error}"
+        ) from error

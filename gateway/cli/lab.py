@@ -65,7 +65,13 @@ def up(arguments: argparse.Namespace) -> int:
     else:
         spec = spec_from(lab, arguments.peers, arguments.policy)
     gateway_vm = spec.gateway_vm and arguments.gateway == "vm"
-    bring_up(replace(spec, preapproved=not arguments.ask_approval, gateway_vm=gateway_vm))
+    if gateway_vm and arguments.inspectors > 1:
+        raise GatewayError(
+            "bad-value",
+            f"--inspectors {arguments.inspectors}: a gateway that is a virtual machine has one; leave it out",
+        )
+    spec = replace(spec, preapproved=not arguments.ask_approval, inspectors=arguments.inspectors)
+    bring_up(replace(spec, gateway_vm=gateway_vm))
     say(f"lab {lab.name} is up: gateway {spec.gateway.ip}, {len(spec.peers)} peers")
     say(
         table([{"peer": one.peer, "ip": one.ip, "mac": one.mac} for one in spec.peers], ("peer", "ip", "mac"))
@@ -121,9 +127,7 @@ def _tamper_vm(lab: Lab, peer: str, what: str) -> int:
         say(f"{peer}: a program ran that its image does not hold")
     else:
         alter_image(lab, peer, Alteration(what))
-        say(
-            f"{peer}: the {what} on its boot disk is altered; it shows at the next start: quotegate peer restart {peer}"
-        )
+        say(f"{peer}: its {what} is altered; it shows at the next start: quotegate peer restart {peer}")
     return EXIT_OK
 
 

@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "completion", _call("completion", "completion"), "print a shell's completion script"
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    _add_update(group("update", "the image that the gateway runs"), add)
     _add_image(group("image", "images of virtual machines, and what they measure"), add)
     _add_lab(group("lab", "the platform on one machine, namespaces as guests"), add)
     return parser
@@ -174,17 +175,42 @@ def _add_evidence(evidence: "argparse._SubParsersAction[argparse.ArgumentParser]
         command.add_argument("file", type=Path)
 
 
+def _add_update(update: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    check = add(update, "check", _call("update", "check"), "check an update against what is in force")
+    apply = add(update, "apply", _call("update", "apply"), "try an update; it falls back by itself")
+    rollback = add(update, "rollback", _call("update", "rollback"), "try the image that was in force before")
+    for command in (check, apply):
+        command.add_argument("directory", type=Path, help="what `quotegate image bundle` wrote")
+    for command in (apply, rollback):
+        command.add_argument("--tries", type=int, default=2, help="before it falls back (default: 2)")
+        command.add_argument(
+            "--within",
+            metavar="TIME",
+            default="4m",
+            help="how long a try may take, self-test included (default: 4m)",
+        )
+    add(update, "status", _call("update", "status"), "show both slots")
+    add(
+        update,
+        "commit",
+        _call("update", "commit"),
+        "let the TPM open the state to no older image: no way back",
+    )
+
+
 def _add_image(image: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
     out = Path(__file__).parents[2] / "build" / "image"
     build = add(image, "build", _call("image", "build"), "build images from their recipes")
     check = add(image, "check", _call("image", "check"), "build images once more and compare")
     sign = add(image, "sign", _call("image", "sign"), "write an image's signed reference set")
+    bundle = add(image, "bundle", _call("image", "bundle"), "write a signed update of the gateway's image")
     for command in (build, check):
         command.add_argument(
             "images", nargs="+", metavar="IMAGE", help="a recipe below appliance-image, as guest"
         )
-    sign.add_argument("image", help="the image's name")
-    for command in (build, check, sign):
+    for command in (sign, bundle):
+        command.add_argument("image", help="the image's name, for example guest")
+    for command in (build, check, sign, bundle):
         command.add_argument("--out", type=Path, default=out, help="where images are (default: build/image)")
     sign.add_argument("--key", type=Path, required=True, help="the signing key: a file with 64 hex digits")
     sign.add_argument("--version", type=int, required=True, help="of the reference set: higher is newer")
@@ -199,6 +225,15 @@ def _add_image(image: "argparse._SubParsersAction[argparse.ArgumentParser]", add
     describe.add_argument("--uki", type=Path, required=True, help="the unified kernel image that it boots")
     describe.add_argument("--root", type=Path, required=True, help="where its root file system is mounted")
     describe.add_argument("--out", type=Path, default=out, help="where images are (default: build/image)")
+    bundle.add_argument("--key", type=Path, help="the administrator's key file (default: the lab's)")
+    bundle.add_argument(
+        "--authority",
+        type=Path,
+        help="the key that approves images to the TPM: 64 hex digits (default: the lab's)",
+    )
+    bundle.add_argument("--version", type=int, required=True, help="of the image: higher is newer")
+    bundle.add_argument("--days", type=float, default=90.0, help="how long it may be applied (default: 90)")
+    bundle.add_argument("-o", "--output", type=Path, required=True, help="the directory to make")
     predict = add(image, "predict", _call("image", "predict"), "compute the PCRs that an image leads to")
     predict.add_argument("uki", type=Path, help="a unified kernel image")
 
@@ -211,6 +246,13 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     up.add_argument("--policy", type=Path, help="a policy; its peers become the lab's")
     up.add_argument(
         "--ask-approval", action="store_true", help="let every TPM wait for: quotegate peer approve NAME"
+    )
+    up.add_argument(
+        "--inspectors",
+        type=int,
+        choices=range(1, 9),
+        default=1,
+        help="inspectors of content side by side (default: 1)",
     )
     up.add_argument(
         "--vm", action="store_true", help="let the guests be virtual machines: quotegate image build guest"
@@ -231,8 +273,9 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     )
     tamper.add_argument("peer")
     tamper.add_argument(
-        "--with", dest="what", choices=("program", "initrd", "command-line"),
-        help="of a VM: run a foreign program (default), or alter its boot disk",
+        "--with", dest="what",
+        choices=("program", "kernel", "initrd", "command-line", "debug-shell", "agent", "boot-options", "boot", "firmware", "root"),
+        help="of a VM: run a foreign program (default), or alter what it starts from (root: the gateway's)",
     )  # fmt: skip
     replace = "start a fresh inspector; the former ends with its last connection"
     add(lab, "replace-inspector", _call("lab", "replace_inspector"), replace)

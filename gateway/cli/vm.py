@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from gateway.errors import GatewayError
-from vmhost.lab.tamper import Alteration, alter_disk
+from vmhost.lab.tamper import Alteration, alter_machine
 from vmhost.lab.vms import VmPaths
 from vmhost.names import GATEWAY, Lab
 from vmhost.vm.recovery import Done, run_in_guest
@@ -76,8 +76,8 @@ def run_foreign_program(lab: Lab, peer: str) -> None:
 
 
 def alter_image(lab: Lab, peer: str, what: Alteration) -> None:
-    """Change a VM's boot disk; its next start measures it."""
-    alter_disk(VmPaths(lab, peer).disk, what)
+    """Change what a VM starts from; its next start measures it."""
+    alter_machine(VmPaths(lab, peer), what)
 
 
 def _run(lab: Lab, peer: str, command: Sequence[str], within_s: float) -> Done:

@@ -42,6 +42,9 @@ class Introduction:
     profile: Callable[[str], Profile]
     references: Callable[[], Sequence[ReferenceSet]]
     ek_roots: tuple[x509.Certificate, ...]
+    own_references: bytes | None = (
+        None  # the signed set of this gateway's own image, for peers that don't have it
+    )
 
 
 @dataclass(slots=True)
@@ -73,6 +76,8 @@ class HandshakeDriver:
     async def _carry_out(self, command: Command) -> EstablishedSession | None:
         match command:
             case SendFrame(kind, body):
+                if kind is FrameType.M2 and self.introduction.own_references is not None:
+                    self.stream.send(FrameType.REFERENCES, self.introduction.own_references)
                 self.stream.send(kind, body)
                 self.sent_at = self.sent_at or self.introduction.clock.now()
             case WantPeer(peer_id, ak_name, _):

@@ -61,6 +61,7 @@ from gateway.trust.keeper import PROOF_EVERY, TrustKeeper
 
 HOUSEKEEPING_S = 0.05
 HEAD_EVERY_S = 1.0
+ASK_AGAIN_S = 1.0
 
 
 class Service:
@@ -86,9 +87,9 @@ class Service:
             self.registry, netd, self.recorder, self.clock, lambda: self.trust, lambda: self.policy.policy, self.facts,
             first_lease_id=int(time.time() * 1000) % 0x7FFF_0000 + 1,
         )  # fmt: skip
+        self.restarter = MonitorRestarter(setup.sockets.monitor)
         self.recovery = Recovery(
-            self.registry, netd, self.store, self.recorder, MonitorRestarter(setup.sockets.monitor), self.clock,
-            self.policy.on_fail, setup.return_within_s,
+            self.registry, netd, self.store, self.recorder, self.restarter, self.clock, self.policy.on_fail, setup.return_within_s,
         )  # fmt: skip
         self.trust = TrustKeeper(
             self.registry, netd, self.store, self.recorder, self.clock, setup.beacon_interval_ms / 1000,
@@ -139,6 +140,7 @@ class Service:
         async with asyncio.TaskGroup() as group:
             group.create_task(control.serve(str(self.setup.ip), self.setup.control_port), name="control")
             group.create_task(self.inspectors.serve(self.setup.sockets.inspectors), name="inspectors")
+            group.create_task(self._expect_peers(), name="expected peers")
             group.create_task(self._kernel_events(), name="kernel events")
             group.create_task(self._housekeeping(), name="housekeeping")
             group.create_task(self._sign_heads(), name="audit heads")
@@ -158,7 +160,7 @@ class Service:
         )
         return Introduction(
             self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self.policy.profile,
-            lambda: self.references, tuple(_load_root(path) for path in self.setup.ek_roots),
+            lambda: self.references, tuple(_load_root(path) for path in self.setup.ek_roots), _own_references(self.setup),
         )  # fmt: skip
 
     def _parameters(self) -> SessionParameters:
@@ -175,6 +177,19 @@ class Service:
             if peer.name in quarantined:
                 self.registry.move(peer, Trigger.QUARANTINED, quarantined[peer.name])
                 await self.netd.quarantine(peer.ip, True)
+
+    async def _expect_peers(self) -> None:
+        """Have every enrolled peer whose machine runs prove itself in time: it may hang since before our start."""
+        while True:
+            try:
+                running = await self.restarter.running()
+            except GatewayError:  # the monitor is not there yet, or away: nobody could restart anything
+                await asyncio.sleep(ASK_AGAIN_S)
+                continue
+            for peer in self.registry:
+                if peer.state is PeerState.ENROLLED and peer.name in running:
+                    self.recovery.expect(peer, "the gateway's start")
+            return
 
     def _state_changed(self, peer: PeerRecord, before: PeerState, _trigger: str) -> None:
         self.recorder.note(PeerStateChanged(peer.name, before, peer.state, peer.reason, peer.detail))
@@ -342,6 +357,15 @@ def _load_references(setup: GatewaySetup) -> tuple[ReferenceSet, ...]:
         for path in setup.references
     )
     return tuple(ReferenceSet.from_document(document) for document in documents)
+
+
+def _own_references(setup: GatewaySetup) -> bytes | None:
+    """Read the set that peers judge this image by; a set that they would refuse must not go out."""
+    if setup.own_references is None:
+        return None
+    untrusted = setup.own_references.read_bytes()
+    verify_document(untrusted, REFERENCE_KIND, setup.reference_keys, time.time())
+    return untrusted
 
 
 def _evidence_keeper(setup: GatewaySetup) -> EvidenceKeeper:

@@ -203,8 +203,26 @@ class EventsLost:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayProved:
+    """The gateway passed its self-test: what it checked."""
+
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayUpdated:
+    """An update's story ended, as the host tells it: `blessed`, `fell-back`, or `committed` (no older version any more)."""
+
+    outcome: str
+    version: int
+    detail: str
+
+
 Event = (
     GatewayStarted
+    | GatewayProved
+    | GatewayUpdated
     | PeerStateChanged
     | HandshakeCompleted
     | AttestationFailed

@@ -1,7 +1,7 @@
 """Restart failed peers within their budget, then quarantine them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from filters.policy.model import OnFail
 from gateway.audit.recorder import Recorder
@@ -15,9 +15,15 @@ from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState, Trigger
 from gateway.store.store import Store
 
+# not back yet: what became of every other state has somebody else to see to it
+_AWAY = (PeerState.RESTARTING, PeerState.ENROLLED, PeerState.ATTESTING)
+
 
 class Recovery:
-    """One recovery at a time per peer; each restart is on record before it happens."""
+    """One recovery at a time per peer; each restart is on record before it happens.
+
+    A machine that was restarted, by whomever, has to prove itself in time: one that hangs fails like any other.
+    """
 
     def __init__(
         self,
@@ -38,10 +44,15 @@ class Recovery:
 
     def begin(self, peer: PeerRecord, reason: str) -> None:
         """Start the recovery of a failed peer, unless one is under way."""
+        self._see_to(peer, lambda: self._recover(peer, reason))
+
+    def expect(self, peer: PeerRecord, after: str) -> None:
+        """Recover a peer that does not prove itself in time, counted from now; `after` says what happened now."""
+        self._see_to(peer, lambda: self._return_or_recover(peer, after))
+
+    def _see_to(self, peer: PeerRecord, work: Callable[[], Coroutine[None, None, None]]) -> None:
         if peer.name not in self._running:
-            task = asyncio.get_running_loop().create_task(
-                self._recover(peer, reason), name=f"recover {peer.name}"
-            )
+            task = asyncio.get_running_loop().create_task(work(), name=f"recover {peer.name}")
             self._running[peer.name] = task
             task.add_done_callback(lambda _: self._running.pop(peer.name, None))
 
@@ -51,6 +62,7 @@ class Recovery:
         self._registry.move(peer, Trigger.RESTART_BEGUN, reason)
         await self._recorder.record(PeerRemedied(peer.name, Remedy.RESTART, reason, -1))
         await self._restart_machine(peer, reason)
+        self.expect(peer, reason)
 
     async def quarantine(self, peer: PeerRecord, reason: str) -> None:
         """Keep a peer out until it is released; this survives restarts of the gateway."""
@@ -71,6 +83,7 @@ class Recovery:
         await self._kernel.quarantine(peer.ip, False)
         self._registry.move(peer, Trigger.RESTART_BEGUN, "released")
         await self._restart_machine(peer, "released")
+        self.expect(peer, "released")
 
     async def _restart_machine(self, peer: PeerRecord, reason: str) -> None:
         peer.going_down = True
@@ -94,7 +107,16 @@ class Recovery:
             await self._recorder.record(PeerRemedied(peer.name, Remedy.RESTART, reason, prescription.left))
             if await self._restart_and_wait(peer):
                 return
-            reason = f"did not come back trusted within {self._return_within_s:.0f} s after {reason}"
+            reason = self._why_away(peer, "its restart")
+
+    async def _return_or_recover(self, peer: PeerRecord, after: str) -> None:
+        if not await self._returned(peer):
+            await self._recover(peer, self._why_away(peer, after))
+
+    def _why_away(self, peer: PeerRecord, after: str) -> str:
+        if peer.state is PeerState.FAILED:
+            return peer.reason
+        return f"did not come back trusted within {self._return_within_s:.0f} s after {after}"
 
     async def _restart_and_wait(self, peer: PeerRecord) -> bool:
         """Restart and wait for trust; True also when somebody else took the peer over."""
@@ -103,9 +125,12 @@ class Recovery:
         except GatewayError:
             await asyncio.sleep(1.0)
             return False
+        return await self._returned(peer)
+
+    async def _returned(self, peer: PeerRecord) -> bool:
         deadline = self._clock.now() + self._return_within_s
         while self._clock.now() < deadline:
-            if peer.state is not PeerState.RESTARTING:
+            if peer.state not in _AWAY:
                 return peer.state is not PeerState.FAILED
             await asyncio.sleep(0.05)
         return False

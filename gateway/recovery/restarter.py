@@ -1,9 +1,9 @@
 """Restart machines: the small interface behind which the lab, and later real VMs, stand."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from gateway.rpc import RpcClient
+from gateway.rpc import Payload, RpcClient, RpcError
 
 
 class Restarter(Protocol):
@@ -15,6 +15,9 @@ class Restarter(Protocol):
     async def isolate(self, peer: str, reason: str) -> None:
         """Stop the machine and leave it stopped."""
 
+    async def running(self) -> frozenset[str]:
+        """Name the machines that run; raises GatewayError when that can't be told."""
+
 
 class MonitorRestarter:
     """Ask the host's monitor, over its unix socket, to restart a machine."""
@@ -24,15 +27,24 @@ class MonitorRestarter:
 
     async def restart(self, peer: str, reason: str) -> None:
         """Restart through the monitor; raises RpcError when it refuses or is away."""
-        await self._call("restart_peer", peer, reason)
+        await self._call("restart_peer", peer=peer, reason=reason)
 
     async def isolate(self, peer: str, reason: str) -> None:
         """Stop through the monitor; raises RpcError when it refuses or is away."""
-        await self._call("stop_peer", peer, reason)
+        await self._call("stop_peer", peer=peer, reason=reason)
 
-    async def _call(self, op: str, peer: str, reason: str) -> None:
+    async def running(self) -> frozenset[str]:
+        """Ask the monitor which machines run; raises RpcError when it is away or answers something else."""
+        answer = await self._call("status")
+        try:
+            machines: Any = answer["peers"]
+            return frozenset(str(name) for name, one in machines.items() if one["pids"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RpcError("malformed-message", f"the monitor's status has no machines: {error!r}") from error
+
+    async def _call(self, op: str, **params: object) -> Payload:
         rpc = await RpcClient.connect(self._socket)
         try:
-            await rpc.call(op, peer=peer, reason=reason)
+            return await rpc.call(op, **params)
         finally:
             rpc.close()

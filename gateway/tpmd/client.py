@@ -46,6 +46,10 @@ class TpmClient:
         """Read the TPM's audit counter."""
         return cast(int, (await self._rpc.call("read_counter"))["counter"])
 
+    async def raise_least_version(self) -> int:
+        """Have the TPM open the state to nothing older than this image any more; return the image's version."""
+        return cast(int, (await self._rpc.call("raise_least_version"))["version"])
+
     async def identity(self) -> tuple[bytes, bytes]:
         """Return the public areas of the gateway's AK and EK."""
         answer = await self._rpc.call("identity")

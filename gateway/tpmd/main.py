@@ -20,7 +20,7 @@ async def run(setup: GatewaySetup) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     worker = TpmWorker(setup.tpm)
-    service = TpmService(worker, setup.gateway_profile.selection, QUOTEGATED_UID)
+    service = TpmService(worker, setup.gateway_profile.selection, QUOTEGATED_UID, setup.approval)
     try:
         await worker.run(lambda tpm: tpm.provision())
         server = await rpc.serve(setup.sockets.tpmd, service.handle)

@@ -1,10 +1,14 @@
 """Answer typed requests for quotes; build every signed byte here, so that nobody can use us as an oracle."""
 
+from pathlib import Path
+
 from authn import labels
 from authn.errors import AuthnError
 from authn.evidence import Quote
 from authn.handshake_messages import BatchQuote
 from authn.pcr import PcrSelection
+from authn.sealing import Sealing
+from authn.state_policy import Approval
 from authn.tpm_worker import TpmWorker
 from gateway.errors import GatewayError
 from gateway.rpc import Payload
@@ -14,10 +18,16 @@ LEAF_SIZE = 32
 
 
 class TpmService:
-    """The verbs of tpmd: ping, quote_handshake, quote_beacon, sign_audit_head, read_counter, identity."""
+    """The verbs of tpmd: ping, quote_handshake, quote_beacon, sign_audit_head, read_counter, raise_least_version, identity.
 
-    def __init__(self, worker: TpmWorker, selection: PcrSelection, client_uid: int) -> None:
+    `approval` is the authority's word for this machine's image; None where the machine is no image.
+    """
+
+    def __init__(
+        self, worker: TpmWorker, selection: PcrSelection, client_uid: int, approval: Path | None = None
+    ) -> None:
         self._worker, self._selection, self._client_uid = worker, selection, client_uid
+        self._approval = approval
         self._handshakes = QuoteBatcher(self._quote_handshakes)
         self._beacons = QuoteBatcher(self._quote_beacons)
 
@@ -53,6 +63,14 @@ class TpmService:
 
     async def _verb_read_counter(self, _: Payload) -> Payload:
         return {"counter": await self._worker.run(lambda tpm: tpm.read_counter())}
+
+    async def _verb_raise_least_version(self, _: Payload) -> Payload:
+        """Open the state to nothing older than this image any more: never to more than it was itself approved for."""
+        if self._approval is None:
+            raise GatewayError("no-image", "this gateway is no image that was approved: it has no version")
+        version = Approval.from_json(self._approval.read_text()).version
+        await self._worker.run(lambda tpm: Sealing(tpm).raise_least_version(version))
+        return {"version": version}
 
     async def _verb_identity(self, _: Payload) -> Payload:
         identity = await self._worker.run(lambda tpm: tpm.provision())

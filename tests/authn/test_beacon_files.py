@@ -5,12 +5,13 @@ import os
 import pytest
 
 from authn import labels
-from authn.appraisal import appraise
+from authn.appraisal import Measured, appraise
 from authn.beacon import BeaconTracker
 from authn.failure import AttestationFailure as F
 from authn.messages import BeaconAnswer
+from authn.profile import Profile
 from authn.quote import ExpectedQuote
-from authn.reference import check_reference
+from authn.reference import ReferenceSet, check_reference
 from tests.authn.ima_lists import (
     BOOT,
     EVIL,
@@ -67,3 +68,11 @@ def test_rejects_a_beacon_that_keeps_a_file_back(machine: Machine) -> None:
     measure(machine.tpm, EVIL)
     with refused(F.PCR_MISMATCH):
         _answer(machine, tracker, b"", 1.0)
+
+
+def test_a_reference_that_changed_under_a_session_is_explained_without_a_log() -> None:
+    """A beacon brings no events: only values are there to be compared."""
+    profile, empty = Profile.of("p", {12: "none"}), ReferenceSet(2, 1e12, {"none": ()})
+    with refused(F.REFERENCE_MISMATCH) as caught:
+        check_reference(profile, Measured((), (), {12: b"\1" * 32}), [empty], 0.0)
+    assert caught.value.message == f"PCR 12: none differs: expected the reference value, got {'01' * 32}"

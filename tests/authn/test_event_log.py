@@ -44,6 +44,23 @@ def test_event_types_change_nothing_but_no_action_extends_nothing() -> None:
     assert replay(ignored, PROFILE.selection) == replay(EVENTS, PROFILE.selection)
 
 
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"kernel", "kernel"),
+        (b"kernel\0", "kernel"),
+        ("quiet a=1".encode("utf-16-le") + b"\0\0", "quiet a=1"),
+        (bytes(4), ""),
+        (b"\xff\xfe\x00", "fffe"),
+        ("\u202eevil".encode(), "e280ae6576696c"),
+        (b"a\nb", "610a62"),
+        (b"x" * 5000, "x" * 200),
+    ],
+)
+def test_what_an_event_says_is_shown_as_text_where_it_is_some(data: bytes, text: str) -> None:
+    assert LogEvent(4, EV_IPL, bytes(32), data).described == text
+
+
 def test_pcr_0_begins_at_its_startup_locality() -> None:
     locality = LogEvent(0, EV_NO_ACTION, bytes(32), b"StartupLocality\0\x03")
     assert replay((locality,), PcrSelection.of([0]))[0] == bytes(31) + b"\x03"

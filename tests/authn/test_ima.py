@@ -45,9 +45,10 @@ def test_rejects_an_entry_left_out(machine: Machine) -> None:
         machine.judge(dataclasses.replace(layer, ima_list=layer.ima_list.replace(EVIL.encode(), b"")))
 
 
-def test_rejects_ima_violation(machine: Machine) -> None:
+@pytest.mark.parametrize("before", [(BOOT,), ()], ids=["a file", "called like the boot aggregate"])
+def test_rejects_ima_violation(machine: Machine, before: tuple[ImaEntry, ...]) -> None:
     with refused(F.IMA_VIOLATION):
-        machine.judge(machine.layer(BOOT, dataclasses.replace(INIT, violation=True)))
+        machine.judge(machine.layer(*before, dataclasses.replace(INIT if before else BOOT, violation=True)))
 
 
 def test_rejects_a_violation_written_as_none(machine: Machine) -> None:
@@ -60,14 +61,17 @@ CHANGED = entry("/sbin/init", b"another init")
 DISGUISED = entry("boot_aggregate", b"evil")
 
 
+@pytest.mark.parametrize("before", [(BOOT, SHELL), (BOOT,)], ids=["behind another", "first of all"])
 @pytest.mark.parametrize(
     ("file", "expected"),
     [(EVIL, "a file of the image"), (CHANGED, INIT.digest.hex()), (DISGUISED, "a file of the image")],
 )
-def test_rejects_unknown_file(machine: Machine, file: ImaEntry, expected: str) -> None:
+def test_rejects_unknown_file(
+    machine: Machine, file: ImaEntry, expected: str, before: tuple[ImaEntry, ...]
+) -> None:
     """The refusal names the file and both digests."""
     with refused(F.UNKNOWN_FILE) as caught:
-        machine.judge(machine.layer(BOOT, SHELL, file))
+        machine.judge(machine.layer(*before, file))
     assert f"PCR 10: {file.path} is not what was built" in caught.value.message
     assert (caught.value.params["expected"], caught.value.params["got"]) == (expected, file.digest.hex())
 

@@ -37,6 +37,10 @@ MISMATCHES = {
     "an event less": ((EVENTS[0], EVENTS[2]), "PCR 4: kernel differs: .* got no further event"),
     "another order": ((EVENTS[1], EVENTS[0], EVENTS[2]), "PCR 4: loader differs"),
     "another PCR": (EVENTS[:2], "PCR 7: policy differs"),
+    "an image as a whole and in its part": (
+        (EVENTS[0], event(4, "evil kernel"), event(7, "another policy")),
+        "^PCR 4: kernel differs: expected [0-9a-f]{64}, got [0-9a-f]{64}; PCR 7: policy differs: expected [0-9a-f]{64}",
+    ),
     "values mixed from two sets": (EVENTS[:2], "PCR 7: policy differs"),
 }
 

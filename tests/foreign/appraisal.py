@@ -131,21 +131,21 @@ def replay(log: bytes, indices: list[int]) -> dict[int, bytes]:
     return values
 
 
-def load_references(files: list[str], keys: dict[str, str]) -> dict[str, list[list[str]]]:
-    """The newest signed reference set, by name."""
-    found = []
-    for file in files:
-        outer = json.loads(Path(file).read_bytes())
-        document: dict[str, Any] = outer["document"]
-        signed = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(keys[outer["key"]]))
-        key.verify(bytes.fromhex(outer["signature"]), b"quotegate/1 document\0" + signed)
-        demand(
-            document["kind"] == "reference-set" and document["not_after"] > time.time(), "reference-expired"
-        )
-        found.append(document)
-    values: dict[str, list[list[str]]] = max(found, key=lambda one: one["version"])["payload"]["values"]
-    return values
+def load_references(files: list[str], keys: dict[str, str]) -> dict[str, Any]:
+    """The newest signed reference set."""
+    found = [read_references(Path(file).read_bytes(), keys) for file in files]
+    return max(found, key=lambda one: int(one["version"]))
+
+
+def read_references(data: bytes, keys: dict[str, str]) -> dict[str, Any]:
+    """One signed reference set: version and payload."""
+    outer = json.loads(data)
+    document: dict[str, Any] = outer["document"]
+    signed = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(keys[outer["key"]]))
+    key.verify(bytes.fromhex(outer["signature"]), b"quotegate/1 document\0" + signed)
+    demand(document["kind"] == "reference-set" and document["not_after"] > time.time(), "reference-expired")
+    return document
 
 
 def check_reference(values: dict[int, bytes], named: dict[str, str], references: dict[str, Any]) -> None:

@@ -65,8 +65,12 @@ class Handshake:
 
     def take_m2(self, previous: Verified | None = None) -> None:
         """Verify the gateway before anything of ours goes out; derive the handshake's keys."""
-        m2 = self.m2 = M2.read(self.link.receive(wire.M2)[1])
         setup = self.setup
+        kind, body = self.link.receive(wire.M2, wire.REFERENCES)
+        if kind == wire.REFERENCES:
+            setup.take_references(body)
+            body = self.link.receive(wire.M2)[1]
+        m2 = self.m2 = M2.read(body)
         demand(
             (m2.gateway_id, m2.ak_name) == (setup.gateway_id, name(setup.gateway.ak_public)), "wrong-gateway"
         )
@@ -75,7 +79,7 @@ class Handshake:
         signed = label("gateway-batch", wire.u32(m2.batch.size) + blob(root))
         values = replay(m2.log, setup.gateway.indices)
         self.verified = setup.gateway.verify(m2.batch.quote, signed, values, previous, same_boot=False)
-        check_reference(values, setup.profile["references"], setup.references)
+        check_reference(values, setup.profile["references"], setup.references["payload"]["values"])
         self._derive(m2)
 
     def _derive(self, m2: M2) -> None:

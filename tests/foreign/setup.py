@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.foreign.appraisal import GatewayKey, load_references, selection_of
+from tests.foreign.appraisal import GatewayKey, demand, load_references, read_references, selection_of
 
 
 class Setup:
@@ -17,6 +17,13 @@ class Setup:
         self.selection = selection_of(sorted(map(int, self.own_profile["references"])))
         ak, ek = bytes.fromhex(data["gateway_ak_public"]), bytes.fromhex(data["gateway_ek_public"])
         self.gateway = GatewayKey(ak, ek, sorted(map(int, self.profile["references"])))
-        self.references = load_references(data["references"], data["reference_keys"])
+        self.reference_keys = data["reference_keys"]
+        self.references = load_references(data["references"], self.reference_keys)
         self.tpm, self.event_log = data["tpm"], Path(data["event_log"])
         self.certificate = Path(data["ek_certificate"])
+
+    def take_references(self, data: bytes) -> None:
+        """Go by a newer set that the gateway brought."""
+        brought = read_references(data, self.reference_keys)
+        demand(brought["version"] > self.references["version"], "outdated")
+        self.references = brought

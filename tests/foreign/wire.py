@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 ENROLL_HELLO, ENROLL_CHALLENGE, ENROLL_PROOF, ENROLL_RESULT = 1, 2, 3, 4
-M1, M2, M3, M4, ALERT, RECORD = 16, 17, 18, 19, 20, 32
+M1, M2, M3, M4, ALERT, REFERENCES, RECORD = 16, 17, 18, 19, 20, 21, 32
 BEACON, ANSWER, REQUEST, CHALLENGE, PROOF, RESULT, OFFER, CLOSED, QUERY, REPORT, REFUSED = range(1, 12)
 # n number, h 32 bytes, b blob, t text, f flag, q quote, p batch proof or nothing
 LAYOUT = {

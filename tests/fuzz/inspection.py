@@ -186,6 +186,8 @@ def messages() -> list[bytes]:
     return [
         test_protocols.mail(b"attached"),
         b'--xyz\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--xyz--\r\n',
+        b"Subject: =?utf-8?B?YQ==?= =?utf-7?Q?+AGE-?=\r\n\r\nbegin 644 a\r\n#86)C\r\n`\r\nend\r\nbegin-base64 644 b\r\nYQ==\r\n====\r\n",
+        b"Content-Type: text/plain; charset=utf-7; format=flowed; delsp=yes\r\n\r\n+AGE- \r\nb\r\n",
     ]
 
 

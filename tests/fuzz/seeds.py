@@ -203,8 +203,29 @@ def monitor_requests() -> list[bytes]:
             {"op": "restart_peer", "peer": "web", "reason": "x"},
             {"op": "pause", "on": True},
             {"op": "status"},
+            {"op": "apply_update", "directory": "update-2", "tries": 2, "within_s": 240},
         )
     ]
+
+
+def updates() -> list[bytes]:
+    facts = {"size": 40, "sha256": "ab" * 32}
+    payload = {
+        "image": "gateway",
+        "files": {"gateway.img": facts, "gateway.root": facts},
+        "approval": {"version": 2, "policy": "ab" * 32, "public": "cd" * 64, "signature": "ef" * 64},
+        "references": "{}",
+    }
+    return [json.dumps(payload).encode()]
+
+
+def gateway_answers() -> list[bytes]:
+    checks = [
+        {"check": "rules", "passed": True, "detail": ""},
+        {"check": "quote", "passed": False, "detail": "x"},
+    ]
+    answer = json.dumps({"passed": False, "checks": checks}).encode()
+    return [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + answer]
 
 
 def inspector_reports() -> list[bytes]:

@@ -24,7 +24,9 @@ from authn.ima import parse_ima_list
 from authn.layers import decode_layers, encode_layers
 from authn.public_area import AttestationKey, key_name, parse_ecc
 from authn.quote import check_signature
-from authn.signing import DocumentError
+from authn.reference import ReferenceSet
+from authn.reference_shelf import ReferenceShelf
+from authn.signing import DocumentError, SignedDocument
 from authn.state_policy import Approval
 from filters.errors import NetdError, PolicyError
 from filters.inspection.finding import Refusal
@@ -49,11 +51,13 @@ from gateway.daemon.drops import parse_packet
 from gateway.inspection.report import parse_report
 from hostlink.errors import LinkError
 from hostlink.frames import Decoder, Frame, Kind, credit_frame
-from tests.fuzz import inspection, seeds
+from tests.fuzz import inspection, parsers, seeds
 from tests.vmhost.image.programs import small_uki
 from vmhost.errors import HostError
 from vmhost.image.predict import predict
 from vmhost.monitor import protocol as monitor
+from vmhost.update.manifest import Manifest, read_manifest
+from vmhost.vm.gateway_api import complaint_of, parse_answer
 
 Check = Callable[[bytes], object]
 
@@ -182,6 +186,18 @@ def _grant(data: bytes) -> None:
     AuthorityGate({"other": bytes(32)}).check(data, 0.0)
 
 
+def _update(data: bytes) -> None:
+    """What nobody signed is refused; what an administrator signed may still be nonsense."""
+    for read in (lambda: read_manifest(data, {}, 0.0), lambda: ReferenceShelf((), {}).take(data, 0.0)):
+        with contextlib.suppress(HostError, DocumentError):
+            read()
+    payload = json.loads(data)
+    if isinstance(payload, dict):
+        with contextlib.suppress(DocumentError):
+            ReferenceSet.from_document(SignedDocument("reference-set", 2, 0.0, payload, ""))
+        Manifest.from_document(SignedDocument("gateway-update", 2, 0.0, payload, ""))
+
+
 _KEY = AttestationKey.from_public(
     bytes.fromhex(seeds.vector("peer", "ak_public")), bytes.fromhex(seeds.vector("peer", "ek_public"))
 )
@@ -244,12 +260,19 @@ TARGETS: dict[str, Target] = {
     "packets": Target(_packet, lambda: [seeds.packet(one, options=two) for one in (1, 6, 17) for two in (0, 2)], (), ("read_flow", "parse_packet")),
     "tcp-diag": Target(lambda d: tcp_diag.parse(d, closed=False), lambda: [seeds.tcp_diag()], (), ("tcp_diag.parse",)),
     "stream": Target(inspection.stream, inspection.conversations, (), ("StreamInspector.feed",)),
+    **{
+        name: Target(parsers.check(opened), lambda name=name: parsers.examples(name), (), (f"{name} parser",))  # type: ignore[misc]
+        for name, opened in parsers.PARSERS.items()
+    },
+    "coding": Target(parsers.coding, parsers.coded, (), ("Stack.feed",)),
+    "charset": Target(parsers.charset, parsers.texts, (), ("Recoded.feed",)),
+    "rule-lines": Target(parsers.rule_lines, inspection.rule_files, (), ("understand",)),
     "mime": Target(inspection.mime, inspection.messages, (Refusal,), ("message_parts", "form_parts")),
     "archive": Target(inspection.archive, inspection.archives, (Refusal,), ("members", "check_zip")),
     "capture": Target(inspection.capture, inspection.captures, (CaptureError,), ("Capture", "Twin.events")),
     "rules": Target(inspection.rules, inspection.rule_files, (), ("load_rules", "read_rules")),
     "dns-message": Target(parse_message, lambda: [b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"], (Refusal,), ("parse_message",)),
-    "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict", "read_ends")),
+    "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict", "plain_ends", "read_datagram", "read_ends")),
     "fingerprints": Target(inspection.fingerprints, lambda: [b"\x40" + inspection.PROTECTED[:600], b"\0" + bytes(99)], (), ("Watch.scan", "Engine.whole")),
     "fingerprint-set": Target(
         _written_back(set_file.parse, set_file.encode), inspection.set_seeds, (FingerprintError,), ("parse",)
@@ -259,6 +282,8 @@ TARGETS: dict[str, Target] = {
     "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_finding", "_text", "_texts", "_number", "_bad_file")),
     "image": Target(predict, lambda: [small_uki()], (HostError,), ("predict",)),
     "approval": Target(_text(Approval.from_json), lambda: [Approval(1, "ab" * 32, "cd" * 64, "ef" * 64).to_json().encode()], (TpmError,), ("Approval.from_json",)),
+    "update": Target(_update, seeds.updates, (DocumentError, ValueError, RecursionError), ("read_manifest", "ReferenceShelf.take")),
+    "gateway-answer": Target(lambda d: complaint_of(parse_answer(d)), seeds.gateway_answers, (HostError,), ("parse_answer",)),
     "line": Target(_line, lambda: [Frame(1, Kind.OPEN, b"monitor").encode() + credit_frame(2, 9).encode()], (LinkError,), ("Decoder.feed",)),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),
 }  # fmt: skip

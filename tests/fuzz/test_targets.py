@@ -20,6 +20,7 @@ NO_PARSERS = {
     "HandshakeDriver._facts": "looks names up",
     "HandshakeDriver._other_key": "looks a name up",
     "MonitorServer._answer": "hands the request to monitor.parse",
+    "Conversation._take_references": "hands the set to ReferenceShelf.take",
 }
 
 

@@ -218,6 +218,8 @@ EVENTS: list[model.Event] = [
     model.PolicyApplied("r", "p", "uid 0", 0, "applied"),
     model.DriftRepaired("d", True),
     model.EventsLost("w", 1),
+    model.GatewayProved(("rules", "inspector", "quote")),
+    model.GatewayUpdated("fell-back", 2, "to version 1: kernel panic"),
 ]
 
 
@@ -243,3 +245,9 @@ def test_a_flow_event_has_rule_endpoints_and_community_id() -> None:
 
 def test_every_event_type_is_among_the_samples() -> None:
     assert {type(event) for event in EVENTS} == set(model.Event.__args__)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("outcome", "good"), [("blessed", True), ("committed", True), ("fell-back", False)])
+def test_an_update_that_fell_back_is_a_failure(outcome: str, good: bool) -> None:
+    record = to_ocsf(model.GatewayUpdated(outcome, 2, "d"), Envelope(1, 1, "g", "r"))
+    assert record["status_id"] == (1 if good else 2)

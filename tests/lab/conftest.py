@@ -37,14 +37,19 @@ class RunningLab:
     def lab(self) -> Lab:
         return self.spec.lab
 
-    def cli(self, *words: str, data: bytes = b"", check: bool = True) -> "subprocess.CompletedProcess[bytes]":
+    def cli(
+        self, *words: str, data: bytes = b"", check: bool = True, within_s: float = 60
+    ) -> "subprocess.CompletedProcess[bytes]":
         """Run the operator's command as a user would."""
         command = [QUOTEGATE, *words]
         at = (
-            2 if words[0] in ("policy", "peer", "authority", "audit", "evidence", "fingerprint", "lab") else 1
+            2
+            if words[0]
+            in ("policy", "peer", "authority", "audit", "evidence", "fingerprint", "lab", "image", "update")
+            else 1
         )
         command[at + 1 : at + 1] = ["--lab", self.lab.name]
-        done = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, input=data, capture_output=True, timeout=within_s, check=False)
         assert not check or done.returncode == 0, done.stderr.decode()
         return done
 
@@ -139,7 +144,7 @@ def running(spec: LabSpec) -> Iterator[RunningLab]:
     bring_up(spec, owner)
     lab = RunningLab(spec, ApiClient(api_socket(spec.lab.name)))
     try:
-        lab.until(lambda: lab.all_trusted() and lab.json("status")["inspectors"] == 1)
+        lab.until(lambda: lab.all_trusted() and lab.json("status")["inspectors"] == spec.inspectors)
         yield lab
     finally:
         tear_down(spec.lab)

@@ -23,7 +23,7 @@ from vmhost.monitor.client import ask
 from vmhost.names import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm, pytest.mark.timeout(300)]
-PORT, PLAIN_PORT, HELD_PORT = 8080, 5432, 9090
+PORT, PLAIN_PORT, HELD_PORT, OFFLOADED_PORT = 8080, 5432, 9090, 9091
 INSPECT = 'inspect = { detectors = ["secrets", "malware"] }'
 Serve = Callable[..., None]
 HELD = f"""
@@ -36,12 +36,26 @@ action = "allow"
 open = "on-demand"
 inspect = {{ protocol = "http", hold = "object", deny_types = ["executable"] }}
 """
+OFFLOADED = f"""
+[[rule]]
+id = "web-to-db-offloaded"
+from = "web"
+to = "db"
+service = "tcp/{OFFLOADED_PORT}"
+action = "allow"
+open = "on-demand"
+inspect = {{ detectors = ["secrets"], offload_after = "64KiB" }}
+"""
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     spec = default_spec(Lab(f"i{os.getpid() % 100000}"))
-    text = spec.policy_text.replace(f'service = "tcp/{PORT}"', f'service = "tcp/{PORT}"\n{INSPECT}') + HELD
+    text = (
+        spec.policy_text.replace(f'service = "tcp/{PORT}"', f'service = "tcp/{PORT}"\n{INSPECT}')
+        + HELD
+        + OFFLOADED
+    )
     text = text.replace(f'service = "tcp/{PLAIN_PORT}"', f'service = "tcp/{PLAIN_PORT}"\nopen = "on-demand"')
     with running(replace(spec, policy_text=text)) as one:
         one.cli("authority", "grant", "--for", "1h")
@@ -181,15 +195,32 @@ def test_without_an_inspector_nothing_passes_uninspected(
     lab.until(lambda: lab.json("status")["inspectors"] == 1)
 
 
+@pytest.mark.parametrize("secret_at", [1000, 1 << 20])
+def test_behind_the_depth_the_kernel_carries_and_nobody_looks(
+    lab: RunningLab, serve: Serve, secret_at: int
+) -> None:
+    sent = b"\0" + bytes(secret_at) + b"\n" + token() + b"\n" + bytes(4 << 20)
+    since, answered = lab.last_sequence(), b"\0" + os.urandom(3 << 20)
+    serve(OFFLOADED_PORT, answered)
+    got, end = client(lab, OFFLOADED_PORT, sent)
+    if secret_at > 64 << 10:
+        assert (hashlib.sha256(got).digest(), end) == (hashlib.sha256(answered).digest(), "closed")
+        assert lab.events(since, "content-found") == []
+    else:
+        assert end == "reset"
+        assert found(lab, since) == ["secrets.github-token"]
+
+
+@pytest.mark.parametrize("port", [PORT, OFFLOADED_PORT])
 @pytest.mark.parametrize("cut", [True, False])
 def test_after_a_cut_not_one_buffered_byte_leaves(
-    lab: RunningLab, serve: Serve, tmp_path: Path, cut: bool
+    lab: RunningLab, serve: Serve, tmp_path: Path, cut: bool, port: int
 ) -> None:
     """The inspector's buffers are full when the sender is cut, and then the receiver begins to read."""
     namespace = lab.lab.peer_namespace("db")
     code = (
         "import socket,sys\n"
-        f"s=socket.create_server(('0.0.0.0',{PORT}))\nprint('up',flush=True)\n"
+        f"s=socket.create_server(('0.0.0.0',{port}))\nprint('up',flush=True)\n"
         "c,_=s.accept(); sys.stdin.readline()\nwhile c.recv(1<<16): pass\n"
     )
     argv = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-c", code]
@@ -197,13 +228,13 @@ def test_after_a_cut_not_one_buffered_byte_leaves(
     assert slow.stdin
     assert slow.stdout
     slow.stdout.readline()
-    sender = threading.Thread(target=lambda: client(lab, PORT, b"\0" + bytes(8 << 20)))
+    sender = threading.Thread(target=lambda: client(lab, port, b"\0" + bytes(8 << 20)))
     sender.start()
     time.sleep(1.5)
     if cut:
         lab.cli("peer", "quarantine", "web")
     time.sleep(0.1)
-    capture = Capture.start(namespace, f"tcp dst port {PORT} and greater 100", tmp_path)
+    capture = Capture.start(namespace, f"tcp dst port {port} and greater 100", tmp_path)
     slow.stdin.write(b"read\n")
     slow.stdin.flush()
     time.sleep(1)

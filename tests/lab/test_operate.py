@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.client import ApiError
 from tests.lab.conftest import RunningLab
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
@@ -33,6 +34,25 @@ def test_peers_have_the_documented_fields(lab: RunningLab) -> None:
         assert {"name", "state", "reason", "ip", "last_quote_age_ms", "restarts"} <= set(peer)
         assert peer["state"] == "trusted"
         assert peer["last_quote_age_ms"] < 2000
+
+
+def test_the_gateway_tests_itself(lab: RunningLab) -> None:
+    answer = lab.api.post("/v1/self-test")
+    failed = {one["check"]: one["detail"] for one in answer["checks"] if not one["passed"]}
+    (inspector,) = lab.json("status")["inspection"]
+    confined = " ".join(inspector["confined"])
+    if "landlock" in confined and "seccomp" in confined:
+        assert (answer["passed"], failed) == (True, {})
+    else:  # a kernel without one of them: that is what has to be said
+        assert (answer["passed"], list(failed)) == (False, ["inspector"])
+
+
+def test_rejects_update_of_a_gateway_that_is_no_image(lab: RunningLab) -> None:
+    done = lab.cli("update", "status", check=False)
+    assert (done.returncode, b"not-a-vm" in done.stderr) == (1, True)
+    with pytest.raises(ApiError) as raised:
+        lab.api.post("/v1/update/commit")
+    assert raised.value.code == "no-image"
 
 
 def test_a_granted_session_delivers_and_shows(lab: RunningLab) -> None:

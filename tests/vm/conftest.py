@@ -2,8 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,15 @@ from vmhost.lab.teardown import tear_down
 from vmhost.lab.vms import VmPaths
 from vmhost.monitor.client import ask
 from vmhost.names import GATEWAY, Lab
+from vmhost.spec import LabSpec
 from vmhost.topology import namespaces_of
 from vmhost.vm.recovery import run_in_guest
 
 IMAGES = PROJECT / "build" / "image"
 # four times what it takes on an emulated processor
 BOOT_S = 160.0
+# how long a guest may take to return: twice what it takes, a test waits it out several times
+RETURN_S = 60.0
 
 
 @dataclass
@@ -53,6 +59,23 @@ class VmLab(RunningLab):
             errors="replace"
         )
 
+    def first_tpm(self, machine: str) -> Path:
+        """Return a copy of what a machine's TPM kept at the lab's beginning."""
+        return VmPaths(self.lab, machine).directory / "tpm.first"
+
+    @contextlib.contextmanager
+    def on_fail(self, words: str) -> Iterator[None]:
+        """Have the policy say something else of guests that fail, for a while."""
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            try:
+                file.write(with_on_fail(self.spec, words).policy_text)
+                file.flush()
+                self.cli("policy", "apply", file.name)
+                yield
+            finally:
+                Path(file.name).write_text(self.spec.policy_text)
+                self.cli("policy", "apply", file.name)
+
     def status_of(self, machine: str) -> dict[str, Any]:
         """Ask the monitor for a machine's processes."""
         status = ask(self.lab, "status")
@@ -70,19 +93,29 @@ def predicted(image: str) -> dict[int, str]:
     return {index: (values.value(str(index), HashAlg.SHA256) or b"").hex() for index in events}
 
 
+def with_on_fail(spec: LabSpec, words: str) -> LabSpec:
+    """Let the policy say something else of guests that fail."""
+    changed = re.sub(r"(?m)^on_fail = .*$", f"on_fail = {{ {words} }}", spec.policy_text)
+    assert changed != spec.policy_text
+    return replace(spec, policy_text=changed)
+
+
 @contextlib.contextmanager
-def running_vms(name: str) -> Iterator[VmLab]:
+def running_vms(name: str, change: Callable[[LabSpec], LabSpec] = lambda one: one) -> Iterator[VmLab]:
     """Bring up gateway, web and db; wait until all are trusted; nothing is left afterwards."""
     for image in ("gateway", "guest"):
         assert Path(IMAGES, f"{image}.efi").is_file(), "run `make image` first"
     lab = Lab(name)
-    spec = vm_spec(lab, IMAGES)
+    spec = change(vm_spec(lab, IMAGES))
     owner, ours = os.pipe()
     bring_up(spec, owner)
     one = VmLab(spec, ApiClient(api_socket(lab.name)))
     try:
         one.cli("authority", "grant")
         one.until(one.all_trusted)
+        for machine in ("web", "db"):
+            tpm = VmPaths(lab, machine).tpm_state
+            subprocess.run(["cp", "-a", str(tpm), str(one.first_tpm(machine))], check=True)
         yield one
     finally:
         tear_down(lab)
@@ -95,5 +128,5 @@ def running_vms(name: str) -> Iterator[VmLab]:
 
 @pytest.fixture(scope="session")
 def vms() -> Iterator[VmLab]:
-    with running_vms(f"v{os.getpid()}") as one:
+    with running_vms(f"v{os.getpid()}", lambda spec: replace(spec, return_within_s=RETURN_S)) as one:
         yield one

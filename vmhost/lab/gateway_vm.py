@@ -1,19 +1,21 @@
 """Prepare what the gateway's VM starts from: root, settings and state disks."""
 
 import asyncio
-import shutil
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
 from authn.state_policy import Approval
+from vmhost.durable import write_durably
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
-from vmhost.lab.vms import VmPaths, prepare_vm, vm_of
+from vmhost.lab.vms import VmPaths, copy_in, prepare_vm, vm_of
 from vmhost.monitor.health import is_healthy
-from vmhost.names import GATEWAY
+from vmhost.names import GATEWAY, Lab
 from vmhost.spec import LabSpec
+from vmhost.update.slots import Slot, Slots
 from vmhost.vm.gateway import GatewayVm
 from vmhost.vm.settings import network_text, write_settings
 from vmhost.vm.spec import Disk
@@ -22,12 +24,16 @@ MEMORY_MIB, CPUS = 768, 2  # its programs start side by side
 STATE_SIZE = 512 << 20  # sparse
 HOSTLINK_UID = 64105  # who speaks for the host inside
 DIRECTORY = "/run/config"
+BOOT_DISK, ROOT_DISK, SETTINGS_DISK = "boot.img", "root.img", "settings.tar"
+OWN_REFERENCES = "own_references.json"
+FIRST_VERSION = 1  # of the image that a lab comes up with
 # what the gateway's units agree on
 _RUN = "/run/quotegate"
 IN_GATEWAY: Mapping[str, Any] = {
     "portmap": f"{DIRECTORY}/portmap.json",
     "references": [f"{DIRECTORY}/references.json"],
     "ek_roots": [f"{DIRECTORY}/ek_ca.pem"],
+    "approval": f"{DIRECTORY}/approval.json",
     "tpm": "device:/dev/tpmrm0",
     "event_log": "/run/event_log",
     "policy": f"{DIRECTORY}/policy.toml",
@@ -43,6 +49,24 @@ IN_GATEWAY: Mapping[str, Any] = {
 }
 
 
+def slot_directory(lab: Lab, slot: Slot) -> Path:
+    """Return where a slot's disks are: slot A's where a VM without slots has them."""
+    directory = VmPaths(lab, GATEWAY).directory
+    return directory if slot is Slot.A else directory / slot
+
+
+def slots_file(lab: Lab) -> Path:
+    """Return where the state of the slots is."""
+    return VmPaths(lab, GATEWAY).directory / "slots.json"
+
+
+def disks_of(lab: Lab, slot: Slot) -> tuple[Disk, ...]:
+    """Return the disks of a slot, and the one of the state, which both have."""
+    directory = slot_directory(lab, slot)
+    measured = (Disk(directory / name, readonly=True) for name in (BOOT_DISK, ROOT_DISK, SETTINGS_DISK))
+    return (*measured, Disk(VmPaths(lab, GATEWAY).directory / "state.img", readonly=False))
+
+
 def prepare_gateway(spec: LabSpec) -> None:
     """Make the gateway VM's directory; raises HostError."""
     if spec.images is None or not spec.gateway_vm:
@@ -53,34 +77,43 @@ def prepare_gateway(spec: LabSpec) -> None:
         raise HostError("no-image", f"{root} is missing; build it: quotegate image build {GATEWAY}")
     paths = VmPaths(spec.lab, GATEWAY)
     prepare_vm(paths, image)
-    shutil.copyfile(root, paths.directory / "root.img")
+    copy_in(root, paths.root)
     with (paths.directory / "state.img").open("xb") as file:
         file.truncate(STATE_SIZE)
     (paths.directory / "state.img").chmod(0o600)
+    write_durably(slots_file(spec.lab), Slots.first(FIRST_VERSION).to_json().encode())
 
 
 def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop) -> GatewayVm:
     """Describe the gateway's VM."""
-    paths = VmPaths(spec.lab, GATEWAY)
-    disks = (
-        Disk(paths.disk, readonly=True),
-        Disk(paths.directory / "root.img", readonly=True),
-        Disk(paths.settings, readonly=True),
-        Disk(paths.directory / "state.img", readonly=False),
-    )
+    disks = disks_of(spec.lab, Slot.A)
     gateway = vm_of(
         GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, host_link=True, cpus=CPUS
     )
     gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
+    gateway.disks_of = partial(disks_of, spec.lab)
     return gateway
 
 
-def write_gateway_settings(spec: LabSpec, setup: Mapping[str, Any], shared: Path, approval: Approval) -> None:
-    """Write the settings disk: the setup of a namespace's gateway, with the paths that the VM has."""
+def write_gateway_settings(
+    spec: LabSpec,
+    setup: Mapping[str, Any],
+    shared: Path,
+    approval: Approval,
+    slot: Slot = Slot.A,
+    own_references: bytes | None = None,
+) -> None:
+    """Write a slot's settings disk: the setup of a namespace's gateway, with the paths that the VM has.
+
+    `own_references` is the signed set of the slot's image, for peers that were provisioned before it was built.
+    """
     inside = {**setup, **IN_GATEWAY, "gateway_profile": profile_for(GATEWAY, verified_root=True).to_json()}
     names = ("portmap.json", "references.json", "ek_ca.pem", "policy.toml")
     files = {name: (shared / name).read_bytes() for name in names}
     files["approval.json"] = approval.to_json().encode()
+    if own_references is not None:
+        inside["own_references"] = f"{DIRECTORY}/{OWN_REFERENCES}"
+        files[OWN_REFERENCES] = own_references
     if spec.lab.material.is_dir():
         files |= {
             f"material/{one.name}": one.read_bytes()
@@ -88,4 +121,4 @@ def write_gateway_settings(spec: LabSpec, setup: Mapping[str, Any], shared: Path
             if one.is_file()
         }
     network = network_text(spec.gateway, IPv4Interface(f"{spec.gateway.ip}/{spec.network.prefixlen}"))
-    write_settings(VmPaths(spec.lab, GATEWAY).settings, inside, network, files)
+    write_settings(slot_directory(spec.lab, slot) / SETTINGS_DISK, inside, network, files)

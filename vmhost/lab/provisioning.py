@@ -24,7 +24,7 @@ from authn.state_policy import Approval
 from authn.tpm import TpmIdentity
 from vmhost.image.approve import approve
 from vmhost.image.references import Image
-from vmhost.lab.gateway_vm import write_gateway_settings
+from vmhost.lab.gateway_vm import FIRST_VERSION, write_gateway_settings
 from vmhost.lab.vms import GUEST, write_vm_settings
 from vmhost.measured_boot import predict, profile_for
 from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
@@ -131,14 +131,31 @@ def load_administrator_key(lab: Lab) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(lab.administrator_key.read_text().strip()))
 
 
+def make_authority_key(lab: Lab) -> ec.EllipticCurvePrivateKey:
+    """Make the key that approves images to the gateway's TPM: P-256, which TPMs know. Readable by root alone."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    descriptor = os.open(lab.authority_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{key.private_numbers().private_value:064x}\n")
+    return key
+
+
+def load_authority_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Load such a key: 64 hex digits; raises OSError, ValueError."""
+    return ec.derive_private_key(int(path.read_text().strip(), 16), ec.SECP256R1())
+
+
 def provision(
     spec: LabSpec, root: Path, identities: dict[str, TpmIdentity], commands: dict[str, tuple[str, ...]]
 ) -> None:
-    """Write every file of the lab; the signing keys and the CA's key exist only in this process."""
+    """Write every file of the lab; the CA's key and the one that signs port map and first references stay in this process.
+
+    Later reference values are the administrator's to sign: they come with updates of the gateway's image.
+    """
     paths, now = LabPaths(spec.lab), dt.datetime.now(dt.UTC)
     signer = Ed25519PrivateKey.generate()
     signer_public = signer.public_key().public_bytes_raw()
-    keys = {key_id(signer_public): signer_public.hex()}
+    keys, administrator = {key_id(signer_public): signer_public.hex()}, _administrator(spec.lab)
     not_after = time.time() + VALID_DAYS * 86400
     authority = CertificateAuthority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, VALID_DAYS)
     (paths.shared / "ek_ca.pem").write_bytes(authority.root_pem())
@@ -154,7 +171,7 @@ def provision(
         identity = identities[peer.peer]
         certificate = authority.issue(identity.ek_public, peer.peer, peer.uuid, now, VALID_DAYS)
         (paths.peer_dir(peer.peer) / "ek_certificate.der").write_bytes(certificate)
-        setup = _peer_setup(spec, paths, peer.peer, identities[GATEWAY], keys)
+        setup = _peer_setup(spec, paths, peer.peer, identities[GATEWAY], keys | administrator)
         _write_json(paths.peer_setup(peer.peer), setup)
         if image is not None:
             write_vm_settings(spec, peer, setup, references, certificate)
@@ -162,13 +179,18 @@ def provision(
     setup = _gateway_setup(spec, paths, keys, fingerprints if spec.preapproved else [])
     _write_json(paths.gateway_setup, setup)
     if spec.gateway_vm:
-        write_gateway_settings(spec, setup, paths.shared, _approve(spec.images))
+        write_gateway_settings(spec, setup, paths.shared, _approve(spec))
 
 
-def _approve(images: Path | None) -> Approval:
-    """Approve the gateway's image as version 1. In a lab nobody approves another: the authority's key is not kept."""
-    image = Image.load(images or Path(), GATEWAY)
-    return approve(image.uki.read_bytes(), 1, ec.generate_private_key(ec.SECP256R1()))
+def _administrator(lab: Lab) -> dict[str, str]:
+    public = load_administrator_key(lab).public_key().public_bytes_raw()
+    return {key_id(public): public.hex()}
+
+
+def _approve(spec: LabSpec) -> Approval:
+    """Approve the image that the lab comes up with."""
+    image = Image.load(spec.images or Path(), GATEWAY)
+    return approve(image.uki.read_bytes(), FIRST_VERSION, make_authority_key(spec.lab))
 
 
 def _fingerprint(certificate: Path) -> str:
@@ -178,7 +200,7 @@ def _fingerprint(certificate: Path) -> str:
 def _gateway_setup(
     spec: LabSpec, paths: LabPaths, keys: dict[str, str], fingerprints: list[str]
 ) -> dict[str, Any]:
-    administrator = load_administrator_key(spec.lab).public_key().public_bytes_raw()
+    administrator = _administrator(spec.lab)
     return {
         "gateway_id": f"{spec.lab.name}/{GATEWAY}",
         "platform": spec.lab.name,
@@ -187,12 +209,12 @@ def _gateway_setup(
         "interface": "eth0",
         "control_port": spec.control_port,
         "beacon_interval_ms": spec.beacon_interval_ms,
-        "return_within_s": VM_RETURN_S if spec.images else NAMESPACE_RETURN_S,
+        "return_within_s": spec.return_within_s or (VM_RETURN_S if spec.images else NAMESPACE_RETURN_S),
         "portmap": str(paths.shared / "portmap.json"),
         "portmap_keys": keys,
         "references": [str(paths.shared / "references.json")],
-        "reference_keys": keys,
-        "administrator_keys": {key_id(administrator): administrator.hex()},
+        "reference_keys": keys | administrator,
+        "administrator_keys": administrator,
         "ek_roots": [str(paths.shared / "ek_ca.pem")],
         "preapproved_eks": fingerprints,
         "tpm": f"swtpm:path={spec.lab.tpm_socket(GATEWAY)}",

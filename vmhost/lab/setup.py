@@ -110,4 +110,6 @@ def _spec_json(spec: LabSpec) -> dict[str, object]:
         "preapproved": spec.preapproved,
         "images": str(spec.images) if spec.images else None,
         "gateway_vm": spec.gateway_vm,
+        "inspectors": spec.inspectors,
+        "return_within_s": spec.return_within_s,
     }

@@ -25,6 +25,7 @@ from vmhost.vm.domain import Change, Domain
 from vmhost.vm.golden import sign_golden
 from vmhost.vm.guest import VmGuest
 from vmhost.vm.host import Host
+from vmhost.vm.room import ensure_room
 from vmhost.vm.settings import DIRECTORY, network_text, write_settings
 from vmhost.vm.spec import Accelerator, Disk, VmSpec
 from vmhost.vm.vtpm import KEY_SIZE, VtpmSpec
@@ -69,6 +70,11 @@ class VmPaths:
     def disk(self) -> Path:
         """The boot disk: this VM's own copy of its image."""
         return self.directory / "boot.img"
+
+    @property
+    def root(self) -> Path:
+        """The gateway's verified root; guests have none."""
+        return self.directory / "root.img"
 
     @property
     def firmware(self) -> Path:
@@ -118,10 +124,16 @@ def prepare_vm(paths: VmPaths, image: Image) -> None:
         (FIRMWARE, paths.firmware),
         (VARIABLES, paths.variables),
     ):
-        shutil.copyfile(source, target)
+        copy_in(source, target)
     descriptor = os.open(paths.tpm_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(os.urandom(KEY_SIZE))
+
+
+def copy_in(source: Path, target: Path) -> None:
+    """Copy a file that a VM starts from; raises HostError `no-space` when it does not fit."""
+    ensure_room(target.parent, source.stat().st_size)
+    shutil.copyfile(source, target)
 
 
 def golden_dir(lab: Lab) -> Path:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 from subprocess import SubprocessError
+from typing import Any
 
 from authn.errors import AuthnError
 from authn.portmap import PortEntry
@@ -26,11 +27,20 @@ from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import MISSES, End, GatewayUnit, Order, Probe, Restart
 from vmhost.monitor.health import is_healthy
-from vmhost.monitor.programs import AGENT_ARGV, GATEWAY_ARGV, Launcher, ProgramsOf, lab_programs
+from vmhost.monitor.programs import (
+    AGENT_ARGV,
+    GATEWAY_ARGV,
+    Launcher,
+    ProgramsOf,
+    inspector_name,
+    lab_programs,
+)
+from vmhost.monitor.updates import GatewayUpdates
 from vmhost.names import AGENT_UID, GATEWAY, TPM_UID, TPMD_UID, Lab
 from vmhost.spec import LabSpec
 from vmhost.swtpm import VirtualTpm
 from vmhost.vm.gateway import GatewayVm
+from vmhost.vm.gateway_api import GatewayApi
 
 CHECK_EVERY_S = 0.1
 REVIVE_EVERY_S = 0.5
@@ -54,6 +64,7 @@ class Monitor:
         paths = LabPaths(spec.lab)
         self.machines: dict[str, Machine] = {}  # those that are namespaces
         self.peers: dict[str, Guest] = {}
+        self.updates = GatewayUpdates.of(spec)
         self.gateway = self._gateway(paths)
         if spec.images is None:
             for number, peer in enumerate(spec.peers, 1):
@@ -75,7 +86,9 @@ class Monitor:
     def _gateway(self, paths: LabPaths) -> Machine | GatewayVm:
         if self.spec.gateway_vm:
             key = load_administrator_key(self.lab).public_key().public_bytes_raw()
-            return make_gateway(self.spec, key, asyncio.get_running_loop())
+            gateway = make_gateway(self.spec, key, asyncio.get_running_loop())
+            gateway.slots = self.updates.keeper
+            return gateway
         namespace, log = self.lab.gateway_namespace, paths.gateway_log
         machine = self._machine(GATEWAY, namespace, TPM_UID, TPMD_UID, GATEWAY_ARGV, log)
         self.machines[GATEWAY] = machine
@@ -172,10 +185,40 @@ class Monitor:
             finally:
                 self.unit.started(time.monotonic())
 
-    async def replace_inspector(self) -> None:
-        """Start a fresh inspector beside the one that runs; raises HostError when none does."""
+    async def check_update(self, directory: str) -> dict[str, Any]:
+        """Check an update of the gateway's image; raises HostError."""
+        return await asyncio.to_thread(self.updates.check, directory)
+
+    async def apply_update(self, directory: str, tries: int, within_s: float) -> dict[str, Any]:
+        """Try an update of the gateway's image; return how that ended. Raises HostError: what is in force goes on."""
         async with self._alone(GATEWAY):
-            await asyncio.to_thread(self.gateway.replace, "inspector")
+            version = await asyncio.to_thread(self.updates.install, directory, tries, within_s)
+        return await self._try_image(version)
+
+    async def roll_back_update(self, tries: int, within_s: float) -> dict[str, Any]:
+        """Try the image that was in force before; return how that ended. Raises HostError."""
+        async with self._alone(GATEWAY):
+            version = await asyncio.to_thread(self.updates.roll_back, tries, within_s)
+        return await self._try_image(version)
+
+    async def _try_image(self, version: int) -> dict[str, Any]:
+        await self.restart_gateway(f"version {version} of its image is tried", reset_tpm=True)
+        status = await asyncio.to_thread(self.updates.status)
+        return {**status, "tried": version}
+
+    async def commit_update(self) -> dict[str, Any]:
+        """Let the TPM open the state to nothing older than what is in force; raises HostError."""
+        async with self._alone(GATEWAY):
+            await asyncio.to_thread(self.updates.check_commit)
+            await GatewayApi(self.lab.api_socket).commit()
+            await asyncio.to_thread(self.updates.keeper.commit)
+        return await asyncio.to_thread(self.updates.status)
+
+    async def replace_inspector(self) -> None:
+        """Start a fresh inspector beside each one that runs; raises HostError when one does not."""
+        async with self._alone(GATEWAY):
+            for number in range(self.spec.inspectors):
+                await asyncio.to_thread(self.gateway.replace, inspector_name(number))
 
     async def gateway_refused(self, peer: str, reason: str) -> None:
         """A guest says the gateway can't be trusted: restart it; raises HostError when that was too often."""
@@ -239,4 +282,6 @@ def load_spec(path: Path) -> LabSpec:
         data["preapproved"],
         Path(data["images"]) if data["images"] else None,
         data["gateway_vm"],
+        data["inspectors"],
+        data["return_within_s"],
     )

@@ -56,12 +56,17 @@ ProgramsOf = Callable[[Launcher, LabSpec], Mapping[str, Programs]]
 def lab_programs(launcher: Launcher, spec: LabSpec) -> dict[str, Programs]:
     """Describe the programs of every machine, by machine."""
     return {
-        GATEWAY: _gateway_programs(launcher),
+        GATEWAY: _gateway_programs(launcher, spec.inspectors),
         **{peer.peer: _agent_programs(launcher, peer.peer) for peer in spec.peers if spec.images is None},
     }
 
 
-def _gateway_programs(launcher: Launcher) -> Programs:
+def inspector_name(number: int) -> str:
+    """Return the name of the program that is the inspector of this number."""
+    return f"inspector-{number}" if number else "inspector"
+
+
+def _gateway_programs(launcher: Launcher, inspectors: int) -> Programs:
     lab, paths = launcher.lab, LabPaths(launcher.lab)
     namespace, setup = lab.gateway_namespace, ("--setup", str(paths.gateway_setup))
     netd, tpmd = paths.socket("netd", "netd.sock"), paths.socket("tpmd", "tpmd.sock")
@@ -87,12 +92,16 @@ def _gateway_programs(launcher: Launcher) -> Programs:
             launcher.program("quotegated", ("-m", "gateway.daemon.main", *setup), namespace, GATEWAY_UID),
             lab.api_socket,
         ),
-        (_inspector(launcher, inspector_argv, paths.inspector_temporary), None),
+        *(
+            (_inspector(launcher, inspector_argv, paths.inspector_temporary, number), None)
+            for number in range(inspectors)
+        ),
     )
 
 
-def _inspector(launcher: Launcher, argv: tuple[str, ...], temporary: Path) -> Program:
-    made = launcher.program("inspector", argv, launcher.lab.gateway_namespace, INSPECTOR_UID)
+def _inspector(launcher: Launcher, argv: tuple[str, ...], temporary: Path, number: int) -> Program:
+    argv = (*argv, "--number", str(number))
+    made = launcher.program(inspector_name(number), argv, launcher.lab.gateway_namespace, INSPECTOR_UID)
     # what one that was killed leaves there goes with the lab
     return replace(made, alone=True, environment={**made.environment, "TMPDIR": str(temporary)})
 

@@ -69,6 +69,52 @@ class ReplaceInspector:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckUpdate:
+    """Check an update of the gateway's image; changes nothing."""
+
+    op: ClassVar[str] = "check_update"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyUpdate:
+    """Try an update of the gateway's image; answered once it is blessed, or the former image runs again."""
+
+    op: ClassVar[str] = "apply_update"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    directory: str
+    tries: int
+    within_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollBackUpdate:
+    """Try the image that was in force before; answered as above."""
+
+    op: ClassVar[str] = "roll_back_update"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    tries: int
+    within_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitUpdate:
+    """Let the gateway's TPM open the state to nothing older than what is in force."""
+
+    op: ClassVar[str] = "commit_update"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStatus:
+    """Describe the slots of the gateway's image; everybody may ask."""
+
+    op: ClassVar[str] = "update_status"
+    allowed: ClassVar[frozenset[int] | None] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Stop (`on`) or resume bringing the gateway back by itself."""
 
@@ -93,12 +139,14 @@ class Status:
     allowed: ClassVar[frozenset[int] | None] = None
 
 
+UpdateRequest = CheckUpdate | ApplyUpdate | RollBackUpdate | CommitUpdate | UpdateStatus
 Request = (
     RestartPeer
     | StopPeer
     | ReportGatewayRefused
     | RestartGateway
     | ReplaceInspector
+    | UpdateRequest
     | Pause
     | Shutdown
     | Status
@@ -111,6 +159,11 @@ _REQUESTS: dict[str, type[Request]] = {
         ReportGatewayRefused,
         RestartGateway,
         ReplaceInspector,
+        CheckUpdate,
+        ApplyUpdate,
+        RollBackUpdate,
+        CommitUpdate,
+        UpdateStatus,
         Pause,
         Shutdown,
         Status,

@@ -86,4 +86,20 @@ class MonitorServer:
                 self.shutdown.set()
             case protocol.Status():
                 return monitor.status()
+            case _:
+                return await self._update(request)
         return {}
+
+    async def _update(self, request: protocol.UpdateRequest) -> Payload:
+        monitor = self._monitor
+        match request:
+            case protocol.CheckUpdate(directory=directory):
+                return await monitor.check_update(directory)
+            case protocol.ApplyUpdate(directory=directory, tries=tries, within_s=within_s):
+                return await monitor.apply_update(directory, tries, within_s)
+            case protocol.RollBackUpdate(tries=tries, within_s=within_s):
+                return await monitor.roll_back_update(tries, within_s)
+            case protocol.CommitUpdate():
+                return await monitor.commit_update()
+            case protocol.UpdateStatus():
+                return monitor.updates.status()

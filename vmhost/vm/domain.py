@@ -100,7 +100,7 @@ class Domain:
                 await self._take_down(undo, *end)
                 raise
             self._undo = undo
-            self._enter(State.RUNNING)
+            self._enter(State.RUNNING, self._machine.firmware.described)
             self._watching = asyncio.create_task(self._watch(self._machine), name=f"vm-{self.spec.name}")
 
     async def stop(self, grace_s: float) -> None:
@@ -127,12 +127,13 @@ class Domain:
 
     async def _bring_up(self, undo: AsyncExitStack) -> Machine:
         spec, edges = self.spec, self._edges
+        mark = await undo.enter_async_context(edges.held(spec))
         await undo.enter_async_context(edges.run_dir(spec))
         firmware = await edges.firmware(spec)
         console = await undo.enter_async_context(edges.console(spec))
-        vtpm = await undo.enter_async_context(edges.vtpm(spec))
+        vtpm = await undo.enter_async_context(edges.vtpm(spec, mark))
         async with edges.files(spec, firmware) as files:  # QEMU has them once it runs; we close them
-            qemu = await undo.enter_async_context(edges.qemu(spec, files, console))
+            qemu = await undo.enter_async_context(edges.qemu(spec, files, console, mark))
         self._qemu = qemu
         try:
             control = await undo.enter_async_context(edges.control(spec))

@@ -63,6 +63,9 @@ class Log(Protocol):
 class Edges(Protocol):
     """The steps of a start, in this order."""
 
+    def held(self, spec: VmSpec) -> AbstractAsyncContextManager[int]:
+        """Have the VM to ourselves, and end what an earlier monitor left; gives the mark of its processes."""
+
     def run_dir(self, spec: VmSpec) -> AbstractAsyncContextManager[None]:
         """Make the directory of sockets and logs."""
 
@@ -72,13 +75,15 @@ class Edges(Protocol):
     def console(self, spec: VmSpec) -> AbstractAsyncContextManager[Log]:
         """Begin a console log."""
 
-    def vtpm(self, spec: VmSpec) -> AbstractAsyncContextManager[Process]:
+    def vtpm(self, spec: VmSpec, mark: int) -> AbstractAsyncContextManager[Process]:
         """Power the TPM on."""
 
     def files(self, spec: VmSpec, firmware: Outcome) -> AbstractAsyncContextManager[Files]:
         """Measure, seal and open the VM's files."""
 
-    def qemu(self, spec: VmSpec, files: Files, console: Log) -> AbstractAsyncContextManager[Process]:
+    def qemu(
+        self, spec: VmSpec, files: Files, console: Log, mark: int
+    ) -> AbstractAsyncContextManager[Process]:
         """Start QEMU, paused."""
 
     def control(self, spec: VmSpec) -> AbstractAsyncContextManager[Control]:

@@ -1,20 +1,29 @@
-"""The gateway as a virtual machine: started like every VM, reached over its line to the host (see `hostlink`)."""
+"""The gateway as a virtual machine: started like every VM from the slot that is due, reached over its line to the host.
+
+The line is `hostlink`'s, the slots are `vmhost.update`'s. A candidate has to pass its self-test before it counts.
+"""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hostlink.endpoint import Endpoint, Service
 from hostlink.errors import LinkError
 from vmhost.errors import HostError
+from vmhost.update.keeper import SlotKeeper, start_due
+from vmhost.update.slots import Slot, Slots
 from vmhost.vm.child import last_words
 from vmhost.vm.domain import State
+from vmhost.vm.gateway_api import GatewayApi
 from vmhost.vm.guest import VmGuest
 from vmhost.vm.recovery import run_in_guest
+from vmhost.vm.spec import Disk
 
 API = "api"
 ANSWER_WITHIN_S, LOOK_EVERY_S = 240.0, 0.5
+TEST_FOR_S, TEST_EVERY_S = 45.0, 2.0
 REPLACE_WITHIN_S = 60.0
 COMPLAINT = "quotegate gateway: "
 _OWNER = 0o600
@@ -26,16 +35,23 @@ class GatewayVm(VmGuest):
     api_socket: Path
     answers: Callable[[Path], Awaitable[bool]]
     services: Mapping[str, Service]
+    slots: SlotKeeper
+    disks_of: Callable[[Slot], tuple[Disk, ...]]
     _line: "asyncio.Task[None] | None" = None
 
     def boot(self) -> None:
-        """Start it; return once its control API answers. A failure leaves it off; raises HostError."""
+        """Start it; return once its control API answers. A failure leaves it off; raises HostError.
+
+        A candidate that does not come up, or fails its self-test, is followed by the image before it.
+        """
+        start_due(self.slots, self._start, self.power_off)
+        with contextlib.suppress(HostError):  # the next start tells it again
+            self.slots.tell(lambda outcome: self._wait(GatewayApi(self.api_socket).tell(outcome)))
+
+    def _start(self, slot: Slot, slots: Slots) -> None:
+        self.domain.spec = replace(self.domain.spec, disks=self.disks_of(slot))
         super().boot()
-        try:
-            self._wait(self._connect())
-        except BaseException:
-            self.power_off()
-            raise
+        self._wait(self._connect(slots[slot].within_s if slot is slots.candidate else None))
 
     def power_off(self) -> None:
         """Pull the plug."""
@@ -68,18 +84,44 @@ class GatewayVm(VmGuest):
             said = done.output.decode(errors="replace").strip()
             raise HostError("not-running", f"{self.name}: replacing {name}: {said}")
 
-    async def _connect(self) -> None:
+    async def _connect(self, trial_s: float | None) -> None:
+        """Return once it answers; when it is on trial, once it has passed its self-test too. Raises HostError."""
         reader, writer = await asyncio.open_unix_connection(self.domain.spec.link_socket)
         endpoint = Endpoint(reader, writer, 0, self.services)
         self._line = asyncio.create_task(self._carry(endpoint), name="line to the gateway")
+        within_s, complaint = trial_s or ANSWER_WITHIN_S, ""
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with asyncio.timeout(within_s):
                 while not await self.answers(self.api_socket):
-                    if not self.alive:
-                        raise self._failure("ended while it started")
+                    self._demand_alive()
                     await asyncio.sleep(LOOK_EVERY_S)
+                if trial_s:
+                    complaint = await self._tested()
         except TimeoutError as error:
-            raise self._failure(f"did not answer within {ANSWER_WITHIN_S:.0f} s") from error
+            raise self._failure(f"was not up within {within_s:.0f} s") from error
+        if complaint:
+            raise HostError(
+                "self-test-failed", f"the gateway's VM is up, and its self-test failed: {complaint}"
+            )
+
+    async def _tested(self) -> str:
+        """Run the self-test again and again while parts still start; return what is wrong at last."""
+        loop = asyncio.get_running_loop()
+        last = loop.time() + TEST_FOR_S
+        while (complaint := await self._complaint()) and loop.time() < last:
+            self._demand_alive()
+            await asyncio.sleep(TEST_EVERY_S)
+        return complaint
+
+    def _demand_alive(self) -> None:
+        if not self.alive:
+            raise self._failure("ended while it started")
+
+    async def _complaint(self) -> str:
+        try:
+            return await GatewayApi(self.api_socket).self_test()
+        except HostError as error:
+            return error.message
 
     def _failure(self, what: str) -> HostError:
         log = self.domain.spec.console_log

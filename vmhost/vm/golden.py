@@ -7,7 +7,6 @@ SHA-256. The copy is trusted by that signature alone, not by where it lies.
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.signing import DocumentError, sign_document, verify_document
+from vmhost.durable import write_durably
 from vmhost.errors import HostError
 
 KIND = "firmware"
 COPY, DOCUMENT = "OVMF_CODE.fd", "firmware.signed"
 MAX_FIRMWARE = 64 << 20
-_MODE = 0o644
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,14 @@ class Outcome:
     restored: bool
     found: str | None
 
+    @property
+    def described(self) -> str:
+        """Say what was wrong with the installed one; "" when nothing was."""
+        if not self.restored:
+            return ""
+        found = self.found or "no readable file"
+        return f"its firmware was restored from the golden copy: expected SHA-256 {self.digest}, got {found}"
+
 
 def sign_golden(
     firmware: Path, golden_dir: Path, version: int, not_after: float, key: Ed25519PrivateKey
@@ -40,8 +47,8 @@ def sign_golden(
     content = _read(firmware, "firmware-missing", "install the ovmf package")
     digest = hashlib.sha256(content).hexdigest()
     golden_dir.mkdir(parents=True, exist_ok=True)
-    _replace(golden_dir / COPY, content)
-    _replace(golden_dir / DOCUMENT, sign_document(KIND, version, not_after, {"sha256": digest}, key))
+    write_durably(golden_dir / COPY, content)
+    write_durably(golden_dir / DOCUMENT, sign_document(KIND, version, not_after, {"sha256": digest}, key))
     return digest
 
 
@@ -52,7 +59,7 @@ def check_firmware(installed: Path, golden_dir: Path, keys: Mapping[str, bytes],
     if found == expected:
         return Outcome(expected, version, restored=False, found=found)
     try:
-        _replace(installed, content)
+        write_durably(installed, content)
     except OSError as error:
         raise HostError(
             "firmware-not-restored",
@@ -112,24 +119,3 @@ def _read(path: Path, code: str, advice: str) -> bytes:
     if len(content) > MAX_FIRMWARE:
         raise HostError(code, f"{path}: expected at most {MAX_FIRMWARE} bytes, got more; {advice}")
     return content
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(fd, _MODE)
-            os.fsync(fd)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

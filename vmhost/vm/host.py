@@ -11,15 +11,19 @@ from vmhost.errors import HostError
 from vmhost.process import Program
 from vmhost.vm.argv import Handles, qemu_argv
 from vmhost.vm.child import Child, child
-from vmhost.vm.console import Console, console_log
+from vmhost.vm.console import MAX_CONSOLE, Console, console_log
 from vmhost.vm.edges import Log
 from vmhost.vm.files import Files, opened_files
 from vmhost.vm.golden import Outcome, check_firmware
+from vmhost.vm.hold import held
 from vmhost.vm.listener import listening
 from vmhost.vm.qmp import Qmp
+from vmhost.vm.room import ensure_room
 from vmhost.vm.spec import VmSpec
 from vmhost.vm.vtpm import VtpmSpec, powered_vtpm
 from vmhost.vm.whole import in_thread, whole
+
+LOG_ROOM = 2 * MAX_CONSOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class Host:
     vtpm_spec: VtpmSpec
     vtpm_key: Callable[[], bytes]
     clock: Callable[[], float]  # seconds since the epoch
+
+    def held(self, spec: VmSpec) -> AbstractAsyncContextManager[int]:
+        """Hold the VM, in a thread: its TPM's state is what two starts must never share."""
+        return in_thread(held(self.vtpm_spec.hold_file))
 
     def run_dir(self, spec: VmSpec) -> AbstractAsyncContextManager[None]:
         """Make the directory of sockets and logs; it goes again unless logs are in it."""
@@ -50,7 +58,7 @@ class Host:
         """Begin a console log."""
         return in_thread(console_log(spec.console_log))
 
-    def vtpm(self, spec: VmSpec) -> AbstractAsyncContextManager[Child]:
+    def vtpm(self, spec: VmSpec, mark: int) -> AbstractAsyncContextManager[Child]:
         """Power the TPM on, reachable for this VM's QEMU."""
         mine = self.vtpm_spec
         if (mine.socket, mine.client_uid) != (spec.tpm_socket, spec.uid):
@@ -59,15 +67,15 @@ class Host:
                 f"VM {spec.name}: checked its TPM: expected socket {spec.tpm_socket} for uid {spec.uid}, got "
                 f"{mine.socket} for uid {mine.client_uid}; correct the VM's settings",
             )
-        return powered_vtpm(mine, self.vtpm_key())
+        return powered_vtpm(mine, self.vtpm_key(), mark)
 
     def files(self, spec: VmSpec, firmware: Outcome) -> AbstractAsyncContextManager[Files]:
         """Measure, seal and open the VM's files, in a thread."""
         return in_thread(opened_files(spec, firmware.digest))
 
-    def qemu(self, spec: VmSpec, files: Files, console: Log) -> AbstractAsyncContextManager[Child]:
+    def qemu(self, spec: VmSpec, files: Files, console: Log, mark: int) -> AbstractAsyncContextManager[Child]:
         """Start QEMU, paused."""
-        return _qemu(spec, files, console)
+        return _qemu(spec, files, console, mark)
 
     def control(self, spec: VmSpec) -> AbstractAsyncContextManager[Qmp]:
         """Connect to QEMU's monitor."""
@@ -82,6 +90,7 @@ def _run_dir(spec: VmSpec) -> Iterator[None]:
         # QEMU's group may pass through, to the TPM's socket; it can neither list nor create
         os.chown(directory, 0, spec.gid)
         directory.chmod(0o710)
+        ensure_room(directory, LOG_ROOM)
     except OSError as error:
         raise HostError(
             "run-dir-failed",
@@ -96,7 +105,7 @@ def _run_dir(spec: VmSpec) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child]:
+async def _qemu(spec: VmSpec, files: Files, console: Log, mark: int) -> AsyncIterator[Child]:
     with ExitStack() as undo:
         listener, recovery = (
             undo.enter_context(listening(one, 0)) for one in (spec.qmp_socket, spec.recovery_socket)
@@ -117,7 +126,7 @@ async def _qemu(spec: VmSpec, files: Files, console: Log) -> AsyncIterator[Child
             spec.namespace,
             spec.rights,
             spec.qemu_log,
-            inherited=handles.all(),
+            inherited=(*handles.all(), mark),
         )
         async with child(program) as one:
             for one_of in (

@@ -5,11 +5,17 @@ import os
 from authn.tpm import Tpm, TpmIdentity
 from vmhost.errors import HostError
 from vmhost.process import Program, start, wait_for_socket
+from vmhost.vm.hold import held
 from vmhost.vm.vtpm import VtpmSpec, key_pipe, own_state
 
 
 def identify(spec: VtpmSpec, key: bytes) -> TpmIdentity:
     """Power a TPM on without its VM, provision it, and power it off; raises HostError, AuthnError."""
+    with held(spec.hold_file) as mark:
+        return _identify(spec, key, mark)
+
+
+def _identify(spec: VtpmSpec, key: bytes, mark: int) -> TpmIdentity:
     own_state(spec)
     sockets = spec.state_dir / "sockets"
     sockets.mkdir(mode=0o700, exist_ok=True)  # one that was killed left it
@@ -26,11 +32,11 @@ def identify(spec: VtpmSpec, key: bytes) -> TpmIdentity:
                 "--key", f"fd={key_fd},format=binary,mode=aes-256-cbc", "--flags", "not-need-init,startup-clear",
             )  # fmt: skip
             program = Program(
-                f"swtpm-{spec.name}", argv, spec.namespace, spec.rights, spec.log, inherited=(key_fd,)
+                f"swtpm-{spec.name}", argv, spec.namespace, spec.rights, spec.log, inherited=(key_fd, mark)
             )
             running = start(program)
         try:
-            if not wait_for_socket(control, running):
+            if not all(wait_for_socket(one, running) for one in (server, control)):
                 raise HostError("tpm-failed", f"the TPM of {spec.name} did not come up; see {spec.log}")
             with Tpm(f"swtpm:path={server}") as tpm:
                 return tpm.provision()

@@ -11,6 +11,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from authn.portmap import PortEntry
+from vmhost.durable import write_durably
 
 SETUP, DIRECTORY = "setup.json", "/config"
 _SECTOR = 512
@@ -39,4 +40,4 @@ def write_settings(
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     data = packed.getvalue()
-    target.write_bytes(data + bytes(-len(data) % _SECTOR))
+    write_durably(target, data + bytes(-len(data) % _SECTOR))

@@ -15,8 +15,10 @@ from vmhost.errors import HostError
 from vmhost.process import Program, Rights
 from vmhost.vm.child import Child, child
 from vmhost.vm.listener import listening
+from vmhost.vm.room import ensure_room
 
 KEY_SIZE = 32
+STATE_ROOM = 256 << 10  # the state twice, as it is replaced, with room to grow
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class VtpmSpec:
     log: Path
     rights: Rights
     client_uid: int
+
+    @property
+    def hold_file(self) -> Path:
+        """Who holds the VM and its TPM (see `vmhost.vm.hold`); root's alone."""
+        return self.state_dir.with_name(f"{self.state_dir.name}.held")
 
     def __post_init__(self) -> None:
         if self.rights.uid in (0, self.client_uid):
@@ -50,8 +57,8 @@ def vtpm_argv(spec: VtpmSpec, ctrl_fd: int, key_fd: int) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def powered_vtpm(spec: VtpmSpec, key: bytes) -> AsyncIterator[Child]:
-    """Start a TPM; process and socket are gone on leaving, the state stays. Raises HostError."""
+async def powered_vtpm(spec: VtpmSpec, key: bytes, mark: int) -> AsyncIterator[Child]:
+    """Start a TPM that inherits the VM's mark; process and socket are gone on leaving, the state stays. Raises HostError."""
     if len(key) != KEY_SIZE:
         raise HostError(
             "bad-key",
@@ -68,7 +75,7 @@ async def powered_vtpm(spec: VtpmSpec, key: bytes) -> AsyncIterator[Child]:
                 spec.namespace,
                 spec.rights,
                 spec.log,
-                inherited=(ctrl, key_fd),
+                inherited=(ctrl, key_fd, mark),
             )
             one = await undo.enter_async_context(child(program))
         listener.close()  # swtpm has it: once that is gone, a client is refused
@@ -76,11 +83,12 @@ async def powered_vtpm(spec: VtpmSpec, key: bytes) -> AsyncIterator[Child]:
 
 
 def own_state(spec: VtpmSpec) -> None:
-    """Make the state directory, the TPM's alone; raises HostError."""
+    """Make the state directory, the TPM's alone, with room in it; raises HostError."""
     try:
         spec.state_dir.mkdir(parents=True, exist_ok=True)
         os.chown(spec.state_dir, spec.rights.uid, spec.rights.gid)
         spec.state_dir.chmod(0o700)
+        ensure_room(spec.state_dir, STATE_ROOM)  # without it the TPM runs and fails each command
     except OSError as error:
         raise HostError(
             "tpm-failed",

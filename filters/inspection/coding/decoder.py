@@ -12,6 +12,7 @@ from filters.inspection.limits import Limits
 
 PIECE = 1 << 18  # at most this much comes out of one step, so that a bomb is seen before it fills memory
 _GZIP, _ZLIB = 31, 15
+_ZSTD_HEADER = 18  # bytes at most
 
 
 class Decoder(Protocol):
@@ -108,15 +109,18 @@ class Zstd:
 
     def __init__(self) -> None:
         self._state = zstandard.ZstdDecompressor(max_window_size=8 << 20).decompressobj()
+        self._start, self._out = b"", 0
 
     def feed(self, data: bytes, room: int) -> bytes:
         """See Decoder; zstandard has no output limit, so input goes in by small steps (one block is ≤ 128 KiB)."""
         if data and self._state.eof:
             raise Refusal("coding-trailing-data", "bytes after the end of the zstd data")
+        self._start += data[: _ZSTD_HEADER - len(self._start)]
         try:
             out = bytes(self._state.decompress(data)) if data else b""
         except zstandard.ZstdError as error:
             raise Refusal("coding-broken", f"not zstd: {error}") from error
+        self._out += len(out)
         if self._state.unused_data:
             raise Refusal("coding-trailing-data", "bytes after the end of the zstd data")
         return out
@@ -130,6 +134,9 @@ class Zstd:
         """See Decoder."""
         if not self._state.eof:
             raise Refusal("coding-incomplete", "the zstd data ends too early")
+        said = zstandard.frame_content_size(self._start)  # an empty last block keeps libzstd from comparing
+        if said not in {-1, self._out}:
+            raise Refusal("coding-broken", f"zstd that says {said} bytes and holds {self._out}")
 
 
 CODINGS: dict[str, Callable[[], Decoder]] = {

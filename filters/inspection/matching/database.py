@@ -11,9 +11,13 @@ from typing import Any
 import hyperscan
 import re2
 
-from filters.inspection.patterns.pattern import Pattern
+from filters.inspection.coding.wide import begins_wide
+from filters.inspection.patterns.pattern import WORD, Pattern
 
 _META = re.compile(rb"([\\^$.|?*+()\[\]{}/-])")
+_CLASS = re.compile(rb"(?<!\\)\[\^")
+# what looks at the bytes beside a match, or quotes what does: seen too often rather than not
+_BESIDE = re.compile(rb"[\^$]|\\[bBAzQ]")
 
 
 class PatternError(ValueError):
@@ -33,10 +37,34 @@ class Database:
                 f"{next(one for one in names if names.count(one) > 1)}: two patterns have this id"
             )
         self._first, self._meant = _compile_first(self.patterns)
+        # whether a first hit depends on nothing but the bytes it hits: then a part of a text has no hits that the text has not
+        self.stands_alone = not any(map(_looks_beside, self.patterns))
+        self._alone: Watch | None = None
+        self._hits = 0
 
     def watch(self, on_hit: Callable[[int, int], None]) -> "Watch":
         """Return a stream of the first stage; `on_hit` gets the hit's number and its end in the stream."""
         return Watch(self._first, on_hit)
+
+    def may_match(self, data: bytes) -> bool:
+        """Tell whether anything may match in bytes that stand alone; when it says no, nothing does.
+
+        Opening a stream costs more than a look at a few bytes, so all such bytes go through one: it has every hit
+        that a stream of their own would have. One too many costs only a closer look.
+        """
+        if not self.stands_alone or begins_wide(data):
+            return True
+        if self._alone is None:
+            self._alone = self.watch(self._hit)
+        self._hits = 0
+        self._alone.scan(data)
+        if self._hits:
+            self._alone.close()
+            self._alone = None
+        return self._hits > 0
+
+    def _hit(self, _number: int, _end: int) -> None:
+        self._hits += 1
 
     def meant(self, hit: int) -> tuple[Pattern, ...]:
         """Return the patterns that a hit of the first stage may be."""
@@ -116,10 +144,7 @@ class Watch:
 def _compile_first(patterns: Sequence[Pattern]) -> tuple[Any, list[tuple[Pattern, ...]]]:
     meant: dict[bytes, list[Pattern]] = {}
     for one in patterns:
-        words = [_META.sub(rb"\\\1", word) for word in one.keywords] or [
-            # hyperscan tells of a word's end only with the next byte: too late to keep the last one here
-            one.first or one.expression.removesuffix(b"\\b")
-        ]
+        words = [_META.sub(rb"\\\1", word) for word in one.keywords] or [_loose(one)]
         for expression in words:
             # the keyword in any case where one of its patterns wants that: the second stage decides
             meant.setdefault(b"(?i)" + expression if one.caseless else expression, []).append(one)
@@ -131,6 +156,22 @@ def _compile_first(patterns: Sequence[Pattern]) -> tuple[Any, list[tuple[Pattern
     except hyperscan.error as error:
         raise PatternError(_blame(meant, str(error))) from error
     return database, [tuple(one) for one in meant.values()]
+
+
+def _loose(pattern: Pattern) -> bytes:
+    """Return what the first stage looks for where there are no keywords: without a word's bounds.
+
+    hyperscan tells of a word's end only with the next byte, too late to keep the last one here; and its begin depends
+    on the byte before.
+    """
+    if pattern.first:
+        return pattern.first
+    begun = pattern.expression.removeprefix(WORD)
+    return begun if begun.endswith(rb"\\b") else begun.removesuffix(rb"\b")
+
+
+def _looks_beside(pattern: Pattern) -> bool:
+    return not pattern.keywords and _BESIDE.search(_CLASS.sub(b"[", _loose(pattern))) is not None
 
 
 def _blame(meant: dict[bytes, list[Pattern]], words: str) -> str:

@@ -1,10 +1,14 @@
 """Scan one channel of text: cheap over every byte, closely where something may be."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
+from filters.inspection.coding.wide import LOOKED_AT, begins_wide, narrowed
 from filters.inspection.matching.database import Database
 from filters.inspection.patterns.pattern import REACH, Pattern
+
+_SHORT: Final = 4096  # bytes: for these a look beforehand costs less than a stream of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +21,13 @@ class Match:
 
 
 class Scanner:
-    """One stream of text, in pieces of any size. A match is told with the piece that completes it, once."""
+    """One stream of text, in pieces of any size. A match is told with the piece that completes it, once.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    What begins as UTF-16 or UTF-32 is looked through as that too.
+    """
+
+    def __init__(self, database: Database, *, may_be_wide: bool = True) -> None:
+        self._database, self._may_be_wide = database, may_be_wide
         self._watch = database.watch(self._hit)
         self._before = b""  # the last REACH bytes
         self._seen = 0
@@ -29,20 +36,39 @@ class Scanner:
         ] = []  # what may yet become a match, and the place of its keyword
         self._told: dict[tuple[str, int], int] = {}
         self.doubtful: Match | None = None  # it ends where the stream ends so far
+        self.struck = False  # whether the first stage found anything that ends in the latest piece
+        self._wide: Scanner | None = None
 
     def _hit(self, number: int, end: int) -> None:
+        self.struck = True
         self._open += [(pattern, end) for pattern in self._database.meant(number)]
 
-    def scan(self, data: bytes) -> Iterator[Match]:
-        """Yield the matches that `data` completes. Then `doubtful` tells of those that only the next byte decides."""
-        self.doubtful = None
+    def scan(self, data: bytes) -> Sequence[Match]:
+        """Return the matches that `data` completes. Then `doubtful` tells of those that only the next byte decides."""
+        self.doubtful, self.struck = None, False
         self._watch.scan(data)
-        if self._open:
-            yield from self._look(data)
+        found = list(self._look(data)) if self._open else []
+        wide = data
+        if self._may_be_wide and self._seen < LOOKED_AT and begins_wide(self._before + data):
+            self._may_be_wide, self._wide = False, Scanner(self._database, may_be_wide=False)
+            wide = self._before + data
         self._seen += len(data)
+        if self._wide:
+            found += self._look_wide(self._wide, narrowed(wide))
         if self._open:
             self._open = [one for one in self._open if one[1] + REACH > self._seen]
         self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
+        return found
+
+    def _look_wide(self, inner: "Scanner", data: bytes) -> list[Match]:
+        self.struck = True  # this may say something however little the rest does
+        if not data and inner.doubtful:  # a zero alone decides nothing, and what is in doubt must not leave
+            doubtful, inner.doubtful = inner.doubtful, None
+            return [replace(doubtful, end=self._seen)]
+        found = [replace(one, end=self._seen) for one in inner.scan(data)]
+        if inner.doubtful and not self.doubtful:
+            self.doubtful = replace(inner.doubtful, end=self._seen)
+        return found
 
     def _look(self, data: bytes) -> Iterator[Match]:
         origin, length = self._seen - len(self._before), len(self._before) + len(data)
@@ -80,10 +106,14 @@ class Scanner:
     def close(self) -> None:
         """Free the stream's state."""
         self._watch.close()
+        if self._wide:
+            self._wide.close()
 
 
 def scan_whole(database: Database, data: bytes) -> Iterator[Match]:
     """Yield the matches in bytes that stand alone."""
+    if len(data) <= _SHORT and not database.may_match(data):
+        return
     scanner = Scanner(database)
     try:
         yield from scanner.scan(data)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import magic
 
+from filters.inspection.objects.archive_kinds import is_archive
+
 _LOOK_AT = 1 << 20  # libmagic reads no further for what matters here
 _local = threading.local()  # a libmagic cookie belongs to one thread
 
@@ -25,6 +27,7 @@ FAMILIES = {
         "application/vnd.rar", "application/vnd.ms-cab-compressed", "application/x-iso9660-image", "application/x-cpio",
         "application/x-archive", "application/x-debian-package", "application/vnd.debian.binary-package", "application/x-rpm",
         "application/java-archive", "application/vnd.android.package-archive", "application/x-lha", "application/x-lzh-compressed", "application/x-lzip",
+        "application/x-compress", "application/x-lz4", "application/x-xar",
     ),
     "document": (
         "application/pdf", "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint", "application/vnd.ms-office",
@@ -62,6 +65,8 @@ def file_type(data: bytes) -> FileType:
     if (kind := media_type.split("/", maxsplit=1)[0]) in {"image", "audio", "video", "font", "text"}:
         families.add(kind)
     families |= _by_first_bytes(bytes(data[:16]))
+    if is_archive(data):
+        families.add("archive")
     return FileType(media_type, frozenset(families))
 
 
@@ -69,8 +74,6 @@ def _by_first_bytes(head: bytes) -> set[str]:
     """Add what libmagic says only of well-formed files: half a program is refused like a whole one."""
     if head[:4] == b"\x7fELF" or head[:2] == b"MZ" or head[:4] in _MACH_O:
         return {"executable"}
-    if head[:4] == b"PK\x03\x04":
-        return {"archive"}
     return {"script"} if head[:2] == b"#!" else set()
 
 

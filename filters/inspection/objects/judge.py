@@ -9,9 +9,11 @@ from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import scan_whole
 from filters.inspection.objects.archive import Budget, members
+from filters.inspection.objects.archive_kinds import is_compressed
 from filters.inspection.objects.file_type import FileType, file_type
 from filters.inspection.objects.holding import is_container
-from filters.inspection.objects.mime import form_parts, message_parts
+from filters.inspection.objects.mail_text import as_transmitted, looks_like_mail
+from filters.inspection.objects.mime import Part, form_parts, message_parts
 from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.pattern import redact
 from filters.inspection.spec import InspectionSpec
@@ -63,9 +65,7 @@ class Judge:
     def _parts(self, data: bytes, name: str, media_type: str, budget: Budget) -> Iterator[Finding]:
         message = media_type.lower().startswith("message/")
         for part in message_parts(data, budget) if message else form_parts(data, media_type, budget):
-            path = f"{name}/{_printable(part.name)}"
-            yield from self.text(part.content, path)
-            yield from self._one(part.content, path, 1, budget)
+            yield from self._part(part, name, 1, budget)
 
     def _one(
         self, data: bytes, name: str, depth: int, budget: Budget, *, whole: bool = True
@@ -76,14 +76,36 @@ class Judge:
             yield from (one.at(None, "", name) for one in self.rulebook.scan(data, self.limits.scan_s))
         for engine in self.engines:
             yield from (one.at(None, "", name) for one in engine(data, self.limits.scan_s))
+        if whole and looks_like_mail(data):
+            yield from self._mail(data, name, depth, budget)
         if "archive" not in kind.families or not whole:
             return
         if depth >= self.limits.depth:
             raise LimitHit("depth", self.limits.depth, " objects inside one another")
         for inner, content in members(data, kind.media_type, budget):
-            path = f"{name}/{_printable(inner)}"
+            path = f"{name}/{_printable(inner)}" if inner else name
             yield from self.text(content, path)
-            yield from self._one(content, path, depth + 1, budget)
+            # a compressed archive is one object, what is compressed twice is two
+            deeper = depth + 1 if inner or is_compressed(content) else depth
+            yield from self._one(content, path, deeper, budget)
+
+    def _mail(self, data: bytes, name: str, depth: int, budget: Budget) -> Iterator[Finding]:
+        """Judge the parts of what looks like a stored mail: as far as it is one, for much looks so (patches, logs)."""
+        parts = message_parts(as_transmitted(data), budget, depth)
+        while depth < self.limits.depth:
+            try:
+                part = next(parts)
+            except LimitHit:
+                raise
+            except (StopIteration, Refusal):
+                return
+            yield from self._part(part, name, depth + 1, budget)
+
+    def _part(self, part: Part, name: str, depth: int, budget: Budget) -> Iterator[Finding]:
+        path = f"{name}/{_printable(part.name)}"
+        yield from self.text(part.content, path)
+        if part.media_type:
+            yield from self._one(part.content, path, depth, budget)
 
     def _type(self, kind: FileType, name: str) -> Iterator[Finding]:
         words = {kind.media_type, *kind.families}

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from filters.inspection.coding.charset import named
 from filters.inspection.finding import LimitHit, Refusal
 from filters.inspection.objects.archive import Budget
+from filters.inspection.objects.mail_text import spelled_fields, unflowed, uuencoded
 
 _FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+):[ \t]*(.*)", re.DOTALL)
 _TYPE = re.compile(rb"[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z]+/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*")
@@ -25,7 +27,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One leaf: its name or media type, and its decoded content."""
+    """One leaf: its name or media type, and its decoded content. What is no object (fields) has no media type."""
 
     name: str
     media_type: str
@@ -41,8 +43,12 @@ def message_parts(data: bytes, budget: Budget, depth: int = 0) -> Iterator[Part]
             "mime-line-end", f"expected CRLF; got {data[stray.start() : stray.start() + 1]!r} alone"
         )
     fields, body = _head(data)
+    if spelled := spelled_fields(fields):
+        yield Part("fields", "", spelled)
     media_type, parameters = _content_type(fields)
     coding = (_single(fields, b"content-transfer-encoding") or b"7bit").strip().lower()
+    if media_type == "message/partial":
+        raise Refusal("mime-partial", "a part of a message that only its receiver puts together")
     if media_type.startswith("multipart/"):
         if coding not in {b"7bit", b"8bit", b"binary"}:
             raise Refusal("mime-coding", f"a multipart that is itself {coding[:40]!r}")
@@ -55,7 +61,7 @@ def message_parts(data: bytes, budget: Budget, depth: int = 0) -> Iterator[Part]
         yield from message_parts(content, budget, depth + 1)
         return
     name = parameters.get(b"name") or _disposition_name(fields) or media_type.encode()
-    yield Part(name.decode("utf-8", "replace"), media_type, content)
+    yield from _texts(Part(name.decode("utf-8", "replace"), media_type, content), parameters, budget)
 
 
 def form_parts(data: bytes, content_type: str, budget: Budget) -> Iterator[Part]:
@@ -70,7 +76,29 @@ def form_parts(data: bytes, content_type: str, budget: Budget) -> Iterator[Part]
             continue
         content = _decode(body, (_single(fields, b"content-transfer-encoding") or b"binary").strip().lower())
         budget.bytes(len(content))
-        yield Part((_disposition_name(fields) or b"part").decode("utf-8", "replace"), media_type, content)
+        if media_type == "message/rfc822":
+            yield from message_parts(content, budget, 1)
+            continue
+        name = (_disposition_name(fields) or b"part").decode("utf-8", "replace")
+        yield from _texts(Part(name, media_type, content), inner, budget)
+
+
+def _texts(part: Part, parameters: dict[bytes, bytes], budget: Budget) -> Iterator[Part]:
+    """Yield a leaf, and what programs show of it instead of its bytes."""
+    yield part
+    shown = part.content
+    if reader := named(parameters.get(b"charset", b"").decode("latin-1")):
+        shown = reader.feed(shown) + reader.finish()
+    if parameters.get(b"delsp", b"").lower() == b"yes":
+        shown = unflowed(shown)
+    if shown != part.content:
+        budget.bytes(len(shown))
+        yield Part(part.name, part.media_type, shown)
+    if part.media_type.startswith("text/"):
+        for name, content in uuencoded(shown):
+            budget.member()
+            budget.bytes(len(content))
+            yield Part(name.decode("utf-8", "replace"), "application/octet-stream", content)
 
 
 def _multipart(body: bytes, boundary: bytes, budget: Budget, depth: int) -> Iterator[Part]:

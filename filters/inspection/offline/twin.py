@@ -21,7 +21,7 @@ from filters.inspection.offline.packet import (
     strip_link,
 )
 from filters.inspection.offline.reassembly import Fragments, Side, is_reset
-from filters.inspection.protocols.dns import TunnelWatch
+from filters.inspection.protocols.dns_tunnel import TunnelWatch
 from filters.inspection.stream import StreamInspector, Verdict
 from filters.reason import DropReason
 

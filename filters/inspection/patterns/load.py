@@ -8,13 +8,11 @@ from importlib.resources import files
 
 from filters.errors import PolicyError
 from filters.inspection.patterns.checksums import mixed
-from filters.inspection.patterns.pattern import Pattern
+from filters.inspection.patterns.pattern import WORD, Pattern
 from filters.reason import DropReason
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:=|:|:=|=>|,)[\t ]{0,4}[\"']"  # NAME… = "
-# binary protocols put a length before a text: that byte may be a letter, and is none of the word
-_WORD = rb"(?:\b|[\x00-\x08\x0b\x0c\x0e-\x1f][0-9A-Za-z_])"
 _KEYS = {
     "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason"},
     "assignment": {"name", "value", "mixed"},
@@ -78,7 +76,7 @@ def _pattern(entry: Mapping[str, object], detector: str, where: str) -> list[Pat
 
 
 def _begin(expression: bytes) -> bytes:
-    return _WORD + expression[2:] if expression.startswith(rb"\b") else expression
+    return WORD + expression[2:] if expression.startswith(rb"\b") else expression
 
 
 def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from filters.reason import DropReason
 
 _END = re.compile(rb"\\b|(?<!\\)\$")
+# a word begins. Binary protocols put a length before a text: that byte may be a letter, and is none of the word
+WORD = rb"(?:\b|[\x00-\x08\x0b\x0c\x0e-\x1f][0-9A-Za-z_])"
 REACH = 512  # no pattern is longer than this: so much of a stream's end is kept to look again
 
 

@@ -1,22 +1,23 @@
-"""Read DNS messages (RFC 1035), and what tunnels through them looks like."""
+"""Read DNS messages (RFC 1035)."""
 
-import math
-from collections import Counter
-from dataclasses import dataclass, field
+import struct
+from typing import Final, NamedTuple
 
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.parser import Sink
-from filters.reason import DropReason
+from filters.inspection.protocols.dns_tunnel import TunnelWatch
 
-_A, _NS, _CNAME, _SOA, _NULL, _PTR, _MX, _TXT = 1, 2, 5, 6, 10, 12, 15, 16
-_NAMED = {_NS: 0, _CNAME: 0, _PTR: 0, _MX: 2}  # record type: bytes before the name in its data
-TUNNEL_BYTES = 1024  # encoded-looking bytes in names below one domain, on one flow
-TUNNEL_LABEL = 24
+_NULL: Final = 10
+# record types whose data is a name: bytes before it (NS, CNAME, PTR, MX, AFSDB, RT, SRV, KX, DNAME)
+_NAMED: Final = {2: 0, 5: 0, 12: 0, 15: 2, 18: 2, 21: 2, 33: 6, 36: 2, 39: 0}
+# those whose data is strings (HINFO, TXT, X25, ISDN, NINFO, SPF, AVC, RESINFO, WALLET)
+_STRINGS: Final = frozenset({13, 16, 19, 20, 56, 99, 258, 261, 262})
+_HEADER: Final = struct.Struct(">2xHHHHH")
+_RECORD: Final = struct.Struct(">H6xH")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A parsed message: question names, all names, and text records."""
 
     is_answer: bool
@@ -29,25 +30,25 @@ def parse_message(data: bytes) -> Message:
     """Read one message; raises Refusal for what does not fit, bytes left over included."""
     if len(data) < 12:
         raise Refusal("dns-message", f"expected at least 12 bytes; got {len(data)}")
-    flags, *counts = (int.from_bytes(data[at : at + 2], "big") for at in range(2, 12, 2))
+    flags, asked, *counts = _HEADER.unpack_from(data)
     at, questions, names, texts = 12, [], [], []
-    for _ in range(counts[0]):
+    for _ in range(asked):
         name, at = read_name(data, at)
         questions.append(name)
         at += 4
-    for _ in range(sum(counts[1:])):
+    for _ in range(sum(counts)):
         name, at = read_name(data, at)
         names.append(name)
         if at + 10 > len(data):
             raise Refusal("dns-message", "a record that is cut off")
-        kind, length = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 8 : at + 10], "big")
+        kind, length = _RECORD.unpack_from(data, at)
         at += 10
         if kind in _NAMED and length:
             inner, end = read_name(data, at + _NAMED[kind])
             names.append(inner)
             if end != at + length:
                 raise Refusal("dns-message", "a record whose data is longer or shorter than its name")
-        elif kind in {_TXT, _NULL}:
+        elif kind == _NULL or kind in _STRINGS:
             texts.append(_text(data[at : at + length], kind))
         at += length
     if at != len(data):
@@ -59,29 +60,28 @@ def read_name(data: bytes, at: int) -> tuple[bytes, int]:
     """Return a name and where it ends; pointers may only point back (RFC 1035 section 4.1.4)."""
     labels: list[bytes] = []
     end, lowest, total = 0, at, 0
-    while True:
-        if at >= len(data):
-            raise Refusal("dns-name", "a name that is cut off")
+    while at < len(data):
         length = data[at]
-        if length >= 0xC0:
+        if 0 < length <= 63:
+            following = at + 1 + length
+            if following > len(data):
+                break
+            labels.append(data[at + 1 : following])
+            total += length + 1
+            if total > 254:
+                raise Refusal("dns-name", "a name longer than 255 bytes")
+            at = following
+        elif length == 0:
+            return b".".join(labels), end or at + 1
+        elif length >= 0xC0:
             target = int.from_bytes(data[at : at + 2], "big") & 0x3FFF
             end = end or at + 2
             if target >= lowest or at + 2 > len(data):
                 raise Refusal("dns-name", "a pointer that does not point back")
             at = lowest = target
-        elif length > 63:
-            raise Refusal("dns-name", f"a label of {length} bytes")
-        elif length == 0:
-            return b".".join(labels), end or at + 1
         else:
-            label = data[at + 1 : at + 1 + length]
-            if len(label) != length:
-                raise Refusal("dns-name", "a name that is cut off")
-            labels.append(label)
-            total += length + 1
-            if total > 254:
-                raise Refusal("dns-name", "a name longer than 255 bytes")
-            at += 1 + length
+            raise Refusal("dns-name", f"a label of {length} bytes")
+    raise Refusal("dns-name", "a name that is cut off")
 
 
 def _text(data: bytes, kind: int) -> bytes:
@@ -94,34 +94,6 @@ def _text(data: bytes, kind: int) -> bytes:
     if at != len(data):
         raise Refusal("dns-message", "a text that is cut off")
     return b"".join(strings)
-
-
-@dataclass(slots=True)
-class TunnelWatch:
-    """Add up what looks encoded in the names below each domain; raises Refusal when it is too much."""
-
-    found: Counter[bytes] = field(default_factory=Counter)
-
-    def see(self, name: bytes) -> None:
-        """Count one name asked for."""
-        labels = name.lower().split(b".")
-        below = b".".join(labels[-2:])
-        self.found[below] += sum(len(one) for one in labels[:-2] if looks_encoded(one))
-        if self.found[below] > TUNNEL_BYTES:
-            raise Refusal(
-                "dns-tunnel",
-                f"more than {TUNNEL_BYTES} encoded bytes in names below {below.decode('latin-1')}",
-                DropReason.DATA_LEAK,
-            )
-
-
-def looks_encoded(label: bytes) -> bool:
-    """Tell whether a label looks like data: long, and with more entropy than words have."""
-    if len(label) < TUNNEL_LABEL:
-        return False
-    counts = Counter(label).values()
-    entropy = -sum(one / len(label) * math.log2(one / len(label)) for one in counts)
-    return entropy > 3.2 and (sum(chr(one).isdigit() for one in label) >= 2 or entropy > 3.8)
 
 
 class DnsStream:
@@ -160,8 +132,8 @@ def tell_message(sink: Sink, direction: Direction, message: Message, tunnel: Tun
         raise Refusal("dns-direction", "a question from the server, or an answer from the client")
     for name in message.questions:
         sink.note("dns", name=name.decode("latin-1"))
-        if direction is Direction.TO_SERVER:
-            tunnel.see(name)
+    for name in (*message.questions, *message.names):
+        tunnel.see(name)
     for text in (*message.questions, *message.names, *message.texts):
         sink.fresh(direction, "name")
         sink.text(direction, "name", text + b"\n")

@@ -16,7 +16,14 @@ _ODD_REQUEST = re.compile(rb"[a-z-]{1,30}[ \t\x0b\x0c](?:[^\r\n\0]*[ \t\x0b\x0c]
 _MAYBE_ODD = re.compile(rb"[A-Za-z-]{0,30}(?:[ \t\x0b\x0c][^\r\n\0]*)?\Z")
 _BLANKS = b" \t\r\n\x0b\x0c\xef\xbb\xbf"
 _PREFACE = b"PRI * HTTP/2.0\r\n"
-_HELLO = re.compile(rb"(?:EHLO|HELO|LHLO) ", re.IGNORECASE)
+# servers take mail from who does not greet them, or says something else first
+_BEFORE = rb"(?:NOOP|RSET|HELP|VRFY|EXPN)(?:[ \t][^\r\n]*)?"
+_HELLO = re.compile(
+    rb"(?:" + _BEFORE + rb"\r?\n)*(?:(?:EHLO|HELO|LHLO)[ \t]|MAIL[ \t]+FROM[ \t]*:)", re.IGNORECASE
+)
+_MAYBE_HELLO = re.compile(
+    rb"(?:" + _BEFORE + rb"\r?\n)*(?:" + _BEFORE + rb"\r?|(?<=\n)[^\r\n]*)\Z", re.IGNORECASE
+)
 LONGEST = 512  # bytes: by then it is decided, and nothing behind them counts (a line of RFC 5321)
 
 
@@ -30,6 +37,11 @@ class Guess(Enum):
     SMTP = "smtp"
     DNS = "dns"
     OTHER = "other"
+
+
+def greets(start: bytes) -> bool:
+    """Tell whether a server's first line is one that SMTP begins with, and others too."""
+    return start.startswith((b"220 ", b"220-")) and b"\n" in start
 
 
 def guess(direction: Direction, start: bytes) -> Guess | None:
@@ -98,13 +110,8 @@ def _maybe_dns(start: bytes) -> bool:
 
 def _undecided(direction: Direction, start: bytes) -> bool:
     if direction is Direction.TO_CLIENT:
-        # a banner of SMTP shows by its first line, the others by their first bytes
-        whole_line = b"\n" in start
-        return (
-            (start[:3] == b"220"[: len(start)] and not whole_line)
-            or b"SSH-".startswith(start)
-            or b"HTTP/1.".startswith(start)
-        )
+        # a banner of SMTP may look like one of FTP: then the client tells
+        return b"220".startswith(start[:3]) or b"SSH-".startswith(start) or b"HTTP/1.".startswith(start)
     return (
         bool(_MAYBE_METHOD.match(start) or _MAYBE_ODD.match(start.lstrip(_BLANKS)))
         or (b"\n" not in start and bool(_METHOD.match(start)))
@@ -112,4 +119,5 @@ def _undecided(direction: Direction, start: bytes) -> bool:
         or b"SSH-".startswith(start)
         or (start[0] == 22 and len(start) < 6)
         or (len(start) < 14 and _maybe_dns(start))
+        or bool(_MAYBE_HELLO.match(start))
     )

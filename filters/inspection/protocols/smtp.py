@@ -16,6 +16,8 @@ _COMMANDS = {
     b"EHLO", b"HELO", b"LHLO", b"MAIL", b"RCPT", b"DATA", b"BDAT", b"RSET", b"NOOP", b"QUIT", b"VRFY", b"EXPN", b"HELP",
     b"STARTTLS", b"AUTH",
 }  # fmt: skip
+# what follows depends on the answer
+_BLOCKING = {b"DATA", b"AUTH", b"(auth)", b"STARTTLS", b"EHLO", b"HELO", b"LHLO", b"QUIT"}
 _REPLY = re.compile(rb"([2-5][0-9]{2})([ -])?([\t \x21-\x7e\x80-\xff]*)")
 _STRAY = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 _END = b"\r\n.\r\n"
@@ -122,7 +124,7 @@ class Smtp:
         self._address(verb, line)
         if verb == b"BDAT":
             self._begin_chunk(line)
-        elif verb in {b"DATA", b"AUTH", b"STARTTLS", b"EHLO", b"HELO", b"LHLO", b"QUIT"}:
+        elif verb in _BLOCKING:
             client.blocked = True
 
     def _address(self, verb: bytes, line: bytes) -> None:
@@ -225,15 +227,4 @@ class Smtp:
                 raise Refusal("smtp-starttls", "plain text behind STARTTLS")
             self._inner, self.protocol = Tls(self._sink, self._limits), "tls"
         client.in_auth = verb in {b"AUTH", b"(auth)"} and code == 334
-        if verb in {
-            b"DATA",
-            b"AUTH",
-            b"(auth)",
-            b"STARTTLS",
-            b"EHLO",
-            b"HELO",
-            b"LHLO",
-            b"QUIT",
-            b"(greeting)",
-        }:
-            client.blocked = False
+        client.blocked = any(one in _BLOCKING for one in self._asked)

@@ -13,6 +13,7 @@ from filters.inspection.finding import Direction, Finding, LimitHit
 from filters.inspection.objects.judge import Judge
 from filters.inspection.stream import Job, StreamInspector, Verdict
 from filters.inspection.worker.memory import Memory
+from filters.inspection.worker.splicing import Bypass
 from filters.reason import DropReason
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class Flow:
         self._blocked = [False, False]
         self._timers: list[asyncio.TimerHandle | None] = [None, None]
         self._jobs: set[asyncio.Task[None]] = set()
+        self._leaving = False
+        self._bypass: Bypass | None = None
         self.done = asyncio.Event()
         self.protocol = ""
 
@@ -82,6 +85,7 @@ class Flow:
             self._apply(verdict)
             self._count_held()
             self._watch_pause(direction)
+            self._leave_when_due()
 
     def ended(self, direction: Direction) -> None:
         """Take the orderly end of one direction."""
@@ -105,6 +109,8 @@ class Flow:
 
     def reset(self) -> None:
         """End both legs at once; not one more byte leaves."""
+        if self._bypass:
+            self._bypass.stop()
         for held in self._held:
             held.clear()
         for leg in self.legs:
@@ -114,10 +120,15 @@ class Flow:
     def can_send(self, direction: Direction, *, more: bool) -> None:
         """Read on, or don't: the receiver of this direction takes more, or doesn't."""
         self._blocked[direction] = not more
+        if more:
+            with self._whatever_breaks():
+                self._leave_when_due()
         self.go_on()
 
     def go_on(self) -> None:
         """Read where the receiver takes more and nothing is being judged."""
+        if self._bypass:
+            return
         for direction in Direction:
             self.legs[direction].read_on(not self._jobs and not self._blocked[direction])
 
@@ -174,10 +185,49 @@ class Flow:
             with self._whatever_breaks():
                 self._apply(self._inspector.judged(job.number, found))
                 self._count_held()
+                self._leave_when_due()
             self.go_on()
 
         self._jobs.add(asyncio.create_task(judge(), name="judge"))
         self.go_on()
+
+    def _leave_when_due(self) -> None:
+        """Let the kernel carry the rest: the rule's depth is reached, and nothing is held, judged or still to be sent."""
+        depth = self.spec.offload_after
+        if (
+            not depth
+            or sum(self._forwarded) < depth
+            or self._bypass
+            or self.done.is_set()
+            or any(self._ended)
+        ):
+            return
+        if not self._leaving:
+            self._leaving = True
+            for leg in self.legs:
+                leg.send_before_reading()
+        if any(self._held) or self._jobs or not all(leg.is_idle for leg in self.legs):
+            return
+        for direction in Direction:  # of an object that is on its way: what there is of it
+            self._apply(self._inspector.pause(direction))
+            if self.done.is_set():
+                return
+        if not self._jobs:
+            self._leave()
+
+    def _leave(self) -> None:
+        near, far = self.legs
+        for leg in self.legs:
+            leg.read_on(False)
+        self._bypass = Bypass(near.sock, far.sock, self._left, self.reset)
+        self._stop_waiting()
+        self._inspector.close()
+
+    def _left(self) -> None:
+        """Close both legs after their orderly ends."""
+        self._ended = [True, True]
+        for leg in self.legs:
+            leg.close()
 
     def _watch_pause(self, direction: Direction) -> None:
         if timer := self._timers[direction]:
@@ -197,12 +247,16 @@ class Flow:
             self.done.set()
             self.memory.flows -= 1
             self._count_held()
-            for timer in self._timers:
-                if timer:
-                    timer.cancel()
+            self._stop_waiting()
             for job in self._jobs:
                 job.cancel()
-            self._inspector.close()
+            if not self._bypass:
+                self._inspector.close()
+
+    def _stop_waiting(self) -> None:
+        for timer in self._timers:
+            if timer:
+                timer.cancel()
 
 
 class Leg(asyncio.Protocol):
@@ -247,6 +301,27 @@ class Leg(asyncio.Protocol):
         """Read again (asyncio.Protocol)."""
         self._flow.can_send(self._direction.other, more=True)
 
+    @property
+    def sock(self) -> socket.socket:
+        """The leg's socket; only while it is there."""
+        return cast("socket.socket", cast(asyncio.Transport, self._transport).get_extra_info("socket"))
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether the leg is there and nothing waits to be sent on it."""
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
+
+    def send_before_reading(self) -> None:
+        """From now on, read nothing more from the other leg until all that came is sent."""
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(0)
+
+    def close(self) -> None:
+        """Close in order."""
+        if self._transport is not None:
+            self._transport.close()
+
     def read_on(self, more: bool) -> None:
         """Read, or leave what comes in the kernel: back-pressure is its business."""
         transport = self._transport
@@ -281,7 +356,6 @@ class Leg(asyncio.Protocol):
         if self._transport is None:
             self._before = [self.reset]
         else:
-            sock = self._transport.get_extra_info("socket")
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._transport.abort()

@@ -26,6 +26,7 @@ from filters.inspection.worker.sockets import Sockets
 from filters.inspection.worker.workshop import Workshop
 from filters.memory import forbid_inspection
 from filters.reason import DropReason
+from filters.ruleset.names import MOST_INSPECTORS
 
 MOST_FLOWS: Final = 4096
 DRAIN_S: Final = 3600.0  # a newer inspector is there for so long at most
@@ -163,14 +164,14 @@ async def _stay_alive() -> None:
         signal.alarm(0)
 
 
-async def run(netd: Path, control: Path, material: Path | None) -> None:
+async def run(netd: Path, control: Path, material: Path | None, number: int) -> None:
     """Connect to both and serve until SIGTERM; raises FiltersError."""
     start_forkserver()
     told = await Control.connect(control)
     told.introduce(confine_inspector(material))
     workshop = Workshop(material, told.tell_material)
     await workshop.open()
-    sockets = await Sockets.connect(netd)  # last: from here on connections come
+    sockets = await Sockets.connect(netd, number)  # last: from here on connections come
     workshop.tell()
     main = asyncio.create_task(Inspector(sockets, told, workshop).run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
@@ -184,6 +185,13 @@ def main() -> int:
     parser.add_argument("--netd", type=Path, required=True, help="where netd gives sockets")
     parser.add_argument("--control", type=Path, required=True, help="where quotegated listens for inspectors")
     parser.add_argument("--material", type=Path, help="directory of the operator's patterns and rules")
+    parser.add_argument(
+        "--number",
+        type=int,
+        choices=range(MOST_INSPECTORS),
+        default=0,
+        help="which of several inspectors this is",
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="inspector: %(levelname)s %(message)s")
     forbid_inspection()
@@ -191,7 +199,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two for each connection
     status = 0
     try:
-        asyncio.run(run(options.netd, options.control, options.material))
+        asyncio.run(run(options.netd, options.control, options.material, options.number))
     except* (FiltersError, OSError, TimeoutError) as group:
         status = 1
         for error in group.exceptions:

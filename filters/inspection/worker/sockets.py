@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from filters.errors import FiltersError
+from filters.ruleset.names import MOST_INSPECTORS
 
 AT_ONCE: Final = 16
 # Far legs speak in a guest's name from ports that guests' own connections hardly use: a far leg with the client's own
@@ -22,24 +23,30 @@ class SocketsLost(FiltersError):
 class Sockets:
     """The connection to netd."""
 
-    def __init__(self, client: socket.socket, listener: socket.socket, packets: socket.socket) -> None:
+    def __init__(
+        self, client: socket.socket, listener: socket.socket, packets: socket.socket, number: int
+    ) -> None:
         self._client, self.listener, self.packets = client, listener, packets
         self._spare: list[socket.socket] = []
         self._lock = asyncio.Lock()
-        self._ports: defaultdict[tuple[str, str, int], int] = defaultdict(lambda: FIRST_PORT)
+        # inspectors side by side begin at different places, so that they seldom try the same port
+        first = FIRST_PORT + number * (LAST_PORT - FIRST_PORT) // MOST_INSPECTORS
+        self._ports: defaultdict[tuple[str, str, int], int] = defaultdict(lambda: first)
 
     @classmethod
-    async def connect(cls, path: Path) -> "Sockets":
-        """Connect and take the listener; raises SocketsLost."""
+    async def connect(cls, path: Path, number: int) -> "Sockets":
+        """Connect as the inspector of this number and take the listener; raises SocketsLost."""
         client = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
         try:
             await asyncio.get_running_loop().sock_connect(client, str(path))
+            await asyncio.get_running_loop().sock_sendall(client, bytes([number]))
         except OSError as error:
             client.close()
             raise SocketsLost("away", f"netd does not answer at {path.name}: {error.strerror}") from error
-        return cls(client, *await _receive(client))
+        listener, packets = await _receive(client)
+        return cls(client, listener, packets, number)
 
     async def watch(self) -> None:
         """Return only by raising SocketsLost, when netd goes. Answers are read by who asked."""

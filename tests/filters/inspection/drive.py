@@ -1,5 +1,6 @@
 """Drive a stream inspector as the gateway does: feed pieces, judge objects, forward what is released."""
 
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -88,3 +89,13 @@ def answer(body: bytes, *fields: bytes, status: bytes = b"HTTP/1.1 200 OK", leng
 def chunked(body: bytes, size: int = 5) -> bytes:
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     return b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in pieces) + b"0\r\n\r\n"
+
+
+def connected() -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = socket.create_connection(listener.getsockname())
+        other, _ = listener.accept()
+    one.setblocking(False)
+    other.setblocking(False)
+    return one, other

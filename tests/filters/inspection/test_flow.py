@@ -1,26 +1,34 @@
 """The two legs of a connection: what comes before both are there is not lost, what is given up is no finding."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from filters.inspection.finding import Finding
+from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
 from filters.inspection.worker.flow import Ends, Flow
 from filters.inspection.worker.memory import Memory
-from tests.filters.inspection.drive import EICAR, GET, SPEC, answer, toolbox
+from tests.filters.inspection.drive import EICAR, GET, SPEC, answer, connected, toolbox
 
 Act = Callable[[socket.socket, socket.socket], Awaitable[None]]
 
 
 async def _carried(
-    before: Callable[[socket.socket], None], act: Act, *, pause_s: float = 0.0
+    before: Callable[[socket.socket], None],
+    act: Act,
+    *,
+    pause_s: float = 0.0,
+    spec: InspectionSpec = SPEC,
+    made: Callable[[Flow], None] = lambda _: None,
 ) -> tuple[Flow, list[str]]:
     """Connect far leg and near leg as the inspector does; `before` acts as the server before the near leg is there."""
     loop, found = asyncio.get_running_loop(), []
-    judge = toolbox().judge(SPEC)
+    judge = toolbox().judge(spec)
 
     async def judged(job: Job) -> list[Finding]:
         return judge.judge(job.data, job.name, job.media_type, whole=job.whole)
@@ -28,7 +36,8 @@ async def _carried(
     flow = Flow(
         Ends(("10.0.0.1", 1), ("10.0.0.2", 2)), "rule", judge, judged, lambda _, one: found.append(one.check), Memory()
     )  # fmt: skip
-    pairs = [_connected() for _ in range(2)]
+    made(flow)
+    pairs = [connected() for _ in range(2)]
     (client, near), (server, far) = pairs
     before(server)
     await loop.connect_accepted_socket(lambda: flow.legs[1], far)
@@ -42,15 +51,6 @@ async def _carried(
         server.close()
         await asyncio.sleep(0)
     return flow, found
-
-
-def _connected() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        one = socket.create_connection(listener.getsockname())
-        other, _ = listener.accept()
-    one.setblocking(False)
-    other.setblocking(False)
-    return one, other
 
 
 async def _all(sock: socket.socket) -> bytes:
@@ -114,3 +114,103 @@ def test_an_answer_that_ends_early_is_a_finding_unless_the_client_hung_up_first(
 
     _, found = asyncio.run(_carried(lambda _: None, act))
     assert found == ([] if given_up else ["http-body-incomplete"])
+
+
+DEPTH = 64 << 10
+DEEP = replace(SPEC, offload_after=DEPTH)
+
+
+async def _through(client: socket.socket, server: socket.socket, data: bytes) -> None:
+    """Send to the server, and check that just this arrives."""
+    loop, got = asyncio.get_running_loop(), bytearray()
+    sending = asyncio.create_task(loop.sock_sendall(client, data))
+    while len(got) < len(data):
+        got += await loop.sock_recv(server, 1 << 18)
+    await sending
+    assert bytes(got) == data
+
+
+@pytest.mark.parametrize("spec", [SPEC, DEEP])
+def test_a_secret_is_stopped_up_to_the_depth_and_unseen_behind_it(spec: InspectionSpec) -> None:
+    noise = b"\0" + os.urandom(DEPTH)
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await _through(client, server, noise)
+        await loop.sock_sendall(client, EICAR + b"\n")
+        if spec.offload_after:
+            assert await loop.sock_recv(server, 100) == EICAR + b"\n"
+            server.shutdown(socket.SHUT_WR)
+            client.shutdown(socket.SHUT_WR)
+            assert await _all(client) == await _all(server) == b""
+        else:
+            with pytest.raises(ConnectionResetError):
+                await _all(server)
+
+    flow, found = asyncio.run(_carried(lambda _: None, act, spec=spec))
+    assert found == ([] if spec.offload_after else ["malware.eicar"])
+    assert flow.done.is_set()
+
+
+def test_malware_before_the_depth_is_stopped_with_offloading_too() -> None:
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        await _through(client, server, b"\0" + os.urandom(DEPTH // 2))
+        await asyncio.get_running_loop().sock_sendall(client, EICAR + b"\n")
+        with pytest.raises(ConnectionResetError):
+            await _all(server)
+
+    assert asyncio.run(_carried(lambda _: None, act, spec=DEEP))[1] == ["malware.eicar"]
+
+
+def test_an_object_amid_which_the_depth_lies_is_judged_up_to_there() -> None:
+    body = b"MZ" + os.urandom(DEPTH * 2)
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, GET)
+        await loop.sock_recv(server, 1000)
+        await loop.sock_sendall(server, answer(body)[:-100])
+        with pytest.raises(ConnectionResetError):
+            await _all(client)
+
+    denied = replace(DEEP, deny_types=frozenset({"executable"}))
+    assert asyncio.run(_carried(lambda _: None, act, spec=denied))[1]
+
+
+@pytest.mark.parametrize("slow_s", [0.0, 0.001])
+def test_no_byte_is_lost_where_the_kernel_takes_over(slow_s: float) -> None:
+    data = os.urandom(4 << 20)
+
+    async def one_way(out: socket.socket, into: socket.socket) -> bytes:
+        loop, got = asyncio.get_running_loop(), bytearray()
+
+        async def send() -> None:
+            await loop.sock_sendall(out, b"\0" + data)
+            out.shutdown(socket.SHUT_WR)
+
+        sending = asyncio.create_task(send())
+        while piece := await loop.sock_recv(into, 50_000):
+            got += piece
+            await asyncio.sleep(slow_s)
+        await sending
+        return bytes(got)
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        assert set(await asyncio.gather(one_way(client, server), one_way(server, client))) == {b"\0" + data}
+
+    flow, found = asyncio.run(_carried(lambda _: None, act, spec=DEEP))
+    assert found == []
+    assert flow._bypass is not None
+
+
+def test_a_cut_ends_what_the_kernel_carries() -> None:
+    flows: list[Flow] = []
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        await _through(client, server, b"\0" + os.urandom(2 * DEPTH))
+        flows[0].reset()
+        for one in (client, server):
+            with pytest.raises(ConnectionResetError):
+                await _all(one)
+
+    asyncio.run(_carried(lambda _: None, act, spec=DEEP, made=flows.append))

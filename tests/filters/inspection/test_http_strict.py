@@ -99,6 +99,13 @@ def test_rejects_deflate_with_and_without_a_header() -> None:
     assert "without a zlib header" in driven.findings[0].detail
 
 
+@pytest.mark.parametrize("size", [1, 100])
+def test_rejects_zstd_that_holds_less_than_it_says(size: int) -> None:
+    said = answer(b"\x28\xb5\x2f\xfd\x20\xff\1\0\0", b"Content-Encoding: zstd")
+    pieces = [(DOWN, said[at : at + size]) for at in range(0, len(said), size)]
+    assert exchange([(UP, GET), *pieces]).checks == ["coding-broken"]
+
+
 def test_rejects_a_final_block_in_a_websocket_message() -> None:
     extension = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     asked = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + extension
@@ -107,6 +114,16 @@ def test_rejects_a_final_block_in_a_websocket_message() -> None:
     final = packer.compress(b"first") + packer.flush()
     driven = Driven().feed(UP, asked).feed(DOWN, agreed).feed(DOWN, bytes([0xC2, len(final)]) + final)
     assert driven.checks == ["websocket-deflate"]
+
+
+def test_a_closing_frame_may_come_in_pieces() -> None:
+    asked = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    agreed = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    driven = Driven().feed(UP, asked).feed(DOWN, agreed)
+    for one in b"\x88\x82\1\2\3\4\x02\xea":
+        driven.feed(UP, bytes([one]))
+    assert driven.findings == []
+    assert driven.feed(UP, b"\x81\x80\1\2\3\4").checks == ["websocket-after-close"]
 
 
 def test_many_small_pieces_cost_no_more_than_one() -> None:

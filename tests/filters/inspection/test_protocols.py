@@ -11,7 +11,8 @@ from filters.inspection.finding import Direction, Refusal
 from filters.inspection.limits import DEFAULT_LIMITS
 from filters.inspection.objects.archive import Budget
 from filters.inspection.objects.mime import message_parts
-from filters.inspection.protocols.dns import TunnelWatch, looks_encoded, parse_message
+from filters.inspection.protocols.dns import parse_message
+from filters.inspection.protocols.dns_tunnel import TunnelWatch, looks_encoded
 from filters.reason import DropReason
 from tests.filters.inspection.drive import DOWN, EICAR, SECRET, UP, Driven, exchange
 
@@ -103,6 +104,13 @@ def test_mail_passes_whole_and_attachments_are_judged() -> None:
         assert driven.cut is not None
         assert driven.cut.inside == "message/a.bin"
         assert not driven.out[UP].endswith(b".\r\n")
+
+
+def test_a_greeting_answers_nothing_else() -> None:
+    """What follows EHLO waits for its answer, also where the greeting comes after both."""
+    driven = Driven().feed(UP, b"EHLO c\r\nSTARTTLS\r\n").feed(DOWN, b"220 h ESMTP\r\n")
+    assert driven.out[UP] == b"EHLO c\r\n"
+    assert driven.feed(DOWN, b"250 h\r\n").out[UP] == b"EHLO c\r\nSTARTTLS\r\n"
 
 
 def test_mail_in_single_bytes() -> None:

@@ -187,6 +187,7 @@ def test_rejects_everything_before_a_policy(client: Client) -> None:
     assert client.code(client.netd.grant(9, tcp(5432), 1000)) == "no-policy"
     assert client.code(client.netd.authority(boottime() + 1)) == "no-policy"
     assert client.code(client.netd.snapshot()) == "no-policy"
+    assert client.code(client.netd.read_back()) == "no-policy"
 
 
 def test_policy_that_drops_the_rule_cuts_its_lease_and_keeps_the_rest(

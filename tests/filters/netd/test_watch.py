@@ -39,6 +39,11 @@ def test_own_changes_are_no_drift(ready: Client) -> None:
         ready.event(Drift, timeout=LATEST)
 
 
+def test_what_is_read_back_is_what_was_loaded(ready: Client) -> None:
+    ready.call(ready.netd.grant(7, KEY, 30_000))
+    assert ready.call(ready.netd.read_back()) == []
+
+
 def test_deleted_table_comes_back_and_the_flow_lives(ready: Client, daemon: Daemon) -> None:
     ready.call(ready.netd.grant(7, KEY, 30_000))
     guests = daemon.network.guests

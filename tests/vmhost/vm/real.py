@@ -54,6 +54,9 @@ class Place:
 
     def domain(self, *disks: Disk) -> Domain:
         spec = self.spec(*disks)
+        return Domain(spec, self.host(spec), self.changes.append)
+
+    def host(self, spec: VmSpec) -> Host:
         vtpm = VtpmSpec(
             spec.name,
             spec.namespace,
@@ -63,8 +66,7 @@ class Place:
             Rights(TPM_UID, TPM_UID),
             spec.uid,
         )
-        host = Host(self.root / "golden", {key_id(PUBLIC): PUBLIC}, vtpm, lambda: self.vtpm_key, time.time)
-        return Domain(spec, host, self.changes.append)
+        return Host(self.root / "golden", {key_id(PUBLIC): PUBLIC}, vtpm, lambda: self.vtpm_key, time.time)
 
     def processes(self) -> list[int]:
         return [int(pid) for pid in run(["ip", "netns", "pids", self.namespace]).split()]
@@ -96,6 +98,17 @@ def place(name: str) -> Iterator[Place]:
     finally:
         run(["ip", "netns", "delete", namespace], check=False)
         shutil.rmtree(root)
+
+
+@contextmanager
+def clean_place(name: str) -> Iterator[Place]:
+    """A place where nothing of a VM is left at the end."""
+    with place(name) as one:
+        yield one
+        assert one.processes() == []
+        assert one.sockets() == []
+        assert memfds() == []
+        assert not one.tap_in_use()
 
 
 def memfds() -> list[str]:

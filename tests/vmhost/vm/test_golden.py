@@ -41,6 +41,7 @@ def test_a_match_is_taken_as_it_is(installed: Path, directory: Path) -> None:
     before = installed.stat()
     outcome = check_firmware(installed, directory, KEYS, NOW)
     assert (outcome.digest, outcome.restored, outcome.found) == (digest(GOOD), False, digest(GOOD))
+    assert outcome.described == ""
     assert outcome.version == 7
     assert installed.stat().st_ino == before.st_ino
 
@@ -134,14 +135,14 @@ def test_what_can_not_be_restored_does_not_start(
     def no_space(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(golden, "_replace", no_space)
+    monkeypatch.setattr(golden, "write_durably", no_space)
     assert "No space left" in refused(installed, directory, "firmware-not-restored").message
 
 
 def test_it_is_measured_again_after_it_was_restored(
     installed: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(golden, "_replace", lambda path, content: None)  # a disk that loses writes
+    monkeypatch.setattr(golden, "write_durably", lambda path, content: None)  # a disk that loses writes
     refused(installed, directory, "firmware-not-restored")
 
 

@@ -1,6 +1,7 @@
 """Real QEMU, swtpm and OVMF, under TCG: starts, ends, and leaves nothing behind."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
@@ -9,23 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.vmhost.vm.real import OVMF, TPM_UID, UID, Place, memfds, memfds_of, place
+from tests.vmhost.vm.real import OVMF, TPM_UID, UID, Place, clean_place, memfds, memfds_of
+from vmhost.commands import run
 from vmhost.errors import HostError
 from vmhost.vm.domain import Domain, GuestEnd, State
 from vmhost.vm.spec import Disk
 
 pytestmark = [pytest.mark.netns, pytest.mark.tpm]
 FIRMWARE_WITHIN_S = 40.0
+GOLDEN = (OVMF / "OVMF_CODE.fd").read_bytes()
 
 
 @pytest.fixture
 def here() -> Iterator[Place]:
-    with place("a") as one:
+    with clean_place("a") as one:
         yield one
-        assert one.processes() == []
-        assert one.sockets() == []
-        assert memfds() == []
-        assert not one.tap_in_use()
 
 
 async def until_state(domain: Domain, state: State, within_s: float) -> None:
@@ -141,10 +140,46 @@ def test_altered_firmware_is_restored_before_it_starts(here: Place) -> None:
         await domain.start()
         assert domain.machine is not None
         assert domain.machine.firmware.restored
+        evil, golden = (hashlib.sha256(one).hexdigest() for one in (b"evil", GOLDEN))
+        assert domain.reason.endswith(f"restored from the golden copy: expected SHA-256 {golden}, got {evil}")
         await domain.kill()
-        assert domain.spec.firmware_code.read_bytes() == (OVMF / "OVMF_CODE.fd").read_bytes()
+        assert domain.spec.firmware_code.read_bytes() == GOLDEN
 
     asyncio.run(restored())
+
+
+@pytest.mark.parametrize("installed", [GOLDEN, b"evil"], ids=["good", "altered"])
+def test_with_a_bad_golden_copy_nothing_starts_and_the_message_says_what_to_do(
+    here: Place, installed: bytes
+) -> None:
+    async def refused() -> None:
+        domain = here.domain()
+        domain.spec.firmware_code.write_bytes(installed)
+        golden = here.root / "golden" / "OVMF_CODE.fd"
+        golden.write_bytes(GOLDEN[:-1] + b"X")
+        with pytest.raises(HostError, match="nothing was started: sign a golden copy anew") as error:
+            await domain.start()
+        assert error.value.code == "golden-altered"
+        assert domain.state is State.FAILED
+        assert here.processes() == []
+        assert domain.spec.firmware_code.read_bytes() == installed
+
+    asyncio.run(refused())
+
+
+def test_rejects_another_vms_tap(here: Place) -> None:
+    """A tap is its own QEMU's uid's: another one can't open it, whatever its command line says."""
+    run(["ip", "-n", here.namespace, "tuntap", "add", "dev", "another", "mode", "tap", "user", str(UID + 1)])
+
+    async def refused() -> None:
+        here.tap = "another"
+        domain = here.domain()
+        with pytest.raises(HostError, match=r"could not configure .*\(another\): Operation not permitted"):
+            await domain.start()
+        assert domain.state is State.FAILED
+        assert here.processes() == []
+
+    asyncio.run(refused())
 
 
 BREAKAGE = {

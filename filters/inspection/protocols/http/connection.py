@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
+from filters.inspection.coding.charset import Recoded, foreign
 from filters.inspection.coding.decoder import Stack
 from filters.inspection.coding.percent import UrlEncoded
 from filters.inspection.finding import Direction, LimitHit, Refusal
@@ -37,7 +38,7 @@ class _Side:
     has_object: bool = False
     media_type: str = ""
     seen: int = 0  # bytes of an incomplete head that were looked at
-    form: UrlEncoded | None = None
+    form: UrlEncoded | Recoded | None = None  # what the content says beside its bytes
 
 
 class HttpConnection:
@@ -159,7 +160,8 @@ class HttpConnection:
         side = self._sides[direction]
         side.media_type = (fields.single(b"content-type") or b"").decode("latin-1")
         side.codings = Stack(framing.codings, self._limits)
-        side.form = UrlEncoded() if side.media_type.lower().startswith(_FORM) else None
+        is_form = side.media_type.lower().startswith(_FORM)
+        side.form = UrlEncoded() if is_form else foreign(side.media_type)
         side.body = None if framing.extent is Extent.NONE else Body(framing, self._limits)
 
     def _take_body(self, direction: Direction) -> None:

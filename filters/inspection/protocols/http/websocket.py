@@ -92,6 +92,7 @@ class WebSocket:
         side.mask, side.place = bytes(side.buffer[size - 4 : size]) if masked else b"", 0
         del side.buffer[:size]
         side.final, side.control = bool(first & 0x80), bool(first & 0x08)
+        side.closed = first & 0x0F == _CLOSE
         if not side.control:
             if (first & 0x0F) != _CONTINUE:
                 side.packed = bool(first & 0x40)
@@ -109,7 +110,6 @@ class WebSocket:
         if first & 0x40 and (not self._deflate or code not in {_TEXT, _BINARY}):
             raise Refusal("websocket-frame", "compressed where that was not agreed")
         if code >= _CLOSE:
-            side.closed = side.closed or code == _CLOSE
             if not final or short > 125:
                 raise Refusal("websocket-frame", "a control frame that is split or long")
         elif side.open != (code == _CONTINUE):

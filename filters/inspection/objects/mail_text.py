@@ -1,0 +1,78 @@
+"""Read what a mail's text says beside its bytes: coded words in fields (RFC 2047), files in uuencode, joined lines; and tell stored mail."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from filters.inspection.coding.charset import named
+
+_WORD = re.compile(rb"=\?([^?\s]{1,60})\?([BbQq])\?([^?]*)\?=(?:[ \t]+(?==\?))?")
+_MAIL = re.compile(
+    rb"(?:From [^\n]*\n)?(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*)*?(?:Content-Type|Content-Transfer-Encoding|MIME-Version):",
+    re.IGNORECASE,
+)
+_LOOKED_AT: Final = 1 << 16  # bytes: fields longer than that are no mail's
+_LINE_END = re.compile(rb"\r?\n")
+_BEGIN = re.compile(rb"^begin [0-7]{3,4} ([^\r\n]*)\r?\n", re.MULTILINE)
+_BEGIN_64 = re.compile(rb"^begin-base64 [0-7]{3,4} ([^\r\n]*)\r?\n([0-9A-Za-z+/=\s]*)", re.MULTILINE)
+
+
+def spelled_fields(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the fields that say something else than their bytes, as they are shown."""
+    shown = [_WORD.sub(_word, unquote_to_bytes(value) if b"%" in value else value) for _, value in fields]
+    return b"\n".join(new for new, (_, old) in zip(shown, fields, strict=True) if new != old)
+
+
+def _word(match: "re.Match[bytes]") -> bytes:
+    text = match[3]
+    said = binascii.a2b_qp(text, header=True) if match[2] in b"Qq" else _unpacked(text)
+    reader = named(match[1].split(b"*")[0].decode("latin-1"))
+    return reader.feed(said) + reader.finish() if reader else said
+
+
+def uuencoded(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (name, content) of each file in a text; a line that can't be read ends its file."""
+    for begin in _BEGIN.finditer(text):
+        yield begin[1], b"".join(_lines(text, begin.end()))
+    for begin in _BEGIN_64.finditer(text):
+        yield begin[1], _unpacked(begin[2].split(b"====")[0])
+
+
+def _unpacked(text: bytes) -> bytes:
+    """Return what base64 says, as far as it is some."""
+    packed = re.sub(rb"[^0-9A-Za-z+/]", b"", text)
+    return base64.b64decode(packed[: len(packed) - (len(packed) % 4 == 1)] + b"=" * (-len(packed) % 4))
+
+
+def _lines(text: bytes, at: int) -> Iterator[bytes]:
+    while at < len(text):
+        stop = text.find(b"\n", at)
+        stop = len(text) if stop < 0 else stop
+        line = text[at:stop].rstrip(b"\r")
+        if not line or line.startswith((b"end", b"begin")):
+            return
+        size = ((line[0] - 32 & 63) * 4 + 5) // 3  # some programs write more than a line needs
+        try:
+            yield binascii.a2b_uu(line[:size])
+        except binascii.Error:
+            return
+        at = stop + 1
+
+
+def unflowed(text: bytes) -> bytes:
+    """Return a text of `format=flowed; delsp=yes` (RFC 3676) with its lines joined."""
+    return text.replace(b" \r\n", b"")
+
+
+def looks_like_mail(data: bytes) -> bool:
+    """Tell whether a file begins as a stored mail does: with fields, one of them MIME's."""
+    return _MAIL.match(data, 0, _LOOKED_AT) is not None
+
+
+def as_transmitted(mail: bytes) -> bytes:
+    """Return a stored mail as it was when it was sent: without an mbox's line before it, and with CRLF."""
+    start = mail.find(b"\n") + 1 if mail.startswith(b"From ") else 0
+    return _LINE_END.sub(b"\r\n", mail[start:])

@@ -1,0 +1,165 @@
+"""Mail whose text says something else than its bytes: what programs show of it is what is judged."""
+
+import base64
+import binascii
+import gzip
+from collections.abc import Callable
+from email.header import Header
+from itertools import product
+
+import pytest
+
+from filters.inspection.limits import DEFAULT_LIMITS
+from filters.inspection.objects.archive import Budget
+from filters.inspection.objects.mime import form_parts, message_parts
+from tests.filters.inspection.drive import DOWN, EICAR, GET, SECRET, SPEC, UP, answer, exchange, toolbox
+from tests.filters.inspection.test_objects import tarred, zipped
+from tests.filters.inspection.test_protocols import mail, smtp
+
+FINE = b"an ordinary text, nothing in it"
+KEY = SECRET.decode()
+SETS = ("utf-7", "UTF-7", "unicode-1-1-utf-7", "utf-16", "utf-16le", "UTF-16BE", "utf-32", "ibm037", "cp500", "EBCDIC-CP-BE", "hz", "cp1140")  # fmt: skip
+
+
+def checks(message: bytes) -> set[str]:
+    return set(exchange(smtp(message)).checks)
+
+
+def lines(*fields: bytes, body: bytes = b"text\r\n") -> bytes:
+    return b"\r\n".join(fields) + b"\r\n\r\n" + body
+
+
+def wrapped(data: bytes) -> bytes:
+    return base64.encodebytes(data).replace(b"\n", b"\r\n")
+
+
+def uu(data: bytes, *, longer: bool = False, last: bytes = b"`\r\nend\r\n") -> bytes:
+    coded = [
+        binascii.b2a_uu(data[at : at + 45]).rstrip(b"\n") + (b" x" if longer else b"")
+        for at in range(0, len(data), 45)
+    ]
+    return b"begin 644 a.bin\r\n" + b"\r\n".join(coded) + b"\r\n" + last
+
+
+IN_TEXT: dict[str, Callable[[bytes], bytes]] = {
+    "plain": uu, "with a sum": lambda data: uu(data, longer=True), "without an end": lambda data: uu(data, last=b""),
+    "behind text": lambda data: b"see below\r\n\r\n" + uu(data), "the second": lambda data: uu(b"x") + uu(data),
+    "base64": lambda data: b"begin-base64 644 a\r\n" + wrapped(data) + b"====\r\n",
+}  # fmt: skip
+AROUND: dict[str, Callable[[bytes], bytes]] = {
+    "no type": lambda text: lines(b"Subject: x", body=text),
+    "text": lambda text: lines(b"Content-Type: text/plain; charset=us-ascii", body=text),
+    "base64": lambda text: lines(b"Content-Transfer-Encoding: base64", body=wrapped(text)),
+    "part": lambda text: lines(
+        b"Content-Type: multipart/mixed; boundary=b", body=b"--b\r\n\r\n" + text + b"\r\n--b--\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_files_in_uuencode_are_judged(around: str) -> None:
+    for form, (bad, check) in product(
+        IN_TEXT, ((EICAR, "malware.eicar"), (gzip.compress(SECRET), "secrets.aws-access-key"))
+    ):
+        assert check in checks(AROUND[around](IN_TEXT[form](bad))), form
+        assert checks(AROUND[around](IN_TEXT[form](FINE))) == set(), form
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"begin 644 now\r\nwe begin\r\n",
+        b"begin 644 x\r\n",
+        b"begin the begin\r\n",
+        b"begin 644 a\r\n\x7f\xff\r\nend\r\n",
+        b"begin-base64 644 a\r\nA\r\n",
+        b"begin-base64 644 a\r\nA=B=C\r\n====\r\n",
+        b"begin 644 a\r\n" * 900,
+    ],
+)
+def test_text_that_is_no_uuencode_passes(text: bytes) -> None:
+    assert checks(lines(b"Subject: x", body=text)) == set()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_text_in_sets_without_ascii_is_read(name: str) -> None:
+    codec = {"unicode-1-1-utf-7": "utf-7", "ibm037": "cp037", "EBCDIC-CP-BE": "cp500"}.get(name, name)
+    for text, wanted in (
+        (f"Schlüssel 机密 {KEY} usw.", {"secrets.aws-access-key"}),
+        ("ein Brief 平安", set()),
+    ):
+        data = text.encode(codec, "replace")
+        if codec == "utf-7":  # every character may be coded
+            data = b"".join(
+                b"+" + base64.b64encode(one.encode("utf-16-be")).rstrip(b"=") + b"-" for one in text
+            )
+        typed = b"Content-Type: text/plain; charset=" + name.encode()
+        assert checks(lines(typed, b"Content-Transfer-Encoding: base64", body=wrapped(data))) == wanted
+        for size in (1, 1000):
+            said = answer(data, typed)
+            pieces = [(DOWN, said[at : at + size]) for at in range(0, len(said), size)]
+            assert set(exchange([(UP, GET), *pieces]).checks) == wanted, size
+
+
+def test_coded_words_in_fields_are_read() -> None:
+    coded = {
+        "b": b"=?utf-8?B?" + base64.b64encode(SECRET) + b"?=", "b unpadded": b"=?utf-8?b?" + base64.b64encode(SECRET).rstrip(b"=") + b"?=",
+        "q": b"=?us-ascii?Q?" + b"".join(b"=%02X" % one for one in SECRET) + b"?=", "two": b"=?utf-8?B?" + base64.b64encode(SECRET[:9]) + b"?= =?utf-8?B?" + base64.b64encode(SECRET[9:]) + b"?=",
+        "folded": b"=?utf-8?Q?" + SECRET[:7] + b"?=\r\n =?utf-8?Q?" + SECRET[7:] + b"?=", "language": b"=?utf-8*en?B?" + base64.b64encode(SECRET) + b"?=",
+        "utf-7": b"=?utf-7?Q?" + b"+" + base64.b64encode(KEY.encode("utf-16-be")).rstrip(b"=") + b"-?=", "escaped": b"x; y*=utf-8''" + b"".join(b"%%%02x" % one for one in SECRET),
+    }  # fmt: skip
+    for name, value in coded.items():
+        assert checks(lines(b"Subject: key " + value)) == {"secrets.aws-access-key"}, name
+    for text in ("Grüße aus München", "一封信", "100 % sicher"):
+        assert (
+            checks(lines(b"Subject: " + Header(text, "utf-8").encode().replace("\n", "\r\n").encode()))
+            == set()
+        )
+
+
+def test_joined_lines_are_read() -> None:
+    body = b"key " + SECRET[:8] + b" \r\n" + SECRET[8:] + b"\r\nmore\r\n"
+    assert checks(lines(b"Content-Type: text/plain; format=flowed; delsp=yes", body=body)) == {
+        "secrets.aws-access-key"
+    }
+    assert checks(lines(b"Content-Type: text/plain; format=flowed", body=body)) == set()
+
+
+def test_rejects_a_part_of_a_message() -> None:
+    assert checks(lines(b"Content-Type: message/partial; id=x; number=1; total=2")) == {"mime-partial"}
+
+
+def test_messages_inside_forms_and_archives_are_opened() -> None:
+    stored = mail(EICAR)
+    form = b"--b\r\nContent-Type: message/rfc822\r\n\r\n" + stored + b"\r\n--b--\r\n"
+    parts = form_parts(form, "multipart/form-data; boundary=b", Budget(DEFAULT_LIMITS))
+    assert EICAR in [one.content for one in parts]
+    for letter in (stored, stored.replace(b"\r\n", b"\n"), b"From a Mon\n" + stored):
+        for data in (letter, zipped({"a.eml": letter}), tarred({"a.eml": letter})):
+            assert "malware.eicar" in {one.check for one in toolbox().judge(SPEC).judge(data, "x")}
+
+
+def test_what_only_looks_like_a_message_passes() -> None:
+    patch = b"From: a@h\nDate: Mon, 1 Jan 2024 00:00:00 +0000\nSubject: [PATCH] x\n\n---\n a | 1 +\n\ndiff --git a/a b/a\n"
+    for data in (
+        patch,
+        patch + b"\r\rbroken",
+        b"From: x\nno field\n",
+        b"Received: x\nContent-Type: multipart/mixed; boundary=b\n\nno parts\n",
+    ):
+        assert toolbox().judge(SPEC).judge(data, "x") == []
+
+
+def test_fields_are_no_object() -> None:
+    (fields, leaf) = message_parts(lines(b"Subject: =?utf-8?Q?=41?="), Budget(DEFAULT_LIMITS))
+    assert (fields.media_type, fields.content, leaf.content) == ("", b"A", b"text\r\n")
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    "body", [b"", b"x", b"text that is none of it", bytes(range(256)), b"+//8-" * 9, b"~{ ~"]
+)
+def test_a_label_that_is_wrong_harms_nobody(name: str, body: bytes) -> None:
+    typed = b"Content-Type: text/plain; charset=" + name.encode()
+    assert exchange([(UP, GET), (DOWN, answer(body, typed))]).checks == []
+    assert checks(lines(typed, b"Content-Transfer-Encoding: base64", body=wrapped(body))) == set()

@@ -1,0 +1,187 @@
+"""What becomes of a machine that does not come back: time-out, restarts within the budget, quarantine."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authn.portmap import PortEntry
+from filters.policy.model import OnFail
+from gateway.clock import SystemClock
+from gateway.events.model import PeerRemedied
+from gateway.recovery.recovery import Recovery
+from gateway.recovery.restarter import MonitorRestarter
+from gateway.registry.registry import Registry
+from gateway.registry.states import PeerState, Trigger
+from gateway.rpc import RpcError, serve
+from gateway.store.store import Store
+
+WITHIN_S = 0.2
+ON_FAIL = OnFail("restart", 2, 900.0, "quarantine")
+
+
+class Deaf:
+    """Stands for the kernel: it takes everything."""
+
+    def __getattr__(self, _name: str) -> Any:
+        async def told(*_: object) -> None:
+            return None
+
+        return told
+
+
+@dataclass
+class Noted:
+    """Remembers the events."""
+
+    remedies: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, event: object) -> None:
+        assert isinstance(event, PeerRemedied)
+        self.remedies.append((event.remedy, event.reason))
+
+    async def record(self, event: object) -> None:
+        self.note(event)
+
+
+class Place:
+    """One machine, what restarts it, and its recovery."""
+
+    def __init__(self, directory: Path) -> None:
+        entry = PortEntry("web", "p1", "52:54:00:00:00:01", IPv4Address("10.0.0.2"), "u1")
+        self.registry = Registry((entry,), lambda *_: None)
+        found = self.registry.by_name("web")
+        assert found is not None
+        self.peer, self.starts, self.boots = found, 0, lambda: None
+        self.noted, kernel, store = Noted(), Deaf(), Store(directory / "state.db")
+        here: Any = self
+        noted: Any = self.noted
+        self.recovery = Recovery(
+            self.registry, kernel, store, noted, here, SystemClock(), lambda _: ON_FAIL, WITHIN_S
+        )
+
+    boots: Callable[[], None]
+
+    async def restart(self, _peer: str, _reason: str) -> None:
+        self.starts += 1
+        self.boots()
+
+    def move(self, *triggers: Trigger) -> None:
+        for trigger in triggers:
+            self.registry.move(self.peer, trigger)
+
+    async def until(self, state: PeerState) -> None:
+        async with asyncio.timeout(5):
+            while self.peer.state is not state:
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Place:
+    place = Place(tmp_path)
+    place.move(Trigger.APPROVED)
+    return place
+
+
+LATE = f"did not come back trusted within {WITHIN_S:.0f} s after "
+
+
+async def _by_the_operator(here: Place) -> None:
+    await here.recovery.restart(here.peer, "restarted by root")
+
+
+async def _of_itself(here: Place) -> None:
+    here.recovery.expect(here.peer, "the gateway's start")
+
+
+async def _after_quarantine(here: Place) -> None:
+    await here.recovery.quarantine(here.peer, "x")
+    await here.recovery.release(here.peer)
+
+
+@pytest.mark.parametrize(
+    ("begin", "after"),
+    [
+        (_by_the_operator, "restarted by root"),
+        (_of_itself, "the gateway's start"),
+        (_after_quarantine, "released"),
+    ],
+)
+def test_a_machine_that_hangs_is_restarted_and_ends_in_quarantine(
+    here: Place, begin: Callable[[Place], Awaitable[None]], after: str
+) -> None:
+    async def story() -> None:
+        await begin(here)
+        here.noted.remedies.clear()
+        here.starts = 0
+        await here.until(PeerState.QUARANTINED)
+        assert here.starts == ON_FAIL.max_restarts
+        assert [remedy for remedy, _ in here.noted.remedies] == ["restart", "restart", "quarantine"]
+        assert here.noted.remedies[0][1] == LATE + after
+
+    asyncio.run(story())
+
+
+def test_a_machine_that_returns_in_time_is_left_alone(here: Place) -> None:
+    async def story() -> None:
+        here.boots = lambda: here.move(Trigger.VERIFIED)
+        await here.recovery.restart(here.peer, "restarted by root")
+        here.recovery.expect(here.peer, "the gateway's start")
+        await asyncio.sleep(2 * WITHIN_S)
+        assert (here.starts, here.peer.state) == (1, PeerState.TRUSTED)
+
+    asyncio.run(story())
+
+
+def test_one_that_fails_while_it_is_awaited_is_restarted_at_once_for_that(here: Place) -> None:
+    async def story() -> None:
+        here.boots = lambda: here.registry.move(here.peer, Trigger.FAILED, "reference-mismatch") and None
+        await here.recovery.restart(here.peer, "restarted by root")
+        here.recovery.begin(here.peer, "reference-mismatch")  # as the trust keeper does
+        await here.until(PeerState.QUARANTINED)
+        assert {reason for _, reason in here.noted.remedies[1:3]} == {"reference-mismatch"}
+        assert here.starts == 1 + ON_FAIL.max_restarts
+
+    asyncio.run(story())
+
+
+def test_one_recovery_at_a_time(here: Place) -> None:
+    async def story() -> None:
+        for _ in range(3):
+            here.recovery.expect(here.peer, "x")
+        await here.until(PeerState.QUARANTINED)
+        assert here.starts == ON_FAIL.max_restarts
+
+    asyncio.run(story())
+
+
+STATUS = {"peers": {"web": {"pids": {"qemu": 1}}, "db": {"pids": {}}}}
+
+
+@pytest.mark.parametrize(
+    "answer", [STATUS, {}, {"peers": []}, {"peers": {"web": {}}}, {"peers": {"web": 1}}], ids=str
+)
+def test_the_monitor_is_asked_who_runs(tmp_path: Path, answer: dict[str, object]) -> None:
+    async def ask() -> frozenset[str]:
+        async def answered(request: dict[str, object], _uid: int) -> dict[str, object]:
+            assert request == {"op": "status"}
+            return answer
+
+        server = await serve(tmp_path / "monitor.sock", answered)
+        async with server:
+            return await MonitorRestarter(tmp_path / "monitor.sock").running()
+
+    if answer is STATUS:
+        assert asyncio.run(ask()) == {"web"}
+    else:
+        with pytest.raises(RpcError, match="the monitor's status has no machines"):
+            asyncio.run(ask())
+
+
+def test_a_monitor_that_is_away_says_nothing_of_who_runs(tmp_path: Path) -> None:
+    with pytest.raises(RpcError, match="nobody answers"):
+        asyncio.run(MonitorRestarter(tmp_path / "monitor.sock").running())

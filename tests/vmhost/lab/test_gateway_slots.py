@@ -1,0 +1,150 @@
+"""The slots on a real disk: what an update is copied to, and the gateway's VM made of it."""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from authn.signing import key_id
+from tests.vmhost.update.bundles import IN_FORCE, put, small_image
+from vmhost.errors import HostError
+from vmhost.image.approve import public_hex
+from vmhost.lab.defaults import default_spec
+from vmhost.lab.gateway_slots import LabSlots, checked_update
+from vmhost.lab.gateway_vm import disks_of, slot_directory, slots_file
+from vmhost.lab.provisioning import (
+    LabPaths,
+    load_administrator_key,
+    load_authority_key,
+    make_administrator_key,
+    make_authority_key,
+    make_directories,
+)
+from vmhost.lab.teardown import tear_down
+from vmhost.lab.vms import VmPaths
+from vmhost.monitor.updates import GatewayUpdates
+from vmhost.names import GATEWAY, Lab
+from vmhost.spec import LabSpec
+from vmhost.update.bundle import Bundle, write_bundle
+from vmhost.update.manifest import BOOT, ROOT
+from vmhost.update.slots import Slot, Slots, State
+
+LATER = 4e9
+
+
+@pytest.fixture
+def spec() -> Iterator[LabSpec]:
+    """A lab of which there are files alone."""
+    one = default_spec(Lab(f"ts{os.getpid()}"), 2)
+    try:
+        make_directories(one)
+        make_administrator_key(one.lab)
+        make_authority_key(one.lab)
+        VmPaths(one.lab, GATEWAY).directory.mkdir(parents=True)
+        slots_file(one.lab).write_text(Slots.first(1).to_json())
+        paths = LabPaths(one.lab)
+        paths.gateway_setup.write_text(json.dumps({"gateway_id": "lab/gateway"}))
+        for name in ("portmap.json", "references.json", "ek_ca.pem", "policy.toml"):
+            (paths.shared / name).write_text("x")
+        yield one
+    finally:
+        tear_down(one.lab)
+
+
+@pytest.fixture
+def update(spec: LabSpec, tmp_path: Path) -> Bundle:
+    key, authority = load_administrator_key(spec.lab), load_authority_key(spec.lab.authority_key)
+    return write_bundle(small_image(tmp_path / "image"), tmp_path / "u", 2, LATER, key, authority)
+
+
+def test_an_update_is_checked_with_the_labs_own_keys(spec: LabSpec, update: Bundle) -> None:
+    assert checked_update(spec, Slots.first(1), update.directory) == update
+    assert key_id(load_administrator_key(spec.lab).public_key().public_bytes_raw()) not in IN_FORCE.keys
+    assert (
+        public_hex(load_authority_key(spec.lab.authority_key).public_key()) == update.manifest.approval.public
+    )
+
+
+def test_a_slot_has_disks_of_its_own_and_shares_the_state(spec: LabSpec, update: Bundle) -> None:
+    LabSlots(spec).fill(Slot.B, update)
+    a, b = disks_of(spec.lab, Slot.A), disks_of(spec.lab, Slot.B)
+    assert [one.readonly for one in b] == [True, True, True, False]
+    assert a[3] == b[3]
+    assert not {one.path for one in a[:3]} & {one.path for one in b[:3]}
+    assert b[0].path.read_bytes() == (update.directory / BOOT).read_bytes()
+    assert b[1].path.read_bytes() == (update.directory / ROOT).read_bytes()
+
+
+def test_its_settings_bring_the_approval_and_the_reference_values(spec: LabSpec, update: Bundle) -> None:
+    LabSlots(spec).fill(Slot.B, update)
+    with tarfile.open(disks_of(spec.lab, Slot.B)[2].path) as settings:
+        content = {one: settings.extractfile(one).read() for one in settings.getnames()}  # type: ignore[union-attr]
+    setup = json.loads(content["setup.json"])
+    assert content["approval.json"].decode() == update.manifest.approval.to_json()
+    assert content[setup["own_references"].rpartition("/")[2]] == update.manifest.references
+    assert setup["approval"].endswith("/approval.json")
+
+
+def test_rejects_file_that_changed_since_it_was_checked(spec: LabSpec, update: Bundle) -> None:
+    put(update.directory / ROOT, b"another root")
+    with pytest.raises(HostError) as raised:
+        LabSlots(spec).fill(Slot.B, update)
+    assert raised.value.code == "file-altered"
+
+
+def test_a_full_disk_is_told_and_the_slot_stays_empty(
+    spec: LabSpec, update: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vmhost.lab.gateway_slots.shutil.copyfile", full)
+    updates = GatewayUpdates.of(_vm(spec))
+    with pytest.raises(HostError) as raised:
+        updates.install(str(update.directory), 2, 60)
+    assert raised.value.code == "slot-failed"
+    assert "No space left" in raised.value.message
+    assert updates.keeper.slots == Slots.first(1)
+
+
+def test_a_refused_update_leaves_everything_as_it_was(spec: LabSpec, update: Bundle) -> None:
+    before = slots_file(spec.lab).read_bytes()
+    put(update.directory / BOOT, b"another image")
+    with pytest.raises(HostError):
+        GatewayUpdates.of(_vm(spec)).install(str(update.directory), 2, 60)
+    assert slots_file(spec.lab).read_bytes() == before
+    assert not slot_directory(spec.lab, Slot.B).exists()
+
+
+def test_an_installed_update_is_the_candidate(spec: LabSpec, update: Bundle) -> None:
+    updates = GatewayUpdates.of(_vm(spec))
+    assert updates.check(str(update.directory)) == {"version": 2, "not_after": LATER}
+    assert updates.install(str(update.directory), 2, 60) == 2
+    status = updates.status()
+    assert (status["active"], status["version"]) == ("a", 1)
+    assert status["slots"]["b"]["state"] == State.CANDIDATE
+    with pytest.raises(HostError) as raised:
+        updates.check_commit()
+    assert raised.value.code == "update-pending"
+
+
+@pytest.mark.parametrize("verb", ["status", "check_commit"])
+def test_rejects_gateway_without_an_image(spec: LabSpec, verb: str) -> None:
+    with pytest.raises(HostError) as raised:
+        getattr(GatewayUpdates.of(spec), verb)()
+    assert raised.value.code == "not-a-vm"
+
+
+def test_rejects_slots_that_are_gone(spec: LabSpec) -> None:
+    slots_file(spec.lab).unlink()
+    with pytest.raises(HostError) as raised:
+        LabSlots(spec).load()
+    assert raised.value.code == "bad-slots"
+
+
+def _vm(spec: LabSpec) -> LabSpec:
+    return replace(spec, gateway_vm=True)

@@ -1,0 +1,73 @@
+"""The gateway's slots on the lab's disk, and the check of an update against what is in force."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from authn.signing import key_id
+from vmhost.durable import sync_directory, sync_file, write_durably
+from vmhost.errors import HostError
+from vmhost.image.approve import public_hex
+from vmhost.lab.gateway_vm import BOOT_DISK, ROOT_DISK, slot_directory, slots_file, write_gateway_settings
+from vmhost.lab.provisioning import LabPaths, load_administrator_key, load_authority_key
+from vmhost.spec import LabSpec
+from vmhost.update.bundle import Bundle, InForce, check_bundle, compare, measure, open_bundle
+from vmhost.update.manifest import BOOT, ROOT
+from vmhost.update.slots import Slot, Slots
+
+
+@dataclass(frozen=True, slots=True)
+class LabSlots:
+    """See `vmhost.update.keeper.SlotStore`."""
+
+    spec: LabSpec
+
+    def load(self) -> Slots:
+        """Read the state; raises HostError."""
+        path = slots_file(self.spec.lab)
+        try:
+            return Slots.from_json(path.read_text())
+        except OSError as error:
+            raise HostError(
+                "bad-slots", f"{path}: {error.strerror}; nothing was started: restore this file"
+            ) from error
+
+    def save(self, slots: Slots) -> None:
+        """Write the state in one step; raises OSError."""
+        write_durably(slots_file(self.spec.lab), slots.to_json().encode())
+
+    def fill(self, slot: Slot, bundle: Bundle) -> None:
+        """Copy an update into a slot, with a settings disk of its own; what was copied is what is compared."""
+        directory, paths, manifest = (
+            slot_directory(self.spec.lab, slot),
+            LabPaths(self.spec.lab),
+            bundle.manifest,
+        )
+        try:
+            directory.mkdir(exist_ok=True, mode=0o700)
+            for name, disk in ((BOOT, BOOT_DISK), (ROOT, ROOT_DISK)):
+                shutil.copyfile(bundle.directory / name, directory / disk)
+                sync_file(directory / disk)
+                compare(bundle.directory / name, manifest.files[name], measure(directory / disk))
+            setup = json.loads(paths.gateway_setup.read_text())
+            write_gateway_settings(
+                self.spec, setup, paths.shared, manifest.approval, slot, manifest.references
+            )
+            sync_directory(directory)
+        except OSError as error:
+            raise HostError(
+                "slot-failed",
+                f"{directory}: writing the update: {error}; the slot stays empty: free space, apply it again",
+            ) from error
+
+
+def checked_update(spec: LabSpec, slots: Slots, directory: Path) -> Bundle:
+    """Open an update and check all of it against what is in force; raises HostError."""
+    public = load_administrator_key(spec.lab).public_key().public_bytes_raw()
+    authority = public_hex(load_authority_key(spec.lab.authority_key).public_key())
+    now = InForce(slots[slots.active].version, slots.least, {key_id(public): public}, authority)
+    bundle = open_bundle(directory, now.keys, time.time())
+    check_bundle(bundle, now, time.time())
+    return bundle
