@@ -8,7 +8,7 @@ PROGRAMS := $(VENV)/.programs
 IMAGES := $(VENV)/.images
 BENCH  := $(VENV)/.bench
 
-.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz man image record-boots image-check demo clean
+.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz bench-vm man image record-boots image-check agent-deb demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,7 +45,7 @@ test: lint types $(PROGRAMS) $(IMAGES) ## everything: format, lint, types, layer
 test-vm: image ## real virtual machines: boots, attestation, alterations
 	$(PY) -m pytest -q -m vm
 
-ci: test test-vm ## all tests there are
+ci: test test-vm image-check ## all tests there are
 
 chaos: $(STAMP) ## kill, stop and restart the gateway's processes at 50 random instants
 	QUOTEGATE_CHAOS=50 $(PY) -m pytest -q -s tests/lab/test_chaos.py
@@ -55,6 +55,9 @@ $(BENCH): $(STAMP) requirements-bench.lock scripts/setup-bench
 
 bench: $(BENCH) ## measure, each figure beside its baseline
 	$(PY) -m bench
+
+bench-vm: $(IMAGES) ## measure virtual machines, each figure beside the same machine without us
+	$(PY) -m bench.vm
 
 oracle: $(STAMP) ## 10,000 random policies: the evaluator and the real kernel agree on every packet
 	QG_ORACLE_POLICIES=10000 $(PY) -m pytest -q -s tests/filters/oracle
@@ -66,15 +69,16 @@ $(IMAGES): $(STAMP) scripts/setup-images
 	@scripts/setup-images
 
 image: $(IMAGES) ## build the images of virtual machines
-	$(VENV)/bin/quotegate image build guest
-	$(VENV)/bin/quotegate image build gateway
+	$(VENV)/bin/quotegate image build guest gateway
 
 record-boots: image ## boot the guest image well and altered, and keep what it proved as the tests' recordings
 	$(PY) -m tests.vm.record
 
 image-check: $(IMAGES) ## build each image once more: the bytes must be the same
-	$(VENV)/bin/quotegate image check guest
-	$(VENV)/bin/quotegate image check gateway
+	$(VENV)/bin/quotegate image check guest gateway
+
+agent-deb: $(STAMP) ## build the agent's Debian package, for somebody's own guest
+	$(VENV)/bin/quotegate image deb
 
 man: $(STAMP) ## write the manual pages, from the commands' own help, to build/man
 	scripts/man build/man

@@ -1,16 +1,13 @@
 """Talk to a TPM 2.0 through tpm2-tss. Only this module and `authn.sealing` import tpm2_pytss.
 
-`Tpm` is synchronous; `TpmWorker` gives it one thread of its own, because two callers on one TPM
-connection interleave.
+It is synchronous, and for one caller at a time: `authn.tpm_worker` is for asyncio programs.
 """
 
-import asyncio
 import os
 import struct
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 os.environ.setdefault(
     "TSS2_LOG", "all+NONE"
@@ -50,7 +47,6 @@ EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1d
 EK_ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|adminwithpolicy|restricted|decrypt"
 # noda: a machine that loses power must not lock itself out of its own key (dictionary attack counter)
 AK_ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|sign"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,27 +241,3 @@ def _failed(what: str, error: Exception) -> TpmError:
 
 def _selection(selection: PcrSelection) -> Any:
     return TPML_PCR_SELECTION.parse(str(selection))
-
-
-class TpmWorker:
-    """A TPM with a thread of its own for asyncio programs; it connects at its first use."""
-
-    def __init__(self, tcti: str) -> None:
-        self._tcti = tcti
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tpm")
-        self._tpm: Tpm | None = None
-
-    async def run(self, work: Callable[[Tpm], T]) -> T:
-        """Run `work` on the TPM's thread and return its result."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
-
-    def _run(self, work: Callable[[Tpm], T]) -> T:
-        if self._tpm is None:
-            self._tpm = Tpm(self._tcti)
-        return work(self._tpm)
-
-    def close(self) -> None:
-        """End the thread and close the connection."""
-        self._thread.shutdown(wait=True)
-        if self._tpm is not None:
-            self._tpm.close()

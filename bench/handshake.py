@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from authn.tpm import Tpm, TpmWorker
+from authn.tpm import Tpm
+from authn.tpm_worker import TpmWorker
 from gateway.agent.conversation import Conversation
 from gateway.agent.setup import AgentSetup
 

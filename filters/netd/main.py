@@ -18,6 +18,7 @@ from filters.netd.inspector_sockets import InspectorSockets
 from filters.netd.server import Server
 from filters.netd.service import Service
 from filters.netd.sysctl import apply_sysctls
+from filters.notify import ready
 
 _SOCKET_MODE = 0o666  # who may use it is decided by SO_PEERCRED
 
@@ -41,6 +42,7 @@ async def run(path: Path, client_uid: int, interface: str, inspectors: tuple[Pat
             if inspectors is not None:
                 sockets = InspectorSockets(*inspectors, service.packets.admit)
                 tasks.append(group.create_task(sockets.serve(), name="inspectors"))
+            ready()
             await stop.wait()
             for task in tasks:
                 task.cancel()

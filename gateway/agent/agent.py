@@ -14,7 +14,8 @@ from authn.errors import AttestationError, AuthnError
 from authn.evidence import Counters, Quote
 from authn.failure import AttestationFailure
 from authn.handshake import EstablishedSession
-from authn.tpm import TpmIdentity, TpmWorker
+from authn.tpm import TpmIdentity
+from authn.tpm_worker import TpmWorker
 from filters.policy.services import parse_service
 from gateway.agent.conversation import Conversation, Refused
 from gateway.agent.setup import AgentSetup
@@ -24,7 +25,7 @@ from gateway.rpc import RpcClient
 
 RETRY_S = 0.2
 # the kernel alone would try ever more rarely, for two minutes: a gateway that is back would wait for us
-CONNECT_WITHIN_S = 2.0
+CONNECT_WITHIN_S = 0.5
 ANSWER_WITHIN_S = 5.0
 GATEWAY_SILENT_AFTER = 5
 # what refutes the gateway itself, as opposed to a broken or refused conversation

@@ -18,7 +18,8 @@ from authn.handshake import Command, Established, EstablishedSession, SendFrame,
 from authn.handshake_peer import PeerConfig, PeerHandshake
 from authn.reference import check_reference
 from authn.signing import DocumentError
-from authn.tpm import Tpm, TpmIdentity, TpmWorker
+from authn.tpm import Tpm, TpmIdentity
+from authn.tpm_worker import TpmWorker
 from gateway.agent.ima_list import ImaList
 from gateway.agent.setup import AgentSetup
 

@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 async def _run(setup_file: Path) -> None:
-    from authn.tpm import TpmWorker
+    from authn.tpm_worker import TpmWorker
     from filters.memory import forbid_inspection
     from gateway.agent.agent import Agent
     from gateway.agent.local import serve_local

@@ -28,8 +28,10 @@ EXAMPLES = {
     ),
     "fingerprint list": ("fingerprint list", "fingerprint list --set /etc/quotegate --json"),
     "fingerprint remove": ("fingerprint remove annual-report",),
-    "image build": ("image build guest",),
+    "image build": ("image build guest", "image build guest gateway"),
     "image check": ("image check guest",),
+    "image deb": ("image deb", "image deb --out /srv/packages"),
+    "image describe": ("image describe mine --uki /mnt/boot/efi/EFI/Linux/mine.efi --root /mnt",),
     "image predict": ("image predict build/image/guest.efi", "image predict --json guest.efi"),
     "image sign": ("image sign guest --key signing.key --version 2 -o references.json",),
     "image bundle": (

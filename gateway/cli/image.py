@@ -4,7 +4,10 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -18,42 +21,64 @@ from vmhost.image.references import Image, value_name
 from vmhost.lab.setup import PROJECT
 from vmhost.names import Lab
 
+if TYPE_CHECKING:
+    from vmhost.image.build import Built
+
 RECIPES, OUT = PROJECT / "appliance-image", PROJECT / "build" / "image"
 EXIT_FOUND = 4
 
 
 def build(arguments: argparse.Namespace) -> int:
-    """Build an image."""
-    from vmhost.image.build import build as build_image
-    from vmhost.image.recipe import Recipe
-
+    """Build images from their recipes."""
     began = time.monotonic()
-    built = build_image(Recipe.load(RECIPES / arguments.image), PROJECT, arguments.out)
-    say(f"built {arguments.image} in {time.monotonic() - began:.0f} s")
-    say(
-        table(
-            [{"file": one, "bytes": one.stat().st_size} for one in built.files],
-            ("file", "bytes"),
-        )
-    )
+    built = _build(arguments.images, arguments.out)
+    say(f"built {', '.join(arguments.images)} in {time.monotonic() - began:.0f} s")
+    files = [{"file": one, "bytes": one.stat().st_size} for image in built for one in image.files]
+    say(table(files, ("file", "bytes")))
     return EXIT_OK
 
 
-def check(arguments: argparse.Namespace) -> int:
-    """Build an image a second time and compare, byte by byte."""
+def _build(names: Sequence[str], out: Path) -> "list[Built]":
+    """Build side by side: most of the time other programs work for us, one at a time."""
     from vmhost.image.build import build as build_image
     from vmhost.image.recipe import Recipe
 
-    Image.load(arguments.out, arguments.image)
+    recipes = [Recipe.load(RECIPES / name) for name in names]
+    with ThreadPoolExecutor(len(recipes)) as pool:
+        return list(pool.map(lambda recipe: build_image(recipe, PROJECT, out), recipes))
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Build images a second time and compare, byte by byte."""
+    for name in arguments.images:
+        Image.load(arguments.out, name)
     with tempfile.TemporaryDirectory() as scratch:
-        again = build_image(Recipe.load(RECIPES / arguments.image), PROJECT, Path(scratch))
-        pairs = [(arguments.out / one.name, one) for one in again.files]
-        different = [one for one, other in pairs if one.read_bytes() != other.read_bytes()]
-        for one in different:
-            say(f"{one}: another build gives other bytes; expected the same")
+        again = [one for image in _build(arguments.images, Path(scratch)) for one in image.files]
+        different = [one.name for one in again if (arguments.out / one.name).read_bytes() != one.read_bytes()]
+    for name in different:
+        say(f"{arguments.out / name}: another build gives other bytes; expected the same")
     if different:
         return EXIT_FOUND
-    say(f"{arguments.image}: two builds give the same bytes")
+    say(f"{', '.join(arguments.images)}: two builds give the same bytes")
+    return EXIT_OK
+
+
+def deb(arguments: argparse.Namespace) -> int:
+    """Build the agent's Debian package."""
+    from vmhost.image.agent_deb import build_agent_deb
+
+    built = build_agent_deb(PROJECT, arguments.out)
+    say(table([{"file": built, "bytes": built.stat().st_size}], ("file", "bytes")))
+    return EXIT_OK
+
+
+def describe(arguments: argparse.Namespace) -> int:
+    """Describe a system that was built elsewhere."""
+    from vmhost.image.describe import describe as describe_system
+
+    image = describe_system(arguments.image, arguments.root, arguments.uki, arguments.out)
+    say(f"{image.manifest}: {len(image.files)} files that can be run")
+    say(f"next: quotegate image sign {image.name} --key FILE --version N -o references.json")
     return EXIT_OK
 
 

@@ -91,12 +91,13 @@ def exec_in(arguments: argparse.Namespace) -> int:
     """Run a command in a peer, as its root."""
     lab = Lab(arguments.lab)
     command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
-    if command and is_vm(lab, arguments.peer):
-        return exec_in_vm(lab, arguments.peer, command)
-    if lab.peer_namespace(arguments.peer) not in namespaces_of(lab):
+    vm = is_vm(lab, arguments.peer)
+    if not vm and lab.peer_namespace(arguments.peer) not in namespaces_of(lab):
         raise GatewayError("unknown-peer", f"lab {lab.name} has no peer {arguments.peer!r}; is it up?")
     if not command:
         raise GatewayError("no-command", "say what to run: quotegate lab exec web -- ping -c 1 10.77.0.3")
+    if vm:
+        return exec_in_vm(lab, arguments.peer, command)
     os.environ[SOCKET_VARIABLE] = str(lab.agent_socket(arguments.peer))
     os.environ["PATH"] = f"{PROJECT / '.venv/bin'}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
     sys.stdout.flush()

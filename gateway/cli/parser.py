@@ -200,17 +200,31 @@ def _add_update(update: "argparse._SubParsersAction[argparse.ArgumentParser]", a
 
 def _add_image(image: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
     out = Path(__file__).parents[2] / "build" / "image"
-    build = add(image, "build", _call("image", "build"), "build an image from its recipe")
-    check = add(image, "check", _call("image", "check"), "build an image once more and compare")
+    build = add(image, "build", _call("image", "build"), "build images from their recipes")
+    check = add(image, "check", _call("image", "check"), "build images once more and compare")
     sign = add(image, "sign", _call("image", "sign"), "write an image's signed reference set")
     bundle = add(image, "bundle", _call("image", "bundle"), "write a signed update of the gateway's image")
+    for command in (build, check):
+        command.add_argument(
+            "images", nargs="+", metavar="IMAGE", help="a recipe below appliance-image, as guest"
+        )
+    for command in (sign, bundle):
+        command.add_argument("image", help="the image's name, for example guest")
     for command in (build, check, sign, bundle):
-        command.add_argument("image", help="a recipe below appliance-image, for example guest")
         command.add_argument("--out", type=Path, default=out, help="where images are (default: build/image)")
     sign.add_argument("--key", type=Path, required=True, help="the signing key: a file with 64 hex digits")
     sign.add_argument("--version", type=int, required=True, help="of the reference set: higher is newer")
     sign.add_argument("--days", type=float, default=90.0, help="how long it is valid (default: 90)")
     sign.add_argument("-o", "--output", type=Path, required=True, help="the reference set to write")
+    deb = add(image, "deb", _call("image", "deb"), "build the agent's Debian package, for your own guests")
+    deb.add_argument("--out", type=Path, default=out.parent, help="where it goes (default: build)")
+    describe = add(
+        image, "describe", _call("image", "describe"), "describe a guest of your own, to be signed"
+    )
+    describe.add_argument("image", help="what to call it")
+    describe.add_argument("--uki", type=Path, required=True, help="the unified kernel image that it boots")
+    describe.add_argument("--root", type=Path, required=True, help="where its root file system is mounted")
+    describe.add_argument("--out", type=Path, default=out, help="where images are (default: build/image)")
     bundle.add_argument("--key", type=Path, help="the administrator's key file (default: the lab's)")
     bundle.add_argument(
         "--authority",

@@ -31,11 +31,14 @@ class StateDisk:
 
     def __init__(self, device: Path) -> None:
         self._device = str(device)
+        self._found: dict[str, str] | None = None  # the token; each look costs a start of cryptsetup
 
     def is_new(self) -> bool:
         """Tell whether it holds nothing: zeros, or a header of ours without a key. Raises DiskError for anything else."""
+        if self._token() is not None:
+            return False
         if self._is_luks():
-            return self._token() is None
+            return True
         with Path(self._device).open("rb") as disk:
             if not any(disk.read(NEW_SIZE)):
                 return True
@@ -85,11 +88,11 @@ class StateDisk:
         return _outcome(("cryptsetup", "isLuks", "--type=luks2", self._device), b"").returncode == 0
 
     def _token(self) -> dict[str, str] | None:
-        done = _outcome(("cryptsetup", "token", "export", "--token-id=0", self._device), b"")
-        if done.returncode:
-            return None
-        token = json.loads(done.stdout)
-        return token if token.get("type") == TOKEN_TYPE else None
+        if self._found is None:
+            done = _outcome(("cryptsetup", "token", "export", "--token-id=0", self._device), b"")
+            token = {} if done.returncode else json.loads(done.stdout)
+            self._found = token if token.get("type") == TOKEN_TYPE else None
+        return self._found
 
 
 def make_file_system(device: Path) -> None:

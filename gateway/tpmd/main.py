@@ -5,8 +5,9 @@ import asyncio
 import signal
 from pathlib import Path
 
-from authn.tpm import TpmWorker
+from authn.tpm_worker import TpmWorker
 from filters.memory import forbid_inspection
+from filters.notify import ready
 from gateway import rpc
 from gateway.setup import GatewaySetup
 from gateway.tpmd.server import TpmService
@@ -24,6 +25,7 @@ async def run(setup: GatewaySetup) -> None:
         await worker.run(lambda tpm: tpm.provision())
         server = await rpc.serve(setup.sockets.tpmd, service.handle)
         async with server:
+            ready()
             await stop.wait()
     finally:
         worker.close()

@@ -9,7 +9,7 @@ from authn.handshake_messages import BatchQuote
 from authn.pcr import PcrSelection
 from authn.sealing import Sealing
 from authn.state_policy import Approval
-from authn.tpm import TpmWorker
+from authn.tpm_worker import TpmWorker
 from gateway.errors import GatewayError
 from gateway.rpc import Payload
 from gateway.tpmd.batch import QuoteBatcher

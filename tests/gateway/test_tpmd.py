@@ -8,7 +8,8 @@ import pytest
 
 from authn.pcr import PcrSelection
 from authn.state_policy import VERSION_COUNTER, Approval
-from authn.tpm import Tpm, TpmWorker
+from authn.tpm import Tpm
+from authn.tpm_worker import TpmWorker
 from gateway.errors import GatewayError
 from gateway.tpmd.server import TpmService
 from tests.tpms import running_swtpm

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.vm.conftest import VmLab, predicted
+from tests.vm.conftest import BOOT_S, VmLab, predicted
 from vmhost.image.references import PCRS
 from vmhost.monitor.client import ask
 from vmhost.names import GATEWAY
@@ -25,6 +25,12 @@ def test_nothing_passes_without_a_lease_and_a_lease_lets_it_pass(vms: VmLab) -> 
     assert b"from db" in passed.stdout, passed.stderr
 
 
+def test_a_command_gets_its_input_and_its_complaints_come_apart(vms: VmLab) -> None:
+    data = bytes(range(256)) * 5
+    done = vms.exec("web", "sh", "-c", "cat; echo complaint >&2; exit 3", data=data)
+    assert (done.returncode, done.stdout, done.stderr) == (3, data, b"complaint\n")
+
+
 def test_the_gateway_queues_natively(vms: VmLab) -> None:
     assert "queue " in vms.inside(GATEWAY, "nft list chain inet quotegate hold_queue")
 
@@ -33,13 +39,14 @@ def test_the_gateways_services_have_no_more_rights_than_they_need(vms: VmLab) ->
     status = vms.inside(
         GATEWAY,
         "for p in netd tpmd quotegated inspector hostlink; do "
-        "grep -hE 'Uid|CapEff|NoNewPrivs' /proc/$(systemctl show -p MainPID --value $p)/status; done",
+        "grep -hE 'Uid|CapEff|NoNewPrivs|Seccomp:' /proc/$(systemctl show -p MainPID --value $p)/status; done",
     )
     uids = [line.split()[1] for line in status.splitlines() if line.startswith("Uid")]
     rights = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff")]
     assert uids == ["64101", "64102", "64103", "64104", "64105"]
     assert rights == [1 << 12, 0, 0, 0, 0]  # CAP_NET_ADMIN for netd alone
     assert status.count("NoNewPrivs:\t1") == 5
+    assert status.count("Seccomp:\t2") == 5
 
 
 def test_nobody_can_write_to_the_gateways_root_or_load_a_module(vms: VmLab) -> None:
@@ -69,7 +76,7 @@ def test_a_foreign_program_cuts_the_guest_and_a_restart_heals_it(vms: VmLab) -> 
 def test_the_gateways_state_survives_its_restart(vms: VmLab) -> None:
     before = vms.last_sequence()
     assert "/dev/mapper/state on /var/lib type ext4" in vms.inside(GATEWAY, "mount")
-    ask(vms.lab, "restart_gateway", reset_tpm=True)
+    ask(vms.lab, "restart_gateway", timeout_s=BOOT_S, reset_tpm=True)
     vms.until(vms.all_trusted)
     assert vms.last_sequence() > before
     assert vms.api.get("/v1/status")["authority"] == "valid"

@@ -20,7 +20,8 @@ from vmhost.image.verity import VerityRoot, make_verity_root
 
 STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 # the kernel takes frames with windows up to 128 MiB (lib/zstd): well above any initrd of ours
-LEVEL = 19
+# more threads than one give the same bytes however many they are, and other bytes than one
+LEVEL, THREADS = 19, 2
 # a root that nobody can write to needs them beforehand
 MOUNT_POINTS = ("proc", "sys", "dev", "run", "tmp", "var/lib", "var/tmp", "root")
 
@@ -64,7 +65,7 @@ def build(recipe: Recipe, source: Path, out: Path) -> Built:
         parts = UkiParts(
             stub=(root / STUB).read_bytes(),
             linux=kernel.read_bytes(),
-            initrd=zstandard.ZstdCompressor(level=LEVEL).compress(pack(tree)),
+            initrd=compress(pack(tree)),
             command_line=command_line,
             os_release=(tree / "etc/os-release").read_bytes(),
             uname=kernel.name.removeprefix("vmlinuz-"),
@@ -77,6 +78,11 @@ def build(recipe: Recipe, source: Path, out: Path) -> Built:
     disk.replace(built.disk)
     _replace(built.manifest, _manifest(recipe, packages, files, uki))
     return built
+
+
+def compress(data: bytes) -> bytes:
+    """Compress an initrd."""
+    return zstandard.ZstdCompressor(level=LEVEL, threads=THREADS).compress(data)
 
 
 def _build_root(
@@ -115,11 +121,12 @@ def _can_be_run(tree: Path) -> dict[str, str]:
     return {
         f"/{path.relative_to(tree)}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(tree.rglob("*"))
-        if path.is_file() and not path.is_symlink() and _is_program(path)
+        if path.is_file() and not path.is_symlink() and is_program(path)
     }
 
 
-def _is_program(path: Path) -> bool:
+def is_program(path: Path) -> bool:
+    """Tell whether a file can be run or loaded: ELF, or a script."""
     with path.open("rb") as file:
         start = file.read(4)
     return start == b"\x7fELF" or start[:2] == b"#!"

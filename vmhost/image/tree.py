@@ -43,11 +43,11 @@ def gather(recipe: Recipe, root: Path, source: Path, tree: Path) -> None:
 
 
 def _add_python(recipe: Recipe, root: Path, source: Path, tree: Path) -> None:
-    _copy_tree(root / STANDARD_LIBRARY, tree / STANDARD_LIBRARY, recipe.left_out)
+    copy_tree(root / STANDARD_LIBRARY, tree / STANDARD_LIBRARY, recipe.left_out)
     for package in recipe.code:
-        _copy_tree(source / package, tree / CODE / package, recipe.left_out)
+        copy_tree(source / package, tree / CODE / package, recipe.left_out)
     install_wheels(recipe.wheels, source / "requirements.lock", tree / CODE)
-    _compile(tree)
+    compile_ahead(tree, STANDARD_LIBRARY, CODE)
 
 
 def _keep(root: Path, name: str, tree: Path) -> Path:
@@ -122,7 +122,12 @@ def _copy(source: Path, target: Path) -> None:
     target.chmod(0o755)
 
 
-def _copy_tree(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
+def copy_tree(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
+    """Copy a source file, or a tree without what matches `left_out` (a name, or a path below `source`) and what nobody runs."""
+    if source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        return
     patterns = (*left_out, *_NEVER)
 
     def ignored(directory: str, names: list[str]) -> set[str]:
@@ -136,13 +141,13 @@ def _copy_tree(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
     shutil.copytree(source, target, ignore=ignored, symlinks=False, ignore_dangling_symlinks=True)
 
 
-def _compile(tree: Path) -> None:
-    """Compile all Python ahead: a guest that starts has no time for it. The bytes don't depend on when or where."""
+def compile_ahead(tree: Path, *directories: Path) -> None:
+    """Compile all Python in a tree's directories: a guest that starts has no time for it. The bytes don't depend on when or where."""
     if sysconfig.get_python_version() != "3.11":
         raise HostError(
             "wrong-python", f"expected Python 3.11, as in the image, got {sysconfig.get_python_version()}"
         )
-    for directory in (STANDARD_LIBRARY, CODE):
+    for directory in directories:
         argv = [
             sys.executable, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash",
             "-s", str(tree), "-p", "/", str(tree / directory),

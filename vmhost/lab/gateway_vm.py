@@ -20,7 +20,7 @@ from vmhost.vm.gateway import GatewayVm
 from vmhost.vm.settings import network_text, write_settings
 from vmhost.vm.spec import Disk
 
-MEMORY_MIB = 768
+MEMORY_MIB, CPUS = 768, 2  # its programs start side by side
 STATE_SIZE = 512 << 20  # sparse
 HOSTLINK_UID = 64105  # who speaks for the host inside
 DIRECTORY = "/run/config"
@@ -87,7 +87,9 @@ def prepare_gateway(spec: LabSpec) -> None:
 def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop) -> GatewayVm:
     """Describe the gateway's VM."""
     disks = disks_of(spec.lab, Slot.A)
-    gateway = vm_of(GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, host_link=True)
+    gateway = vm_of(
+        GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, host_link=True, cpus=CPUS
+    )
     gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
     gateway.disks_of = partial(disks_of, spec.lab)
     return gateway

@@ -170,6 +170,7 @@ def vm_of(
     memory_mib: int,
     *,
     host_link: bool = False,
+    cpus: int = 1,
 ) -> G:
     """Describe one VM of the lab; its number gives it uids of its own."""
     paths, uid, tpm_uid = VmPaths(spec.lab, place.peer), QEMU_UID + number, TPM_UID + number
@@ -179,7 +180,7 @@ def vm_of(
         uuid=place.uuid,
         mac=place.mac,
         memory_mib=memory_mib,
-        cpus=1,
+        cpus=cpus,
         tap=place.port,
         namespace=namespace,
         firmware_code=paths.firmware,
