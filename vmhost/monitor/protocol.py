@@ -69,6 +69,41 @@ class ReplaceInspector:
 
 
 @dataclass(frozen=True, slots=True)
+class StartMachine:
+    """Start a guest or the gateway at an operator's word, also one that an operator has switched off."""
+
+    op: ClassVar[str] = "start_machine"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopMachine:
+    """Switch a guest or the gateway off: it stays off until an operator starts it."""
+
+    op: ClassVar[str] = "stop_machine"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListVms:
+    """Describe the virtual machines; everybody may ask."""
+
+    op: ClassVar[str] = "list_vms"
+    allowed: ClassVar[frozenset[int] | None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class VmEvidence:
+    """Say what was measured before a virtual machine's last start."""
+
+    op: ClassVar[str] = "vm_evidence"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Stop (`on`) or resume bringing the gateway back by itself."""
 
@@ -99,6 +134,10 @@ Request = (
     | ReportGatewayRefused
     | RestartGateway
     | ReplaceInspector
+    | StartMachine
+    | StopMachine
+    | ListVms
+    | VmEvidence
     | Pause
     | Shutdown
     | Status
@@ -111,6 +150,10 @@ _REQUESTS: dict[str, type[Request]] = {
         ReportGatewayRefused,
         RestartGateway,
         ReplaceInspector,
+        StartMachine,
+        StopMachine,
+        ListVms,
+        VmEvidence,
         Pause,
         Shutdown,
         Status,

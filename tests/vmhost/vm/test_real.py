@@ -56,7 +56,8 @@ def test_life(here: Place) -> None:
         assert domain.state is State.RUNNING
         machine = domain.machine
         assert machine is not None
-        assert set(machine.digests) == {domain.spec.firmware_code, boot}
+        assert domain.measured is not None
+        assert set(domain.measured.digests) == {domain.spec.firmware_code, boot}
         assert sorted(here.processes()) == sorted([machine.qemu.pid, machine.vtpm.pid])
         assert memfds() == []  # QEMU alone has them
         assert memfds_of(machine.qemu.pid) >= {"OVMF_CODE.fd", "boot.raw"}
@@ -139,8 +140,8 @@ def test_altered_firmware_is_restored_before_it_starts(here: Place) -> None:
         domain = here.domain()
         domain.spec.firmware_code.write_bytes(b"evil")
         await domain.start()
-        assert domain.machine is not None
-        assert domain.machine.firmware.restored
+        assert domain.measured is not None
+        assert domain.measured.firmware.restored
         await domain.kill()
         assert domain.spec.firmware_code.read_bytes() == (OVMF / "OVMF_CODE.fd").read_bytes()
 
