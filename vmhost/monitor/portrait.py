@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from authn.portmap import PortEntry
 from vmhost.errors import HostError
@@ -23,7 +24,7 @@ def accelerator_json() -> dict[str, str]:
     return {"name": str(choice.accelerator), "reason": choice.reason}
 
 
-def describe(guest: VmGuest, place: PortEntry, kept_off: bool) -> dict[str, object]:
+def describe(guest: VmGuest, place: PortEntry, kept_off: bool) -> dict[str, Any]:
     """Describe one VM. `since`: of its state, in seconds since the epoch."""
     domain, pids = guest.domain, guest.pids()
     return {
@@ -43,7 +44,7 @@ def describe(guest: VmGuest, place: PortEntry, kept_off: bool) -> dict[str, obje
     }
 
 
-def evidence(domain: Domain, images: Path | None) -> dict[str, object]:
+def evidence(domain: Domain, images: Path | None) -> dict[str, Any]:
     """Say what was measured before the last start, and what became of those files since; raises HostError."""
     spec, measured = domain.spec, domain.measured
     if measured is None:
@@ -75,7 +76,7 @@ def _compare(path: Path, digest: str) -> str:
         return MISSING
 
 
-def _kernel_image(spec: VmSpec, measured: Measured, images: Path | None) -> dict[str, object] | None:
+def _kernel_image(spec: VmSpec, measured: Measured, images: Path | None) -> dict[str, Any] | None:
     """Hash the program on the boot disk; None once that disk is not what was measured."""
     if not spec.disks or _compare(spec.disks[0].path, measured.digests[spec.disks[0].path]) != UNCHANGED:
         return None

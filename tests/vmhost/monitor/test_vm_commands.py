@@ -33,7 +33,13 @@ WEB = {
 GOOD = {
     "name": "web",
     "measured_at": 1_796_000_000.0,
-    "firmware": {"path": "/s/OVMF_CODE.fd", "digest": "f" * 64, "version": 1, "restored": False, "found": "f" * 64},
+    "firmware": {
+        "path": "/s/OVMF_CODE.fd",
+        "digest": "f" * 64,
+        "version": 1,
+        "restored": False,
+        "found": "f" * 64,
+    },
     "files": [
         {"path": "/s/OVMF_CODE.fd", "sha256": "f" * 64, "now": "unchanged"},
         {"path": "/s/boot.img", "sha256": "b" * 64, "now": "unchanged"},
@@ -111,7 +117,11 @@ def test_list_tells_whom_an_operator_switched_off(monitor: StandIn) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "ops"),
-    [("start", ["start_machine"]), ("stop", ["stop_machine"]), ("restart", ["stop_machine", "start_machine"])],
+    [
+        ("start", ["start_machine"]),
+        ("stop", ["stop_machine"]),
+        ("restart", ["stop_machine", "start_machine"]),
+    ],
 )
 def test_switches(monitor: StandIn, verb: str, ops: list[str]) -> None:
     assert vm(verb, "web").returncode == 0
@@ -119,9 +129,16 @@ def test_switches(monitor: StandIn, verb: str, ops: list[str]) -> None:
 
 
 def test_a_refusal_is_exit_3_and_says_what_to_do(monitor: StandIn) -> None:
-    monitor.answers["start_machine"] = {"ok": False, "code": "already-running", "message": "got running; restart it"}
+    monitor.answers["start_machine"] = {
+        "ok": False,
+        "code": "already-running",
+        "message": "got running; restart it",
+    }
     done = vm("start", "web")
-    assert (done.returncode, done.stderr) == (3, b"quotegate-host: already-running: got running; restart it\n")
+    assert (done.returncode, done.stderr) == (
+        3,
+        b"quotegate-host: already-running: got running; restart it\n",
+    )
 
 
 def test_a_failure_is_exit_1(monitor: StandIn) -> None:
@@ -137,7 +154,11 @@ def test_evidence_tells_what_was_measured(monitor: StandIn) -> None:
     done = vm("evidence", "web")
     assert done.returncode == 0
     text = done.stdout.decode()
-    for expected in ("f" * 64 + "  the golden copy, version 1", "e" * 64 + "  as built: guest.efi", "OVMF_VARS.fd"):
+    for expected in (
+        "f" * 64 + "  the golden copy, version 1",
+        "e" * 64 + "  as built: guest.efi",
+        "OVMF_VARS.fd",
+    ):
         assert expected in text
     assert json.loads(vm("evidence", "web", "--json").stdout)["kernel_image"]["as_built"] is True
 
@@ -145,7 +166,9 @@ def test_evidence_tells_what_was_measured(monitor: StandIn) -> None:
 ODD: dict[str, dict[str, Any]] = {
     "restored": {"firmware": {**GOOD["firmware"], "restored": True, "found": "0" * 64}},
     "boot.img is changed": {"files": [{"path": "/s/boot.img", "sha256": "b" * 64, "now": "changed"}]},
-    "not that of the image guest": {"kernel_image": {"sha256": "e" * 64, "image": "guest", "as_built": False}},
+    "not that of the image guest": {
+        "kernel_image": {"sha256": "e" * 64, "image": "guest", "as_built": False}
+    },
 }  # type: ignore[dict-item]
 
 
