@@ -136,11 +136,16 @@ class VmObserver:
 
     def agent_pid(self, peer: str) -> int:
         """The pid of the peer's agent, as the guest counts."""
-        return int(self.ask(peer, _AGENT_PID).split()[0])
+        found = self.ask(peer, _AGENT_PID).split()
+        if not found:
+            raise GatewayError(
+                "no-agent", f"{peer}: expected a running agent, found none; see /run/agent.log there"
+            )
+        return int(found[0])
 
     def signal_agent(self, peer: str, name: str) -> None:
         """Send the peer's agent STOP or CONT."""
-        self.ask(peer, f"kill -{name} {self.agent_pid(peer)}")
+        self.ask(peer, f"kill -{name} $({_AGENT_PID})")
 
     def heads(self) -> list[dict[str, Any]]:
         """Read what the peers remember of the audit record."""

@@ -31,11 +31,11 @@ def cut_after(
     for program in (chatter, sink):
         program.kill()
     before = [when for when, _ in packets if when <= at]
-    last = max((when for when, _ in packets), default=at) - at
+    last = max((when - at for when, _ in packets), default=0.0)
     story.check(len(before) > pace.packets, f"{scene.b} received {len(before)} packets of the flow before it")
     story.check(
         last <= bound_s,
-        f"{what}: the last packet came {last * 1000:.0f} ms later, bound {bound_s * 1000:.0f} ms",
+        f"{what}: the last packet came {max(0.0, last) * 1000:.0f} ms later, bound {bound_s * 1000:.0f} ms",
     )
 
 

@@ -1,5 +1,7 @@
 """Steps 1 to 4: authority, mutual attestation, sessions, refusals."""
 
+from typing import Any
+
 from filters.reason import DropReason
 from gateway.cli.demo.capture import Capture
 from gateway.cli.demo.scene import Scene
@@ -24,19 +26,24 @@ def authority(scene: Scene[Stage], story: Story) -> None:
 
 def _nothing_passes(scene: Scene[Stage], story: Story, reason: DropReason) -> None:
     before = scene.api.get("/v1/status")["drops"].get(reason, 0)
-    capture = scene.see.capture(scene.b, f"src host {scene.ip(scene.a)}")
-    said = scene.see.run(scene.a, "call", scene.ip(scene.b), scene.request_port)
-    packets = capture.stop()
-    story.check(
-        said.startswith("failed") and not packets,
-        f"a connection of {scene.a} fails, {scene.b} sees 0 packets",
-    )
+    nothing_arrives(scene, story)
     dropped = scene.api.get("/v1/status")["drops"].get(reason, 0) - before
     story.check(dropped > 0, f"the kernel counted {dropped} packets as {reason}")
     answer = scene.explain(scene.a, scene.b, scene.service)
     story.check(
         answer["reason"] == reason and bool(answer["advice"]),
         f"explain says {answer['reason']}: {answer['advice']}",
+    )
+
+
+def nothing_arrives(scene: Scene[Any], story: Story) -> None:
+    """A tries to connect to B, and B sees nothing of it."""
+    capture = scene.see.capture(scene.b, f"src host {scene.ip(scene.a)}")
+    said = scene.see.run(scene.a, "call", scene.ip(scene.b), scene.request_port)
+    packets = capture.stop()
+    story.check(
+        said.startswith("failed") and not packets,
+        f"a connection of {scene.a} fails, {scene.b} sees 0 packets",
     )
 
 
