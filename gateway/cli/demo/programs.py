@@ -17,9 +17,10 @@ CHUNK = 65536
 
 
 def receive(port: str, at_most: str) -> None:
-    """Take one connection and say what came; die with a reset after `at_most` bytes."""
+    """Take one connection and say what came; die with a reset after `at_most` bytes, few more being in the kernel."""
     limit, came = int(at_most), b""
     server = socket.create_server(("0.0.0.0", int(port)))
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)
     print("up", flush=True)
     connection, _ = server.accept()
     while data := connection.recv(min(CHUNK, max(1, limit - len(came)))):
