@@ -23,7 +23,7 @@ from gateway.cli.demo.drawing import Cast, draw, pick_seed
 from gateway.cli.demo.observe import Observer
 from gateway.cli.demo.observe_vm import VmObserver
 from gateway.cli.demo.scene import Scene
-from gateway.cli.demo.stage import Stage
+from gateway.cli.demo.stage import Pace, Stage
 from gateway.cli.demo.story import StepFailed, Story
 from gateway.cli.output import complain, say
 from vmhost.lab.defaults import as_vms
@@ -43,6 +43,7 @@ class Play:
 
     spec: LabSpec
     cast: Cast
+    pace: Pace
     stage: Callable[[], Stage]
     attestation: tuple[Step, ...]
     failures: tuple[Step, ...]
@@ -53,10 +54,12 @@ class Play:
 def namespaces(lab: Lab, seed: int) -> Play:
     """Play with namespaces."""
     spec, cast = draw(lab, seed)
+    pace = observe.pace(spec.beacon_interval_ms / 1000)
     return Play(
         spec,
         cast,
-        lambda: Observer(lab, observe.pace(spec.beacon_interval_ms / 1000)),
+        pace,
+        lambda: Observer(lab, pace),
         (steps_trust.mutual_attestation,),
         (steps_failure.tampering, steps_cut.silence, steps_failure.quarantine),
         steps_failure.bad_gateway,
@@ -68,10 +71,12 @@ def virtual_machines(lab: Lab, seed: int, arguments: argparse.Namespace) -> Play
     """Play with virtual machines: gateway, A and B."""
     drawn, cast = draw(lab, seed, bystander=False)
     spec = as_vms(drawn, arguments.images.resolve())
+    pace = observe_vm.pace(spec.beacon_interval_ms / 1000)
     return Play(
         spec,
         cast,
-        lambda: VmObserver(spec, observe_vm.pace(spec.beacon_interval_ms / 1000)),
+        pace,
+        lambda: VmObserver(spec, pace),
         (steps_trust.mutual_attestation, steps_vm.predicted),
         (steps_vm.tampering, steps_cut.silence, steps_vm.hanging, steps_vm.quarantine),
         steps_vm.bad_gateway,
@@ -84,7 +89,7 @@ def demo(arguments: argparse.Namespace) -> int:
     seed = pick_seed(arguments.seed)
     lab = Lab(f"demo{os.getpid() % 100000}")
     play = virtual_machines(lab, seed, arguments) if arguments.vm else namespaces(lab, seed)
-    cast, story = play.cast, Story()
+    cast, story = play.cast, Story(play.pace.return_s)
     # When this process ends, however it ends, the pipe closes and the lab takes itself down.
     owner, ours = os.pipe()
     onlooker = f", {cast.c} looks on" if cast.c else "; they and the gateway are virtual machines"

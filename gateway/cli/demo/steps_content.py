@@ -20,11 +20,7 @@ def content(scene: Scene[Stage], story: Story) -> None:
     """The same exchange passes without, and ends with, a piece of malware on its way in or a secret on its way out."""
     seed = scene.cast.content.seed
     before, after = Drawn(seed, BEFORE), Drawn(seed + 1, BODY - BEFORE)
-    story.until(
-        "an inspector is there",
-        lambda: scene.api.get("/v1/status")["inspectors"] > 0,
-        scene.see.pace.return_s,
-    )
+    story.until("an inspector is there", lambda: scene.api.get("/v1/status")["inspectors"] > 0)
     _passes(scene, story, _answer(before, after), ASK, "a clean answer")
     found = _stopped(scene, story, _answer(before, Given(EICAR), after), ASK, EICAR, "malware in an answer")
     story.check(found == (DropReason.MALWARE, "malware.eicar"), f"the reason is on record: {' '.join(found)}")

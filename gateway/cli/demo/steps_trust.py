@@ -13,7 +13,7 @@ TCP_SYN, TCP_ACK = 0x02, 0x10
 
 def authority(scene: Scene[Stage], story: Story) -> None:
     """Without an administrator's authority nothing passes; with it, still nothing before a session."""
-    story.until(f"all {len(scene.spec.peers)} peers are trusted", scene.all_trusted, scene.see.pace.return_s)
+    story.until(f"all {len(scene.spec.peers)} peers are trusted", scene.all_trusted)
     story.check(
         scene.api.get("/v1/authority")["state"] == "absent", "no administrator's authority is in force"
     )

@@ -58,8 +58,7 @@ def hanging(scene: Scene[VmObserver], story: Story) -> None:
 
 
 def _returns(scene: Scene[VmObserver], story: Story, resets: int, qemu: int) -> None:
-    pace = scene.see.pace
-    story.until(f"{scene.a} was restarted and is trusted anew", lambda: renewed(scene, resets), pace.return_s)
+    story.until(f"{scene.a} was restarted and is trusted anew", lambda: renewed(scene, resets))
     story.check(scene.pids(scene.a)["qemu"] != qemu, "it is another QEMU: the machine itself was restarted")
 
 
@@ -82,7 +81,6 @@ def quarantine(scene: Scene[VmObserver], story: Story) -> None:
     story.until(
         f"its image put back and released by the operator, {scene.a} is trusted again",
         lambda: scene.state(scene.a) == "trusted",
-        pace.return_s,
     )
 
 
@@ -99,11 +97,7 @@ def bad_gateway(scene: Scene[VmObserver], story: Story) -> None:
     story.check("not-approved" in why, f"with an altered command line it does not come up: {_reason(why)}")
     nothing_arrives(scene, story)
     disk.write_bytes(good)
-    story.until(
-        "its image put back, everybody has attested it and is trusted",
-        scene.all_trusted,
-        scene.see.pace.return_s,
-    )
+    story.until("its image put back, everybody has attested it and is trusted", scene.all_trusted)
     status = scene.api.get("/v1/status")
     story.check(
         status["audit"]["sequence"] > before and status["authority"] == "valid",
@@ -135,12 +129,10 @@ def dead_gateway(scene: Scene[VmObserver], story: Story) -> None:
 def _machine_ends(scene: Scene[VmObserver], story: Story, how: signal.Signals, verb: str) -> None:
     pace, starts, qemu = scene.see.pace, scene.gateway_starts(), scene.pids(GATEWAY)["qemu"]
     cut_after(scene, story, f"the gateway's machine {verb}", pace.silence_s, lambda: os.kill(qemu, how))
-    story.until(
-        "the monitor has brought the gateway back", lambda: scene.gateway_starts() > starts, pace.return_s
-    )
+    story.until("the monitor has brought the gateway back", lambda: scene.gateway_starts() > starts)
     _recovers(scene, story)
 
 
 def _recovers(scene: Scene[VmObserver], story: Story) -> None:
-    story.until("everybody has attested anew", scene.all_trusted, scene.see.pace.return_s)
+    story.until("everybody has attested anew", scene.all_trusted)
     story.until("traffic returns: a session is granted", scene.open)
