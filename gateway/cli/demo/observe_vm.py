@@ -125,7 +125,7 @@ class VmObserver:
     def agent(self, peer: str, *words: str, content: Content | None = None) -> Said:
         """Run the agent's own command in a peer, as a user would."""
         agent = shlex.join(("quotegate-agent", *words))
-        script = agent if content is None else f"{_program('write', content.word())} | {agent}"
+        script = agent if content is None else f"{_program('write', content.word())} 2>/dev/null | {agent}"
         done = self.shell(peer, script, 2 * WITHIN_S)
         return Said(done.status, done.output.decode(errors="replace").strip())
 
