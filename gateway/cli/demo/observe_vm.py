@@ -40,7 +40,7 @@ def pace(interval_s: float) -> Pace:
         chatter_ms=20,
         settle_s=1.0,
         packets=20,
-        return_s=200.0,
+        return_s=300.0,
         late=(0.6, 0.3),
     )
 

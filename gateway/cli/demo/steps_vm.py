@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 from gateway.cli.demo.observe_vm import VmObserver
 from gateway.cli.demo.scene import Scene
@@ -76,7 +77,7 @@ def quarantine(scene: Scene[VmObserver], story: Story) -> None:
         f"{len(why)} boots failed: {why[0]['detail']}",
     )
     story.check(not scene.open(), "its request for a session is refused")
-    disk.write_bytes(good)
+    _put_back(disk, good)
     scene.api.post(f"/v1/peers/{scene.a}/release")
     story.until(
         f"its image put back and released by the operator, {scene.a} is trusted again",
@@ -96,7 +97,7 @@ def bad_gateway(scene: Scene[VmObserver], story: Story) -> None:
         why = error.message
     story.check("not-approved" in why, f"with an altered command line it does not come up: {_reason(why)}")
     nothing_arrives(scene, story)
-    disk.write_bytes(good)
+    _put_back(disk, good)
     story.until("its image put back, everybody has attested it and is trusted", scene.all_trusted)
     status = scene.api.get("/v1/status")
     story.check(
@@ -104,6 +105,13 @@ def bad_gateway(scene: Scene[VmObserver], story: Story) -> None:
         "its TPM gave out the key of its state: record and authority are there",
     )
     story.until("a session is granted", scene.open)
+
+
+def _put_back(disk: Path, good: bytes) -> None:
+    """Write a disk anew in one step: a start that is under way reads the one or the other."""
+    new = disk.with_suffix(".new")
+    new.write_bytes(good)
+    new.replace(disk)
 
 
 def _reason(why: str) -> str:
