@@ -70,7 +70,9 @@ def stop(arguments: argparse.Namespace) -> int:
     """Switch one off."""
     lab = _lab_of(arguments)
     ask(lab, "stop_machine", STOP_WITHIN_S, name=arguments.name)
-    _say(f"{arguments.name} is off, and stays off until: quotegate-host vm start {arguments.name}")
+    _say(
+        f"{arguments.name} is off, and stays off until: quotegate-host vm start {arguments.name} --lab {lab.name}"
+    )
     return EXIT_OK
 
 
