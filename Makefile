@@ -8,7 +8,7 @@ PROGRAMS := $(VENV)/.programs
 IMAGES := $(VENV)/.images
 BENCH  := $(VENV)/.bench
 
-.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz bench-vm man image record-boots image-check agent-deb demo clean
+.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz bench-vm man image record-boots image-check agent-deb demo demo-vm clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -92,6 +92,9 @@ model: $(STAMP) ## check the models of handshake, beacons and leases; show what 
 
 demo: $(STAMP) ## run the main job in a lab of its own
 	$(VENV)/bin/quotegate lab demo
+
+demo-vm: image ## run the main job with virtual machines: altered images, foreign programs, pulled plugs
+	$(VENV)/bin/quotegate lab demo --vm
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

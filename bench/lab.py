@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bench.stats import Figure
 from gateway.cli.client import ApiClient, api_socket
+from gateway.cli.demo.drawing import draw
 from gateway.cli.demo.observe import Observer
-from gateway.cli.demo.scene import Scene, draw
+from gateway.cli.demo.scene import Scene
 from gateway.cli.demo.story import Story
 from vmhost.commands import in_namespace, run
 from vmhost.lab.provisioning import LabPaths
@@ -34,16 +35,14 @@ class QuietStory(Story):
 def measure(rounds: int) -> list[Figure]:
     """Bring a lab up and measure in it; about 5 s a round."""
     lab = Lab(f"bench{os.getpid() % 10000}")
-    spec, drawn = draw(lab, 7)
+    spec, cast = draw(lab, 7)
     object.__setattr__(spec, "policy_text", spec.policy_text.replace(BUDGET, "max_restarts = 1000"))
     owner, ours = os.pipe()
     see: Observer | None = None
     try:
         bring_up(spec, owner)
         see, story = Observer(lab), QuietStory()
-        scene = Scene(
-            lab=lab, spec=spec, api=ApiClient(api_socket(lab.name)), see=see, story=story, granted=[], **drawn
-        )
+        scene = Scene(spec, cast, ApiClient(api_socket(lab.name)), see, story)
         story.until("trusted", scene.all_trusted)
         scene.grant_authority()
         memory = [pss(scene) for _ in range(5)]
@@ -61,9 +60,9 @@ def measure(rounds: int) -> list[Figure]:
     return figures
 
 
-def pss(scene: Scene) -> float:
+def pss(scene: Scene[Observer]) -> float:
     """Sum the proportional set size of the gateway's processes, in MiB."""
-    return sum(_pss_of(pid) for pid in scene.gateway_pids()) / 1024
+    return sum(_pss_of(pid) for pid in scene.pids(GATEWAY).values()) / 1024
 
 
 def _pss_of(pid: int) -> int:
@@ -77,16 +76,16 @@ def empty_python() -> float:
     return int(run([sys.executable, "-c", code])) / 1024
 
 
-def handshakes(scene: Scene, rounds: int) -> list[Figure]:
+def handshakes(scene: Scene[Observer], rounds: int) -> list[Figure]:
     """Shake hands as A from a program of our own, in turns with one bare quote of each TPM; then while C floods."""
-    agent = scene.agent_pid(scene.a)
+    agent = scene.see.agent_pid(scene.a)
     os.kill(agent, signal.SIGSTOP)
     calm, flooded = [], []
     try:
         for _ in range(rounds):
             calm.append(_shake(scene))
             flood = scene.see.spawn_module(
-                scene.c, "bench.flood", scene.spec.gateway.ip, scene.spec.control_port, scene.ip(scene.b)
+                scene.cast.c, "bench.flood", scene.spec.gateway.ip, scene.spec.control_port, scene.ip(scene.b)
             )
             flooded.append(_shake(scene))
             flood.kill()
@@ -107,21 +106,21 @@ def handshakes(scene: Scene, rounds: int) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _shake(scene: Scene) -> tuple[float, float, float, float]:
+def _shake(scene: Scene[Observer]) -> tuple[float, float, float, float]:
     setup, gateway = LabPaths(scene.lab).peer_setup(scene.a), f"swtpm:path={scene.lab.tpm_socket(GATEWAY)}"
     argv = [sys.executable, "-m", "bench.handshake", str(setup), gateway, str(HANDSHAKES)]
     p50, bare, p99, rate = map(float, run(in_namespace(scene.lab.peer_namespace(scene.a), argv)).split())
     return p50, bare, p99, rate
 
 
-def cuts(scene: Scene, rounds: int) -> list[Figure]:
+def cuts(scene: Scene[Observer], rounds: int) -> list[Figure]:
     """Measure, by capture at the receiver, how long a flow lives after its end is decided."""
     interval_ms = scene.spec.beacon_interval_ms
     bad, silent, explicit, idle = [], [], [], []
     for _ in range(rounds):
         bad.append(_cut(scene, lambda: scene.see.extend(scene.a, 10, os.urandom(32).hex()), 1.5))
         scene.story.until("trusted", scene.all_trusted, 30)
-        agent = scene.agent_pid(scene.a)
+        agent = scene.see.agent_pid(scene.a)
         silent.append(_cut(scene, lambda pid=agent: os.kill(pid, signal.SIGSTOP), 1.0))
         os.kill(agent, signal.SIGCONT)
         scene.story.until("trusted", scene.all_trusted, 30)
@@ -135,16 +134,16 @@ def cuts(scene: Scene, rounds: int) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _api_round_trip(scene: Scene) -> float:
+def _api_round_trip(scene: Scene[Observer]) -> float:
     begun = time.perf_counter()
     scene.api.get("/v1/authority")
     return (time.perf_counter() - begun) * 1000
 
 
-def _cut(scene: Scene, cause: Callable[[], object], wait_s: float) -> float:
+def _cut(scene: Scene[Observer], cause: Callable[[], object], wait_s: float) -> float:
     """Return ms from the cause to the last packet at B."""
-    sink = scene.see.spawn(scene.b, "sink", scene.request_port)
-    time.sleep(0.3)
+    sink = scene.see.start(scene.b, "sink", scene.request_port)
+    sink.first_line()
     chatter = scene.flow()
     capture = scene.see.capture(
         scene.b, f"tcp dst port {scene.request_port} and src host {scene.ip(scene.a)}"
@@ -154,7 +153,6 @@ def _cut(scene: Scene, cause: Callable[[], object], wait_s: float) -> float:
     cause()
     time.sleep(wait_s)
     packets = capture.stop()
-    for process in (chatter, sink):
-        process.kill()
-        process.wait(5)
+    for program in (chatter, sink):
+        program.kill()
     return max(0.0, max((when for when, _ in packets), default=at) - at) * 1000

@@ -79,5 +79,5 @@ EXAMPLES = {
     "lab tamper": ("lab tamper web", "lab tamper db --with initrd"),
     "lab replace-inspector": ("lab replace-inspector",),
     "lab exec": ("lab exec web -- quotegate-agent connect db tcp/5432",),
-    "lab demo": ("lab demo", "lab demo --seed 7"),
+    "lab demo": ("lab demo", "lab demo --seed 7", "lab demo --vm"),
 }

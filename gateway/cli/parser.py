@@ -263,9 +263,6 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
         default="vm",
         help="with --vm: what the gateway is (default: vm)",
     )
-    up.add_argument(
-        "--images", type=Path, default=Path("build/image"), help="where the images are (default: build/image)"
-    )
     add(lab, "down", _call("lab", "down"), "take the lab down")
     add(lab, "status", _call("lab", "lab_status"), "show machines and processes")
     tamper = add(
@@ -284,6 +281,14 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     execute.add_argument("argv", nargs=argparse.REMAINDER, help="-- COMMAND …")
     demo = add(lab, "demo", _call("demo.main", "demo"), "run the main job, step by step, in a lab of its own")
     demo.add_argument("--seed", type=int, help="repeat an earlier run")
+    demo.add_argument("--vm", action="store_true", help="with virtual machines, which boot the built images")
+    for command in (up, demo):
+        command.add_argument(
+            "--images",
+            type=Path,
+            default=Path("build/image"),
+            help="where the images are (default: build/image)",
+        )
 
 
 def _add_variables(command: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from gateway.errors import GatewayError
 from gateway.events.model import PeerRemedied
 from gateway.kernel import Kernel
 from gateway.recovery.budget import Remedy, prescribe
-from gateway.recovery.restarter import Restarter
+from gateway.recovery.restarter import KEPT_OFF, Restarter
 from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState, Trigger
 from gateway.store.store import Store
@@ -122,7 +122,9 @@ class Recovery:
         """Restart and wait for trust; True also when somebody else took the peer over."""
         try:
             await self._restart_machine(peer, peer.reason)
-        except GatewayError:
+        except GatewayError as error:
+            if error.code == KEPT_OFF:  # it comes back when the operator starts it, and has to attest then
+                return True
             await asyncio.sleep(1.0)
             return False
         return await self._returned(peer)

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from gateway.rpc import Payload, RpcClient, RpcError
 
+KEPT_OFF = "kept-off"  # the refusal to restart a machine that an operator has switched off
+
 
 class Restarter(Protocol):
     """Who can stop a failed peer's machine and start it again."""

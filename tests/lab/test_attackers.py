@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.demo.observe import Capture
+from gateway.cli.demo.capture import Capture
 from gateway.rpc import encode
 from tests.foreign.appraisal import name
 from tests.foreign.tpm import AK, Tpm

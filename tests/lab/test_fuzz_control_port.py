@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.demo.observe import Capture, Observer
+from gateway.cli.demo.capture import Capture
+from gateway.cli.demo.observe import Observer
 from tests.attackers.fuzzer import PER_S
 from tests.lab.conftest import RunningLab, running
 from vmhost.lab.defaults import default_spec

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.demo.observe import Capture
+from gateway.cli.demo.capture import Capture
 from tests.filters.inspection.drive import EICAR, answer
 from tests.lab.conftest import RunningLab, running
 from tests.lab.inspected import Service, client, found, token

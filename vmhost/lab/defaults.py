@@ -79,8 +79,13 @@ def make_spec(
 
 
 def vm_spec(lab: Lab, images: Path, count: int = 2, network: IPv4Network = NETWORK) -> LabSpec:
-    """Describe the default lab with virtual machines as guests, which run the image in `images`."""
-    spec, profile = default_spec(lab, count, network), profile_for(GUEST)
+    """Describe the default lab with virtual machines, which run the images in `images`."""
+    return as_vms(default_spec(lab, count, network), images)
+
+
+def as_vms(spec: LabSpec, images: Path) -> LabSpec:
+    """Let virtual machines stand where a lab has namespaces: what a peer must prove is its image."""
+    profile = profile_for(GUEST)
     references = ", ".join(
         f'{pcr} = "{name if name.startswith(IMA_PREFIX) else "ref:" + name}"'
         for pcr, name in sorted(profile.references.items())

@@ -69,19 +69,26 @@ def _start_monitor(lab: Lab, owner_fd: int | None) -> "subprocess.Popen[bytes]":
 
 
 def _wait_ready(lab: Lab, process: "subprocess.Popen[bytes]", within_s: float) -> None:
-    deadline = time.monotonic() + within_s
+    deadline, why = time.monotonic() + within_s, ""
     while time.monotonic() < deadline:
         if (lab.run_dir / "ready").exists():
             return
-        failed = lab.run_dir / "failed"
-        if failed.exists() and process.poll() is not None:
-            raise HostError("start-failed", f"{failed.read_text()}\n{_logs(lab)}")
+        # a monitor that was given an owner clears everything away, the reason too
+        why = why or _failure(lab)
         if process.poll() is not None:
-            raise HostError(
-                "start-failed", f"the monitor ended with status {process.returncode}\n{_logs(lab)}"
-            )
+            ended = f"the monitor ended with status {process.returncode}\n{_logs(lab)}"
+            raise HostError("start-failed", why or ended)
         time.sleep(0.02)
     raise HostError("start-failed", f"the lab was not up within {within_s:.0f} s\n{_logs(lab)}")
+
+
+def _failure(lab: Lab) -> str:
+    """Return why the monitor could not start everything, with the logs; "" while it has said nothing."""
+    try:
+        why = (lab.run_dir / "failed").read_text()
+    except FileNotFoundError:
+        return ""
+    return why and f"{why}\n{_logs(lab)}"
 
 
 def _logs(lab: Lab) -> str:
@@ -89,7 +96,10 @@ def _logs(lab: Lab) -> str:
     parts = []
     consoles = lab.run_dir.glob("vms/*/console.log")
     for log in sorted([*(lab.run_dir / "log").glob("*.log"), *consoles]):
-        text = log.read_text(errors="replace").strip()
+        try:
+            text = log.read_text(errors="replace").strip()
+        except FileNotFoundError:  # a monitor that failed is clearing everything away
+            continue
         if text:
             parts.append(f"--- {log.relative_to(lab.run_dir)}\n{text[-1500:]}")
     return "\n".join(parts)

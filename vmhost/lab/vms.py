@@ -20,14 +20,14 @@ from vmhost.image.references import Image, profile_for
 from vmhost.names import GATEWAY, QEMU_UID, TPM_UID, Lab
 from vmhost.process import Rights
 from vmhost.spec import LabSpec
-from vmhost.vm.accelerator import choose
+from vmhost.vm.accelerator import Choice, choose
 from vmhost.vm.domain import Change, Domain
 from vmhost.vm.golden import sign_golden
 from vmhost.vm.guest import VmGuest
 from vmhost.vm.host import Host
 from vmhost.vm.room import ensure_room
 from vmhost.vm.settings import DIRECTORY, network_text, write_settings
-from vmhost.vm.spec import Accelerator, Disk, VmSpec
+from vmhost.vm.spec import Disk, VmSpec
 from vmhost.vm.vtpm import KEY_SIZE, VtpmSpec
 
 GUEST = "guest"
@@ -152,11 +152,11 @@ def make_guests(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEvent
 
 
 @cache
-def accelerator() -> Accelerator:
+def accelerator() -> Choice:
     """Choose the accelerator of this host's VMs, once, and say which."""
     choice = choose(os.environ, Rights(QEMU_UID, QEMU_UID))
     print(f"monitor: virtual machines run under {choice.accelerator}: {choice.reason}", flush=True)  # noqa: T201 - its log
-    return choice.accelerator
+    return choice
 
 
 def vm_of(
@@ -185,7 +185,7 @@ def vm_of(
         namespace=namespace,
         firmware_code=paths.firmware,
         firmware_vars=paths.variables,
-        accelerator=accelerator(),
+        accelerator=accelerator().accelerator,
         run_dir=paths.run_dir,
         tpm_socket=paths.run_dir / "swtpm.ctrl",
         uid=uid,

@@ -11,11 +11,24 @@ from typing import Any
 
 from vmhost.errors import HostError
 from vmhost.lab.teardown import tear_down
+from vmhost.monitor import vm_commands
 from vmhost.monitor.client import ask
 from vmhost.monitor.monitor import Failure, Monitor, load_spec
 from vmhost.monitor.server import MonitorServer
 from vmhost.names import Lab
 from vmhost.vm.gateway import GatewayVm
+
+EXAMPLES = """examples:
+  quotegate-host vm list
+  quotegate-host vm console web --follow
+  quotegate-host vm stop web        it stays off until: quotegate-host vm start web
+  quotegate-host vm evidence web    what was measured before it started
+  quotegate-host status --lab lab
+
+exit status: 0 done, 1 error, 2 wrong usage, 3 denied or refused, 4 a check found something
+"""
+EXIT_ERROR, EXIT_REFUSED = 1, 3
+REFUSALS = frozenset({"already-running", "kept-off", "not-permitted"})
 
 
 async def _run(lab: Lab, root: Path, owner: int | None) -> None:
@@ -63,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quotegate-host",
         description="The host's monitor.",
-        epilog="example:\n  quotegate-host status --lab lab",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -71,21 +84,36 @@ def build_parser() -> argparse.ArgumentParser:
     monitor.add_argument("--lab", required=True)
     monitor.add_argument("--root", type=Path, required=True, help="where the code is")
     monitor.add_argument("--owner-fd", type=int, help="tear everything down when this pipe closes")
+    monitor.set_defaults(run=_monitor)
     status = commands.add_parser("status", help="show a lab's machines")
     status.add_argument("--lab", default="lab")
+    status.set_defaults(run=_status)
+    vm_commands.declare(commands)
     return parser
 
 
+def _monitor(arguments: argparse.Namespace) -> int:
+    asyncio.run(_run(Lab(arguments.lab), arguments.root, arguments.owner_fd))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    print(json.dumps(ask(Lab(arguments.lab), "status"), indent=1))  # noqa: T201 - the command's answer
+    return 0
+
+
 def main() -> None:
-    """Parse the command line and run."""
+    """Parse the command line and run; exit 3 for what is refused."""
     arguments = build_parser().parse_args()
     try:
-        if arguments.command == "monitor":
-            asyncio.run(_run(Lab(arguments.lab), arguments.root, arguments.owner_fd))
-        else:
-            print(json.dumps(ask(Lab(arguments.lab), "status"), indent=1))  # noqa: T201 - the command's answer
+        sys.exit(arguments.run(arguments))
     except HostError as error:
-        sys.exit(f"quotegate-host: {error.code}: {error.message}")
+        print(f"quotegate-host: {error.code}: {error.message}", file=sys.stderr)  # noqa: T201 - the command's answer
+        sys.exit(EXIT_REFUSED if error.code in REFUSALS else EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import MISSES, End, GatewayUnit, Order, Probe, Restart
 from vmhost.monitor.health import is_healthy
+from vmhost.monitor.portrait import accelerator_json, describe, evidence
 from vmhost.monitor.programs import (
     AGENT_ARGV,
     GATEWAY_ARGV,
@@ -41,6 +42,7 @@ from vmhost.spec import LabSpec
 from vmhost.swtpm import VirtualTpm
 from vmhost.vm.gateway import GatewayVm
 from vmhost.vm.gateway_api import GatewayApi
+from vmhost.vm.guest import VmGuest
 
 CHECK_EVERY_S = 0.1
 REVIVE_EVERY_S = 0.5
@@ -80,6 +82,7 @@ class Monitor:
         self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S), misses)
         self.gateway_starts = 0
         self.last_gateway_restart = ""
+        self._kept_off: set[str] = set()  # by an operator
         self._locks = {name: asyncio.Lock() for name in (GATEWAY, *self.peers)}
         self._stopping = False
 
@@ -128,11 +131,19 @@ class Monitor:
             await asyncio.to_thread(machine.boot)
 
     @asynccontextmanager
-    async def _alone(self, name: str) -> AsyncIterator[None]:
-        """Have a machine to oneself. Nothing is started any more once everything is being ended."""
+    async def _alone(self, name: str, *, by_operator: bool = False) -> AsyncIterator[None]:
+        """Have a machine to oneself. Nothing is started any more once everything is being ended.
+
+        What an operator has switched off is for operators alone.
+        """
         async with self._locks[name]:
             if self._stopping:
                 raise HostError("stopping", "the monitor is ending everything")
+            if name in self._kept_off and not by_operator:
+                raise HostError(
+                    "kept-off",
+                    f"an operator has switched {name} off; start it again: quotegate-host vm start {name}",
+                )
             yield
 
     async def supervise(self) -> None:
@@ -143,6 +154,8 @@ class Monitor:
         revive_at = 0.0
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
+            if GATEWAY in self._kept_off:
+                continue
             order = self.unit.tick(time.monotonic(), self.gateway.alive)
             if isinstance(order, Probe):
                 order = self.unit.probed(await is_healthy(self.lab.api_socket))
@@ -172,10 +185,11 @@ class Monitor:
         except Failure as error:
             print(f"monitor: {error}", flush=True)  # noqa: T201 - its log
 
-    async def restart_gateway(self, reason: str, *, reset_tpm: bool) -> None:
+    async def restart_gateway(self, reason: str, *, reset_tpm: bool, by_operator: bool = False) -> None:
         """Restart all processes of the gateway; with `reset_tpm` the machine itself."""
         self.unit.restarting()
-        async with self._alone(GATEWAY):
+        async with self._alone(GATEWAY, by_operator=by_operator):
+            self._kept_off.discard(GATEWAY)
             self.unit.restarting()  # a restart before ours may have ended while we waited
             self.last_gateway_restart = reason
             try:
@@ -226,10 +240,11 @@ class Monitor:
         restart = self.unit.refused(peer, reason, time.monotonic())
         await self._carry_out(restart)
 
-    async def restart_peer(self, name: str) -> None:
+    async def restart_peer(self, name: str, *, by_operator: bool = False) -> None:
         """Restart a guest for real: agent and TPM stop, PCRs are zero, the reset count has grown."""
         machine = self.machine(name)
-        async with self._alone(name):
+        async with self._alone(name, by_operator=by_operator):
+            self._kept_off.discard(name)
             await asyncio.to_thread(machine.power_off)
             await asyncio.to_thread(machine.boot)
 
@@ -238,6 +253,30 @@ class Monitor:
         machine = self.machine(name)
         async with self._alone(name):
             await asyncio.to_thread(machine.power_off)
+
+    async def start_machine(self, name: str) -> None:
+        """Start a guest or the gateway at an operator's word; raises HostError `already-running`."""
+        if self.machine_or_gateway(name).pids():
+            raise HostError(
+                "already-running",
+                f"{name}: checked before a start: expected it to be off, got running; "
+                f"or restart it: quotegate-host vm restart {name}",
+            )
+        if name == GATEWAY:
+            await self.restart_gateway("at an operator's word", reset_tpm=True, by_operator=True)
+        else:
+            await self.restart_peer(name, by_operator=True)
+
+    async def stop_machine(self, name: str) -> None:
+        """Switch a guest or the gateway off at an operator's word; it stays off until an operator starts it."""
+        machine = self.machine_or_gateway(name)
+        async with self._alone(name, by_operator=True):
+            self._kept_off.add(name)
+            await asyncio.to_thread(machine.power_off)
+
+    def machine_or_gateway(self, name: str) -> Guest:
+        """Find a machine; raises HostError."""
+        return self.gateway if name == GATEWAY else self.machine(name)
 
     def machine(self, name: str) -> Guest:
         """Find a guest; raises HostError."""
@@ -255,6 +294,23 @@ class Monitor:
     async def _power_off(self, machine: Guest) -> None:
         async with self._locks[machine.name]:
             await asyncio.to_thread(machine.power_off)
+
+    def vms(self) -> dict[str, object]:
+        """Describe the virtual machines."""
+        machines = (self.gateway, *self.peers.values())
+        found = [
+            describe(one, self.spec.machine(one.name), one.name in self._kept_off)
+            for one in machines
+            if isinstance(one, VmGuest)
+        ]
+        return {"vms": found, "accelerator": accelerator_json() if found else None}
+
+    async def vm_evidence(self, name: str) -> dict[str, object]:
+        """Say what was measured before a VM's last start; raises HostError."""
+        machine = self.machine_or_gateway(name)
+        if not isinstance(machine, VmGuest):
+            raise HostError("not-a-vm", f"{name} is a namespace; virtual machines: quotegate lab up --vm")
+        return await asyncio.to_thread(evidence, machine.domain, self.spec.images)
 
     def status(self) -> dict[str, object]:
         """Describe the machines and the pids of their programs."""

@@ -115,6 +115,41 @@ class UpdateStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StartMachine:
+    """Start a guest or the gateway at an operator's word, also one that an operator has switched off."""
+
+    op: ClassVar[str] = "start_machine"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopMachine:
+    """Switch a guest or the gateway off: it stays off until an operator starts it."""
+
+    op: ClassVar[str] = "stop_machine"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListVms:
+    """Describe the virtual machines; everybody may ask."""
+
+    op: ClassVar[str] = "list_vms"
+    allowed: ClassVar[frozenset[int] | None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class VmEvidence:
+    """Say what was measured before a virtual machine's last start."""
+
+    op: ClassVar[str] = "vm_evidence"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT})
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Stop (`on`) or resume bringing the gateway back by itself."""
 
@@ -147,6 +182,10 @@ Request = (
     | RestartGateway
     | ReplaceInspector
     | UpdateRequest
+    | StartMachine
+    | StopMachine
+    | ListVms
+    | VmEvidence
     | Pause
     | Shutdown
     | Status
@@ -164,6 +203,10 @@ _REQUESTS: dict[str, type[Request]] = {
         RollBackUpdate,
         CommitUpdate,
         UpdateStatus,
+        StartMachine,
+        StopMachine,
+        ListVms,
+        VmEvidence,
         Pause,
         Shutdown,
         Status,

@@ -70,6 +70,26 @@ class MonitorServer:
     async def _carry_out(self, request: Request) -> Payload:
         monitor = self._monitor
         match request:
+            case protocol.Status():
+                return monitor.status()
+            case protocol.ListVms():
+                return monitor.vms()
+            case protocol.VmEvidence(name=name):
+                return await monitor.vm_evidence(name)
+            case (
+                protocol.CheckUpdate()
+                | protocol.ApplyUpdate()
+                | protocol.RollBackUpdate()
+                | protocol.CommitUpdate()
+                | protocol.UpdateStatus()
+            ):
+                return await self._update(request)
+        await self._act(request)
+        return {}
+
+    async def _act(self, request: Request) -> None:
+        monitor = self._monitor
+        match request:
             case protocol.RestartPeer(peer=peer):
                 await monitor.restart_peer(peer)
             case protocol.StopPeer(peer=peer):
@@ -77,18 +97,17 @@ class MonitorServer:
             case protocol.ReportGatewayRefused(peer=peer, reason=reason):
                 await monitor.gateway_refused(peer, json.dumps(reason)[1:-1])  # one line, printable
             case protocol.RestartGateway(reset_tpm=reset_tpm):
-                await monitor.restart_gateway("at an operator's word", reset_tpm=reset_tpm)
+                await monitor.restart_gateway("at an operator's word", reset_tpm=reset_tpm, by_operator=True)
             case protocol.ReplaceInspector():
                 await monitor.replace_inspector()
+            case protocol.StartMachine(name=name):
+                await monitor.start_machine(name)
+            case protocol.StopMachine(name=name):
+                await monitor.stop_machine(name)
             case protocol.Pause(on=on):
                 monitor.unit.paused = on
             case protocol.Shutdown():
                 self.shutdown.set()
-            case protocol.Status():
-                return monitor.status()
-            case _:
-                return await self._update(request)
-        return {}
 
     async def _update(self, request: protocol.UpdateRequest) -> Payload:
         monitor = self._monitor

@@ -5,6 +5,7 @@ back the same way. Start, stop and the reaction to an unexpected end exclude eac
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -50,25 +51,37 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What runs of a VM, and what it was started from (SHA-256 by path)."""
+    """What runs of a VM."""
 
     qemu: Process
     vtpm: Process
     control: Control
     console: Log
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured before a start: the firmware's check, SHA-256 by path, when (s since the epoch)."""
+
     firmware: Outcome
     digests: dict[Path, str]
+    at: float
 
 
 class Domain:
-    """One VM under the monitor. `changed` is told each change of state, in order."""
+    """One VM under the monitor. `changed` is told each change of state, in order; `clock` is the time of day."""
 
     def __init__(
-        self, spec: VmSpec, edges: Edges, changed: Callable[[Change], None] = lambda _: None
+        self,
+        spec: VmSpec,
+        edges: Edges,
+        changed: Callable[[Change], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.spec = spec
-        self.state, self.reason = State.OFF, ""
-        self._edges, self._changed = edges, changed
+        self.state, self.reason, self.since = State.OFF, "", clock()
+        self.measured: Measured | None = None  # before the last start; it stays
+        self._edges, self._changed, self._clock = edges, changed, clock
         self._lock = asyncio.Lock()
         self._undo = AsyncExitStack()
         self._machine: Machine | None = None
@@ -100,7 +113,7 @@ class Domain:
                 await self._take_down(undo, *end)
                 raise
             self._undo = undo
-            self._enter(State.RUNNING, self._machine.firmware.described)
+            self._enter(State.RUNNING, self.measured.firmware.described if self.measured else "")
             self._watching = asyncio.create_task(self._watch(self._machine), name=f"vm-{self.spec.name}")
 
     async def stop(self, grace_s: float) -> None:
@@ -133,6 +146,7 @@ class Domain:
         console = await undo.enter_async_context(edges.console(spec))
         vtpm = await undo.enter_async_context(edges.vtpm(spec, mark))
         async with edges.files(spec, firmware) as files:  # QEMU has them once it runs; we close them
+            self.measured = Measured(firmware, files.digests, self._clock())
             qemu = await undo.enter_async_context(edges.qemu(spec, files, console, mark))
         self._qemu = qemu
         try:
@@ -147,7 +161,7 @@ class Domain:
                 f"VM {spec.name}: checked its state after the start: expected running, got {status}; "
                 f"see {spec.qemu_log}",
             )
-        return Machine(qemu, vtpm, control, console, firmware, files.digests)
+        return Machine(qemu, vtpm, control, console)
 
     async def _power_down(self, machine: Machine, grace_s: float) -> None:
         with suppress(HostError):  # it hangs or is gone: the next step is harder, the last one is SIGKILL
@@ -180,7 +194,7 @@ class Domain:
                 await self._take_down(self._undo, state, end)
 
     def _enter(self, state: State, reason: str = "") -> None:
-        self.state, self.reason = state, reason
+        self.state, self.reason, self.since = state, reason, self._clock()
         self._changed(Change(self.spec.name, state, reason))
 
 

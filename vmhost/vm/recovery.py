@@ -16,6 +16,8 @@ from vmhost.errors import HostError
 CONNECT_WITHIN_S, PROMPT_WITHIN_S = 5.0, 1.0
 MAX_OUTPUT = 8 << 20
 _PIECE = 65536
+_LONGEST = 600  # the line editor of busybox drops what goes beyond a thousand
+_CANCEL = b"\x03"  # brings a prompt, and forgets a line that was left half written
 _PROMPT = re.compile(rb"# (\x1b\[6n)?$")
 
 
@@ -34,7 +36,7 @@ def run_in_guest(port: Path, command: Sequence[str], within_s: float) -> Done:
         try:
             serial.settimeout(CONNECT_WITHIN_S)
             serial.connect(str(port))
-            said = _converse(serial, _script(token, command), token, deadline)
+            said = _converse(serial, _lines(token, command), token, deadline)
         except OSError as error:
             raise HostError(
                 "no-recovery", f"{port}: speaking to the VM's second serial port: {error}; is the VM running?"
@@ -51,24 +53,39 @@ def run_in_guest(port: Path, command: Sequence[str], within_s: float) -> Done:
         raise HostError("bad-recovery", f"{port}: the guest's answer is damaged: {error}") from error
 
 
-def _converse(serial: socket.socket, script: bytes, token: str, deadline: float) -> "re.Match[bytes] | None":
-    """Wait for the shell's prompt before speaking: what comes earlier may be lost with the former line."""
+def _converse(
+    serial: socket.socket, lines: Sequence[bytes], token: str, deadline: float
+) -> "re.Match[bytes] | None":
+    """Wait for the shell's prompt before each line: what comes earlier may be lost with the former one."""
     result = re.compile(rf"<{token} (\d+) (?:([A-Za-z0-9+/=]+) )?{token}>".encode())
+    *before, last = lines
     while time.monotonic() < deadline:
-        serial.sendall(b"\n")
-        if _until(serial, _PROMPT, min(deadline, time.monotonic() + PROMPT_WITHIN_S)):
-            serial.sendall(script)
-            return _until(serial, result, deadline)
+        serial.sendall(_CANCEL)
+        if not _until(serial, _PROMPT, min(deadline, time.monotonic() + PROMPT_WITHIN_S)):
+            continue
+        for line in before:
+            serial.sendall(line)
+            if not _until(serial, _PROMPT, deadline):
+                return None
+        serial.sendall(last)
+        return _until(serial, result, deadline)
     return None
 
 
-def _script(token: str, command: Sequence[str]) -> bytes:
-    """One line for the guest's shell. The token is written in two parts: an echo of the line is no answer."""
+def _lines(token: str, command: Sequence[str]) -> Sequence[bytes]:
+    """Lines for the guest's shell. The token is written in two parts: an echo of a line is no answer."""
     mark = f'{token[:8]}""{token[8:]}'
     file = f"/tmp/.{token}"  # noqa: S108 - in the guest, where root alone has a shell
-    wrapped = f"( {shlex.join(command)} ) >{file} 2>&1 </dev/null"
+    script = shlex.join(command)
+    before: list[bytes] = []
+    if len(script.encode()) > _LONGEST:
+        packed = base64.b64encode(script.encode()).decode()
+        pieces = [packed[at : at + _LONGEST] for at in range(0, len(packed), _LONGEST)]
+        before = [f"echo {one} >>{file}.in\n".encode() for one in pieces]
+        script = f"base64 -d {file}.in >{file}.sh; . {file}.sh"
     answer = f'echo "<"{mark} $? $(base64 {file} | tr -d \'\\n\') {mark}">"'
-    return f"{wrapped}; {answer}; rm -f {file}\n".encode()
+    last = f"( {script} ) >{file} 2>&1 </dev/null; {answer}; rm -f {file} {file}.in {file}.sh\n"
+    return (*before, last.encode())
 
 
 def _until(serial: socket.socket, wanted: "re.Pattern[bytes]", deadline: float) -> "re.Match[bytes] | None":

@@ -1,59 +1,64 @@
-"""The scene of a run: names, addresses, ports and contents drawn afresh, the lab, the tools."""
+"""The scene of a run: who is who, the gateway's control API, the machines."""
 
 import json
-import os
-import random
-import socket
-import struct
-import subprocess
 import time
-from dataclasses import dataclass
-from ipaddress import IPv4Network
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from gateway.authority.gate import create_grant
 from gateway.cli.client import ApiClient
-from gateway.cli.demo.observe import Observer
+from gateway.cli.demo.drawing import Cast
+from gateway.cli.demo.pieces import Content
+from gateway.cli.demo.stage import Program, Stage
 from gateway.cli.demo.story import Story
-from gateway.rpc import encode
-from vmhost.lab.defaults import PROFILE_TEXT, make_spec, peer_text, place
 from vmhost.lab.provisioning import load_administrator_key
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
 from vmhost.spec import LabSpec
 
-NAMES = ("amber", "birch", "cedar", "delta", "ember", "flint", "grove", "heron", "iris", "juniper")
-SLACK_S = 0.050
+S = TypeVar("S", bound=Stage)
 
 
 @dataclass(slots=True)
-class Scene:
-    """A requests services of B; C looks on. `request_port` needs a request, `demand_port` opens by its first packet."""
+class Scene(Generic[S]):
+    """What the steps act on. `see` is the stage: they ask and move machines through it alone."""
 
-    lab: Lab
     spec: LabSpec
-    a: str
-    b: str
-    c: str
-    request_port: int
-    demand_port: int
-    forbidden_port: int
-    inspected_port: int
-    content: bytes
+    cast: Cast
     api: ApiClient
-    see: Observer
+    see: S
     story: Story
-    granted: list[str]
+    granted: list[str] = field(default_factory=list)
 
     @property
-    def interval(self) -> float:
-        """T, in seconds."""
-        return self.spec.beacon_interval_ms / 1000
+    def lab(self) -> Lab:
+        """The lab."""
+        return self.spec.lab
+
+    @property
+    def a(self) -> str:
+        """Who asks."""
+        return self.cast.a
+
+    @property
+    def b(self) -> str:
+        """Who is asked."""
+        return self.cast.b
+
+    @property
+    def request_port(self) -> int:
+        """The port that A has to ask for."""
+        return self.cast.request_port
 
     @property
     def service(self) -> str:
         """The service that A asks for."""
         return f"tcp/{self.request_port}"
+
+    @property
+    def content(self) -> Content:
+        """What A sends."""
+        return Content.of(self.cast.content)
 
     def ip(self, peer: str) -> str:
         """A peer's address."""
@@ -91,91 +96,29 @@ class Scene:
             found += [one["unmapped"] for one in batch if one["metadata"]["event_code"] == code]
         return found
 
-    def gateway_pids(self) -> list[int]:
-        """The pids of the gateway's processes."""
-        return list(ask(self.lab, "status")["gateway"]["pids"].values())
+    def pids(self, machine: str) -> dict[str, int]:
+        """The pids of a machine's processes, as the monitor has them."""
+        status = ask(self.lab, "status")
+        found: dict[str, int] = (status["peers"].get(machine) or status["gateway"])["pids"]
+        return found
 
-    def agent_pid(self, peer: str) -> int:
-        """The pid of a peer's agent."""
-        return int(ask(self.lab, "status")["peers"][peer]["pids"][f"agent-{peer}"])
+    def gateway_starts(self) -> int:
+        """How often the monitor has started the gateway."""
+        return int(ask(self.lab, "status")["gateway"]["starts"])
 
     def open(self) -> str:
         """Open A's session with B through A's agent; return its id, empty when it is refused or the agent is away."""
-        try:
-            answer = self._ask_agent()
-        except (OSError, struct.error):  # the agent's machine is just being restarted
-            return ""
+        said = self.see.run(self.a, "ask", self.see.agent_socket(self.a), self.b, self.service)
+        answer = json.loads(said) if said.startswith("{") else {}
         if answer.get("granted"):
             self.granted.append(answer["session_id"])
         return str(answer.get("session_id", ""))
 
-    def _ask_agent(self) -> dict[str, Any]:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
-            sock.connect(str(self.lab.agent_socket(self.a)))
-            sock.sendall(encode({"op": "open", "peer": self.b, "service": self.service}))
-            (length,) = struct.unpack(">I", sock.recv(4, socket.MSG_WAITALL))
-            answer: dict[str, Any] = json.loads(sock.recv(length, socket.MSG_WAITALL))
-        return answer
-
-    def flow(self) -> "subprocess.Popen[str]":
+    def flow(self) -> Program:
         """Open a session and keep an established flow from A to B going."""
         self.story.until("A has a session with B", self.open)
-        chatter = self.see.spawn(self.a, "chatter", self.ip(self.b), self.request_port, 2)
-        assert chatter.stdout is not None  # noqa: S101 - it is a pipe
-        self.story.check(
-            chatter.stdout.readline().startswith("connected"), "an established flow runs from A to B"
-        )
+        interval = self.see.pace.chatter_ms
+        chatter = self.see.start(self.a, "chatter", self.ip(self.b), self.request_port, interval)
+        self.story.check(chatter.first_line().startswith("connected"), "an established flow runs from A to B")
         time.sleep(0.1)
         return chatter
-
-
-def draw(lab: Lab, seed: int) -> tuple[LabSpec, dict[str, Any]]:
-    """Draw a run from its seed: a spec and the rest of the scene."""
-    rng = random.Random(seed)  # noqa: S311 - variety, not secrecy
-    a, b, c = rng.sample(NAMES, 3)
-    ports = rng.sample(range(1024, 60000), 4)
-    network = IPv4Network(f"10.{rng.randrange(64, 200)}.{rng.randrange(256)}.0/24")
-    hosts = rng.sample(list(network.hosts())[1:], 3)
-    peers = [place(name, ip, f"port-{name}") for name, ip in zip((a, b, c), hosts, strict=True)]
-    rules = f"""
-[[rule]]
-id = "asked-for"
-from = "{a}"
-to = "{b}"
-service = "tcp/{ports[0]}"
-action = "allow"
-
-[[rule]]
-id = "first-packet"
-from = "{a}"
-to = "{b}"
-service = "tcp/{ports[1]}"
-action = "allow"
-open = "on-demand"
-
-[[rule]]
-id = "inspected"
-from = "{a}"
-to = "{b}"
-service = "tcp/{ports[3]}"
-action = "allow"
-open = "on-demand"
-inspect = {{ protocol = "http", detectors = ["secrets", "malware"] }}
-"""
-    spec = make_spec(lab, peers, PROFILE_TEXT + "".join(map(peer_text, peers)) + rules, network)
-    words = {
-        "a": a,
-        "b": b,
-        "c": c,
-        "request_port": ports[0],
-        "demand_port": ports[1],
-        "forbidden_port": ports[2],
-        "inspected_port": ports[3],
-    }
-    return spec, {**words, "content": rng.randbytes(rng.randrange(1 << 20, 4 << 20))}
-
-
-def pick_seed(given: int | None) -> int:
-    """Return the given seed or a fresh one."""
-    return given if given is not None else int.from_bytes(os.urandom(4), "big")

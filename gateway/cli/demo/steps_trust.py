@@ -1,20 +1,19 @@
 """Steps 1 to 4: authority, mutual attestation, sessions, refusals."""
 
-import hashlib
-import subprocess
-import time
+from typing import Any
 
 from filters.reason import DropReason
-from gateway.cli.demo.observe import Capture
+from gateway.cli.demo.capture import Capture
 from gateway.cli.demo.scene import Scene
+from gateway.cli.demo.stage import Stage
 from gateway.cli.demo.story import Story
 
 TCP_SYN, TCP_ACK = 0x02, 0x10
 
 
-def authority(scene: Scene, story: Story) -> None:
+def authority(scene: Scene[Stage], story: Story) -> None:
     """Without an administrator's authority nothing passes; with it, still nothing before a session."""
-    story.until("all three peers are trusted", scene.all_trusted)
+    story.until(f"all {len(scene.spec.peers)} peers are trusted", scene.all_trusted)
     story.check(
         scene.api.get("/v1/authority")["state"] == "absent", "no administrator's authority is in force"
     )
@@ -25,15 +24,9 @@ def authority(scene: Scene, story: Story) -> None:
     _nothing_passes(scene, story, DropReason.NO_SESSION)
 
 
-def _nothing_passes(scene: Scene, story: Story, reason: DropReason) -> None:
+def _nothing_passes(scene: Scene[Stage], story: Story, reason: DropReason) -> None:
     before = scene.api.get("/v1/status")["drops"].get(reason, 0)
-    capture = scene.see.capture(scene.b, f"src host {scene.ip(scene.a)}")
-    said = scene.see.run(scene.a, "call", scene.ip(scene.b), scene.request_port)
-    packets = capture.stop()
-    story.check(
-        said.startswith("failed") and not packets,
-        f"a connection of {scene.a} fails, {scene.b} sees 0 packets",
-    )
+    nothing_arrives(scene, story)
     dropped = scene.api.get("/v1/status")["drops"].get(reason, 0) - before
     story.check(dropped > 0, f"the kernel counted {dropped} packets as {reason}")
     answer = scene.explain(scene.a, scene.b, scene.service)
@@ -43,20 +36,30 @@ def _nothing_passes(scene: Scene, story: Story, reason: DropReason) -> None:
     )
 
 
-def mutual_attestation(scene: Scene, story: Story) -> None:
+def nothing_arrives(scene: Scene[Any], story: Story) -> None:
+    """A tries to connect to B, and B sees nothing of it."""
+    capture = scene.see.capture(scene.b, f"src host {scene.ip(scene.a)}")
+    said = scene.see.run(scene.a, "call", scene.ip(scene.b), scene.request_port)
+    packets = capture.stop()
+    story.check(
+        said.startswith("failed") and not packets,
+        f"a connection of {scene.a} fails, {scene.b} sees 0 packets",
+    )
+
+
+def mutual_attestation(scene: Scene[Stage], story: Story) -> None:
     """Gateway and peers have proved themselves to each other; the TPMs themselves say the same."""
     handshakes = scene.events("handshake-completed")
     for name in (scene.a, scene.b):
         peer = scene.peer(name)
         done = next(one for one in handshakes if one["session_id"] == peer["session_id"])
-        own = {index: scene.see.pcr(name, int(index)) for index in peer["pcrs"]}
-        story.check(
-            own == peer["pcrs"], f"gateway-{name}: PCR {','.join(own)} as {name}'s own TPM reports them"
-        )
+        booted = scene.see.boot_pcrs(peer["pcrs"])
+        own = {index: scene.see.pcr(name, int(index)) for index in booted}
+        story.check(own == booted, f"gateway-{name}: PCR {','.join(own)} as {name}'s own TPM reports them")
         story.tell(
             f"    session {peer['session_id']}, handshake {done['duration_ms']} ms, last quote {peer['last_quote_age_ms']} ms ago"
         )
-        status = scene.see.agent(name, "status").stdout.decode()
+        status = scene.see.agent(name, "status").text
         story.check(
             peer["session_id"] in status, f"{name}'s agent has verified the gateway in the same session"
         )
@@ -67,18 +70,20 @@ def mutual_attestation(scene: Scene, story: Story) -> None:
     )
 
 
-def session(scene: Scene, story: Story) -> None:
+def session(scene: Scene[Stage], story: Story) -> None:
     """A asks, A and B prove themselves to this request, A is told; real content is delivered."""
-    file = scene.see.directory / "received"
-    server = scene.see.spawn(scene.b, "receive", scene.request_port, file, 1 << 40)
-    time.sleep(0.3)
-    done = scene.see.agent(scene.a, "connect", scene.b, scene.service, data=scene.content)
-    server.wait(5)
-    told = done.stderr.decode().strip()
-    story.check(done.returncode == 0 and told.startswith("delivered"), f"{scene.a} is told: {told}")
-    story.check(f"sent {len(scene.content)} bytes" in told, "the number of bytes is right")
-    same = hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(scene.content).digest()
-    story.check(same and done.stdout == b"thanks", f"{scene.b} holds the same content; its answer came back")
+    content = scene.content.describe()
+    server = scene.see.start(scene.b, "receive", scene.request_port, 1 << 40)
+    server.first_line()
+    done = scene.see.agent(scene.a, "connect", scene.b, scene.service, content=scene.content)
+    *answer, told = done.text.splitlines() or [""]
+    story.check(done.status == 0 and told.startswith("delivered"), f"{scene.a} is told: {told}")
+    story.check(f"sent {content.split()[0]} bytes" in told, "the number of bytes is right")
+    same = server.output().endswith(content)
+    story.check(
+        same and answer == ["thanks"],
+        f"{scene.b} holds the same content, SHA-256 equal; its answer came back",
+    )
     granted = scene.events("session-granted")[-1]
     scene.granted.append(granted["session_id"])
     story.check(
@@ -89,26 +94,25 @@ def session(scene: Scene, story: Story) -> None:
     _incomplete(scene, story)
 
 
-def _incomplete(scene: Scene, story: Story) -> None:
-    half = len(scene.content) // 2
-    server = scene.see.spawn(scene.b, "receive", scene.request_port, scene.see.directory / "half", half)
-    time.sleep(0.3)
-    done = scene.see.agent(scene.a, "connect", scene.b, scene.service, data=scene.content)
-    server.wait(5)
-    told = done.stderr.decode().strip()
+def _incomplete(scene: Scene[Stage], story: Story) -> None:
+    server = scene.see.start(scene.b, "receive", scene.request_port, scene.cast.content.size // 2)
+    server.first_line()
+    done = scene.see.agent(scene.a, "connect", scene.b, scene.service, content=scene.content)
+    server.output()
+    told = done.text.splitlines()[-1]
     story.check(
-        done.returncode == 4 and told.startswith("incomplete"),
+        done.status == 4 and told.startswith("incomplete"),
         f"{scene.b} died halfway; {scene.a} is told: {told}",
     )
 
 
-def refusals(scene: Scene, story: Story) -> None:
+def refusals(scene: Scene[Stage], story: Story) -> None:
     """A service without a rule is refused with its reason; an allowed first packet is held, not lost."""
-    service = f"tcp/{scene.forbidden_port}"
+    service, demanded = f"tcp/{scene.cast.forbidden_port}", scene.cast.demand_port
     done = scene.see.agent(scene.a, "connect", scene.b, service)
     story.check(
-        done.returncode == 3 and b"no-rule" in done.stderr,
-        f"{service} is refused: {done.stderr.decode().strip()}",
+        done.status == 3 and "no-rule" in done.text,
+        f"{service} is refused: {done.text}",
     )
     answer = scene.explain(scene.a, scene.b, service)
     story.check(
@@ -117,12 +121,12 @@ def refusals(scene: Scene, story: Story) -> None:
     )
     backwards = scene.see.run(scene.b, "call", scene.ip(scene.a), scene.request_port)
     story.check(backwards.startswith("failed"), f"{scene.b} can't open the other way: {backwards}")
-    server = scene.see.spawn(scene.b, "sink", scene.demand_port)
-    time.sleep(0.3)
-    capture = scene.see.capture(scene.a, f"tcp dst port {scene.demand_port}")
-    said = scene.see.run(scene.a, "call", scene.ip(scene.b), scene.demand_port)
+    server = scene.see.start(scene.b, "sink", demanded)
+    server.first_line()
+    capture = scene.see.capture(scene.a, f"tcp dst port {demanded}")
+    said = scene.see.run(scene.a, "call", scene.ip(scene.b), demanded)
     syns = _syns(capture)
-    _end(server)
+    server.kill()
     story.check(
         said.startswith("connected"), f"an ordinary client's first packet opened the session: {said} ms"
     )
@@ -136,8 +140,3 @@ def _syns(capture: Capture) -> int:
         header = (packet[0] & 15) * 4
         count += packet[header + 13] & (TCP_SYN | TCP_ACK) == TCP_SYN
     return count
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    process.kill()
-    process.wait(5)

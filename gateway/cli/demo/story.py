@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.cli.output import say
 from gateway.errors import GatewayError
+from vmhost.errors import HostError
 
 
 class StepFailed(GatewayError):
@@ -16,8 +17,9 @@ class StepFailed(GatewayError):
 
 @dataclass(slots=True)
 class Story:
-    """The narration of one run."""
+    """The narration of one run. `patience_s`: how long something may take to come about."""
 
+    patience_s: float = 15.0
     started: float = field(default_factory=time.monotonic)
     checks: int = 0
 
@@ -40,16 +42,16 @@ class Story:
             raise StepFailed("step-failed", f"NOT TRUE: {text}")
         self.tell(f"ok  {text}")
 
-    def until(self, what: str, condition: Callable[[], Any], within_s: float = 15.0) -> Any:
+    def until(self, what: str, condition: Callable[[], Any], within_s: float | None = None) -> Any:
         """Wait for something; raises StepFailed when it does not come."""
-        begun = time.monotonic()
-        while time.monotonic() < begun + within_s:
+        begun, patience = time.monotonic(), self.patience_s if within_s is None else within_s
+        while time.monotonic() < begun + patience:
             try:
                 if found := condition():
                     self.tell(f"ok  {what} (after {(time.monotonic() - begun) * 1000:.0f} ms)")
                     self.checks += 1
                     return found
-            except GatewayError:
-                pass  # the gateway is away just now: that is often what is waited for
+            except (GatewayError, HostError):
+                pass  # gateway or machine is away just now: that is often what is waited for
             time.sleep(0.02)
-        raise StepFailed("step-failed", f"NOT TRUE within {within_s:.0f} s: {what}")
+        raise StepFailed("step-failed", f"NOT TRUE within {patience:.0f} s: {what}")

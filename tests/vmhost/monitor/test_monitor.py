@@ -145,6 +145,61 @@ def test_guests_that_refuse_the_gateway_reset_it_within_the_budget() -> None:
     asyncio.run(story())
 
 
+def test_what_an_operator_switched_off_stays_off_until_he_starts_it() -> None:
+    async def story() -> None:
+        async with watched_monitor() as watched:
+            await watched.ask("stop_machine", name="web")
+            assert watched.pids("web") == {}
+            with pytest.raises(HostError) as refused:  # the gateway finds it silent, and wants it back
+                await watched.ask("restart_peer", peer="web", reason="no-answer")
+            assert refused.value.code == "kept-off"
+            assert watched.pids("web") == {}
+            await watched.ask("start_machine", name="web")
+            assert list(watched.pids("web")) == ["agent-web"]
+            await watched.ask("restart_peer", peer="web", reason="no-answer")  # as ever
+
+    asyncio.run(story())
+
+
+def test_a_gateway_that_an_operator_switched_off_is_not_revived() -> None:
+    async def story() -> None:
+        async with watched_monitor() as watched:
+            await watched.ask("stop_machine", name=GATEWAY)
+            with pytest.raises(HostError) as refused:
+                await watched.ask("report_gateway_refused", peer="web", reason="no-answer")
+            assert refused.value.code == "kept-off"
+            await asyncio.sleep(2.5)  # a gateway that died is back by then
+            assert watched.pids(GATEWAY) == {}
+            await watched.ask("start_machine", name=GATEWAY)
+            assert set(watched.pids(GATEWAY)) == {FIRST, SECOND}
+            os.kill(watched.pids(GATEWAY)[FIRST], signal.SIGKILL)
+            await watched.until(lambda: watched.monitor.gateway_starts == 3)
+
+    asyncio.run(story())
+
+
+def test_rejects_a_start_of_what_runs() -> None:
+    async def story() -> None:
+        async with watched_monitor() as watched:
+            for name in ("web", GATEWAY):
+                with pytest.raises(HostError) as refused:
+                    await watched.ask("start_machine", name=name)
+                assert refused.value.code == "already-running"
+
+    asyncio.run(story())
+
+
+def test_namespaces_are_no_virtual_machines() -> None:
+    async def story() -> None:
+        async with watched_monitor() as watched:
+            assert (await watched.ask("list_vms"))["vms"] == []
+            with pytest.raises(HostError) as refused:
+                await watched.ask("vm_evidence", name="web")
+            assert refused.value.code == "not-a-vm"
+
+    asyncio.run(story())
+
+
 def test_a_program_that_does_not_start_is_reported_and_can_be_tried_again() -> None:
     async def story() -> None:
         async with watched_monitor() as watched:
@@ -218,6 +273,10 @@ def test_rejects_a_guest_nobody_knows() -> None:
                 reason = {"reason": "x"}
                 with pytest.raises(HostError) as refused:
                     await watched.ask(op, peer="nobody", **reason)
+                assert refused.value.code == "unknown-peer"
+            for op in ("start_machine", "stop_machine", "vm_evidence"):
+                with pytest.raises(HostError) as refused:
+                    await watched.ask(op, name="nobody")
                 assert refused.value.code == "unknown-peer"
             assert watched.monitor.gateway_starts == 1
 

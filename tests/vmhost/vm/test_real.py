@@ -2,19 +2,28 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from tests.vmhost.vm.real import OVMF, TPM_UID, UID, Place, clean_place, memfds, memfds_of
+from authn.portmap import PortEntry
+from tests.vmhost.vm.real import OVMF, TAP, TPM_UID, UID, Place, clean_place, memfds, memfds_of
 from vmhost.commands import run
 from vmhost.errors import HostError
+from vmhost.image.esp import make_esp
+from vmhost.monitor.portrait import describe, evidence
 from vmhost.vm.domain import Domain, GuestEnd, State
+from vmhost.vm.guest import VmGuest
 from vmhost.vm.spec import Disk
+from vmhost.vm.vtpm import VtpmSpec
 
 pytestmark = [pytest.mark.netns, pytest.mark.tpm]
 FIRMWARE_WITHIN_S = 40.0
@@ -55,7 +64,8 @@ def test_life(here: Place) -> None:
         assert domain.state is State.RUNNING
         machine = domain.machine
         assert machine is not None
-        assert set(machine.digests) == {domain.spec.firmware_code, boot}
+        assert domain.measured is not None
+        assert set(domain.measured.digests) == {domain.spec.firmware_code, boot}
         assert sorted(here.processes()) == sorted([machine.qemu.pid, machine.vtpm.pid])
         assert memfds() == []  # QEMU alone has them
         assert memfds_of(machine.qemu.pid) >= {"OVMF_CODE.fd", "boot.raw"}
@@ -90,6 +100,62 @@ def test_a_second_start_has_the_same_tpm_and_another_key_is_refused(here: Place)
         assert domain.state is State.FAILED
 
     asyncio.run(twice())
+
+
+def test_its_portrait_and_what_was_measured(here: Place) -> None:
+    async def life() -> None:
+        boot = here.root / "boot.raw"
+        make_esp(b"a program", boot)
+        (here.root / "guest.json").write_text(json.dumps({"uki": hashlib.sha256(b"a program").hexdigest()}))
+        domain = here.domain(Disk(boot, True))
+        with pytest.raises(HostError) as never:
+            evidence(domain, here.root)
+        assert never.value.code == "never-started"
+        domain.spec.firmware_code.write_bytes(b"evil")
+        begun = time.time()
+        await domain.start()
+        machine = domain.machine
+        assert machine is not None
+        told = portrait(domain)
+        assert told["state"] == "running"
+        assert (told["pid"], told["tpm_pid"]) == (machine.qemu.pid, machine.vtpm.pid)
+        assert (told["tap"], told["uid"], told["kept_off"]) == (TAP, UID, False)
+        assert begun <= told["since"] <= time.time()
+        found = evidence(domain, here.root)
+        assert found["firmware"]["restored"]
+        assert found["firmware"]["found"] == hashlib.sha256(b"evil").hexdigest()
+        assert [one["now"] for one in found["files"]] == ["unchanged", "unchanged"]
+        assert found["kernel_image"]["as_built"]
+        await domain.kill()
+        boot.write_bytes(b"something else")
+        domain.spec.firmware_code.unlink()
+        later = evidence(domain, here.root)  # of its last start, though it is over
+        assert [one["now"] for one in later["files"]] == ["missing", "changed"]
+        assert [one["sha256"] for one in later["files"]] == [one["sha256"] for one in found["files"]]
+        assert later["kernel_image"] is None
+        assert portrait(domain)["pid"] is None
+
+    asyncio.run(life())
+
+
+def portrait(domain: Domain) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    place = PortEntry("web", TAP, domain.spec.mac, IPv4Address("10.0.0.2"), domain.spec.uuid)
+    return describe(VmGuest(domain, cast(VtpmSpec, None), bytes, loop), place, False)
+
+
+def test_a_kernel_image_that_was_not_built_here_shows(here: Place) -> None:
+    async def life() -> None:
+        boot = here.root / "boot.raw"
+        make_esp(b"another program", boot)
+        domain = here.domain(Disk(boot, True))
+        await domain.start()
+        await domain.kill()
+        kernel = evidence(domain, here.root)["kernel_image"]
+        assert kernel["sha256"] == hashlib.sha256(b"another program").hexdigest()
+        assert not kernel["as_built"]
+
+    asyncio.run(life())
 
 
 @pytest.mark.parametrize("victim", ["vtpm", "qemu"])
@@ -138,8 +204,8 @@ def test_altered_firmware_is_restored_before_it_starts(here: Place) -> None:
         domain = here.domain()
         domain.spec.firmware_code.write_bytes(b"evil")
         await domain.start()
-        assert domain.machine is not None
-        assert domain.machine.firmware.restored
+        assert domain.measured is not None
+        assert domain.measured.firmware.restored
         evil, golden = (hashlib.sha256(one).hexdigest() for one in (b"evil", GOLDEN))
         assert domain.reason.endswith(f"restored from the golden copy: expected SHA-256 {golden}, got {evil}")
         await domain.kill()
