@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.vm.conftest import VmLab, predicted
+from tests.vm.conftest import BOOT_S, VmLab, predicted
 from vmhost.image.references import PCRS
 from vmhost.monitor.client import ask
 from vmhost.names import GATEWAY
@@ -69,7 +69,7 @@ def test_a_foreign_program_cuts_the_guest_and_a_restart_heals_it(vms: VmLab) -> 
 def test_the_gateways_state_survives_its_restart(vms: VmLab) -> None:
     before = vms.last_sequence()
     assert "/dev/mapper/state on /var/lib type ext4" in vms.inside(GATEWAY, "mount")
-    ask(vms.lab, "restart_gateway", reset_tpm=True)
+    ask(vms.lab, "restart_gateway", timeout_s=BOOT_S, reset_tpm=True)
     vms.until(vms.all_trusted)
     assert vms.last_sequence() > before
     assert vms.api.get("/v1/status")["authority"] == "valid"

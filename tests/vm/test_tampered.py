@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.vm.conftest import VmLab
+from tests.vm.conftest import BOOT_S, VmLab
 from vmhost.errors import HostError
 from vmhost.lab.tamper import Alteration, alter_disk, alter_machine
 from vmhost.lab.vms import VmPaths
@@ -33,7 +33,7 @@ def test_rejects_altered_gateway_its_state_stays_closed(vms: VmLab) -> None:
     try:
         alter_disk(disk, Alteration.COMMAND_LINE)
         with pytest.raises(HostError) as raised:
-            ask(vms.lab, "restart_gateway", reset_tpm=True)
+            ask(vms.lab, "restart_gateway", timeout_s=BOOT_S, reset_tpm=True)
         assert "not-approved" in raised.value.message
     finally:
         disk.write_bytes(good)
@@ -46,7 +46,7 @@ def test_rejects_flipped_byte_in_the_verified_root(vms: VmLab) -> None:
     try:
         alter_machine(paths, Alteration.ROOT)
         with pytest.raises(HostError):
-            ask(vms.lab, "restart_gateway", reset_tpm=True)
+            ask(vms.lab, "restart_gateway", timeout_s=BOOT_S, reset_tpm=True)
         assert "dm-verity" in vms.console(GATEWAY)
     finally:
         paths.root.write_bytes(good)
