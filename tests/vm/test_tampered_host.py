@@ -27,6 +27,12 @@ SMBIOS = (
 TABLE = "/sys/firmware/dmi/tables/DMI"
 
 
+@pytest.fixture(autouse=True)
+def all_are_well(vms: VmLab) -> None:
+    """Begin with everybody trusted, whatever the test before did."""
+    vms.until(vms.all_trusted)
+
+
 def test_smbios_and_fw_cfg_change_nothing_inside(vms: VmLab) -> None:
     """The image's stub takes no command line from there, the gateway's systemd no credentials; both are handed in."""
     with vms.on_fail(NOBODY_IS_RESTARTED):
