@@ -54,8 +54,7 @@ async def _gateway(rounds: int) -> list[Figure]:
             await bed.gateway.domain.kill()
             bed.insert(GATEWAY)
             began = time.monotonic()
-            booting = asyncio.create_task(asyncio.to_thread(bed.gateway.boot))
-            await booting
+            await asyncio.to_thread(bed.gateway.boot)
             await bed.all_trusted()
             whole.append(await asyncio.to_thread(bed.first_trusted) - began)
             sealing.append(await asyncio.to_thread(_seal, bed, GATEWAY))
@@ -87,7 +86,8 @@ async def _guest(rounds: int) -> list[Figure]:
             await _restart(bed)
             await bed.says("web", GUEST_SHELL)
             reply = asyncio.create_task(bed.echo_reply("web"))
-            await asyncio.to_thread(bed.inside, "web", "ping -i 0.1 10.77.0.3 >/dev/null 2>&1 &")
+            ping = f"ping -i 0.1 {bed.monitor.spec.machine('db').ip} >/dev/null 2>&1 &"
+            await asyncio.to_thread(bed.inside, "web", ping)
             leased.append(await reply - bed.monitor.off)
             await bed.all_trusted()
             healed.append(await _fail(bed))

@@ -79,8 +79,9 @@ class VmBed:
         return await self.until(lambda: text in self.console(name))
 
     async def shell(self, name: str) -> float:
-        """Wait until the shell on a machine's second serial port does what it is told; return when."""
-        await asyncio.to_thread(self.inside, name, "true")
+        """Wait until the shell on a machine's second serial port answers; return when."""
+        port = self.domain(name).spec.recovery_socket
+        await asyncio.to_thread(run_in_guest, port, ("true",), WITHIN_S)
         return time.monotonic()
 
     async def until(self, condition: Callable[[], object], every_s: float = LOOK_S) -> float:
