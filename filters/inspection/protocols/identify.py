@@ -60,8 +60,8 @@ def guess(direction: Direction, start: bytes) -> Guess | None:
 def _client(start: bytes) -> Guess | None:
     if start.startswith(_PREFACE):
         return Guess.HTTP2
-    if _HELLO.match(start):
-        return Guess.SMTP
+    if (hello := _HELLO.match(start)) and (len(start) == LONGEST or b"\n" in start[hello.end() :]):
+        return Guess.SMTP  # once the line is whole: what the server says may be an answer to it
     if start.startswith(b"SSH-"):  # before methods: its first bytes decide, however many come at once
         return Guess.SSH
     if _METHOD.match(start) and not _PREFACE.startswith(start) and _is_request(start):
@@ -119,5 +119,5 @@ def _undecided(direction: Direction, start: bytes) -> bool:
         or b"SSH-".startswith(start)
         or (start[0] == 22 and len(start) < 6)
         or (len(start) < 14 and _maybe_dns(start))
-        or bool(_MAYBE_HELLO.match(start))
+        or bool(_MAYBE_HELLO.match(start) or _HELLO.match(start))
     )

@@ -174,12 +174,13 @@ class Smtp:
         client = self._client
         keep = b"" if not client.at_line_start else b"\r\n"
         text = keep + bytes(client.buffer)
-        if (stray := _STRAY.search(text)) is not None:
+        end = text.find(_END)
+        # what follows the message has rules of its own
+        if stray := _STRAY.search(text, 0, end + len(_END) if end >= 0 else len(text)):
             raise Refusal(
                 "smtp-line-end",
                 f"expected CRLF; got {text[stray.start() : stray.start() + 1]!r} alone in a message",
             )
-        end = text.find(_END)
         if end >= 0:
             self._text(text[: end + 2], len(keep))
             del client.buffer[: end + len(_END) - len(keep)]

@@ -129,6 +129,12 @@ def test_a_greeting_answers_nothing_else() -> None:
     assert driven.feed(DOWN, b"250 h\r\n").out[UP] == b"EHLO c\r\nSTARTTLS\r\n"
 
 
+def test_what_follows_a_message_may_be_binary() -> None:
+    story = smtp(mail(b"fine"))
+    story[5] = UP, story[5][1] + b"MAIL FROM:<a@h>\r\nBDAT 7 LAST\r\n\r\na\0b\r\n"
+    assert exchange(story[:6]).findings == []
+
+
 def test_mail_in_single_bytes() -> None:
     pieces = [(way, data[at : at + 1]) for way, data in smtp(mail(EICAR)) for at in range(len(data))]
     assert exchange(pieces).cut is not None
