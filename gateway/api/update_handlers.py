@@ -15,7 +15,10 @@ OUTCOMES = ("blessed", "fell-back")
 async def self_test(call: Call) -> dict[str, Any]:
     """Run the self-test."""
     checks = await run_self_test(call.service)
-    listed = [{"check": one.name, "passed": one.passed, "detail": one.detail} for one in checks]
+    listed = [
+        {"check": one.name, "passed": one.passed, "detail": one.detail, "pending": one.pending}
+        for one in checks
+    ]
     return {"passed": all(one.passed for one in checks), "checks": listed}
 
 

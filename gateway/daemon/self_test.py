@@ -15,7 +15,8 @@ from authn.event_log import parse_event_log, replay
 from authn.quote import ExpectedQuote, verify_quote
 from authn.reference import KIND, ReferenceSet, check_reference
 from authn.signing import verify_document
-from filters.errors import FiltersError
+from filters.errors import FiltersError, NetdError
+from filters.netd.protocol import NetdCode
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
 from gateway.events.model import GatewayProved
@@ -25,15 +26,20 @@ CONFINED_BY = ("landlock", "seccomp")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check and how it came out; `detail` says what is wrong."""
+    """One check and how it came out; `detail` says what is wrong. `pending`: it may be because parts still start."""
 
     name: str
     detail: str = ""
+    pending: bool = False
 
     @property
     def passed(self) -> bool:
         """Tell whether nothing is wrong."""
         return not self.detail
+
+
+class NotYet(Exception):
+    """What is missing may still come."""
 
 
 async def run_self_test(service: Service) -> list[Check]:
@@ -47,6 +53,8 @@ async def run_self_test(service: Service) -> list[Check]:
 async def _run(name: str, check: Callable[[Service], Awaitable[str]], service: Service) -> Check:
     try:
         return Check(name, await check(service))
+    except NotYet as error:
+        return Check(name, str(error), pending=True)
     except (GatewayError, FiltersError, AuthnError) as error:
         return Check(name, f"{error.code}: {error.message}")
     except OSError as error:
@@ -54,14 +62,19 @@ async def _run(name: str, check: Callable[[Service], Awaitable[str]], service: S
 
 
 async def _rules(service: Service) -> str:
-    differences = await service.netd.read_back()
+    try:
+        differences = await service.netd.read_back()
+    except NetdError as error:
+        if error.code != NetdCode.NO_POLICY:
+            raise
+        raise NotYet("no policy is loaded") from error
     return f"the kernel's rules are not those of the policy: {'; '.join(differences)}" if differences else ""
 
 
 async def _inspector(service: Service) -> str:
     known = service.inspectors.describe()
     if not known:
-        return "no inspector is here"
+        raise NotYet("no inspector is here")
     for one in known:
         by = " ".join(map(str, one["confined"])) if isinstance(one["confined"], list) else ""
         missing = [name for name in CONFINED_BY if name not in by]

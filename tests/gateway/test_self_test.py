@@ -80,7 +80,12 @@ class Gateway:
     def failures(self) -> dict[str, str]:
         """Run the self-test; return what failed."""
         service: Any = self
-        return {one.name: one.detail for one in asyncio.run(run_self_test(service)) if not one.passed}
+        self.checks = asyncio.run(run_self_test(service))
+        return {one.name: one.detail for one in self.checks if not one.passed}
+
+    def pending(self) -> list[str]:
+        """Which checks of the last run may pass yet."""
+        return [one.name for one in self.checks if one.pending]
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +125,20 @@ def test_rejects_ruleset_that_is_not_the_policys(gateway: Gateway) -> None:
 
 def test_rejects_ruleset_that_was_never_loaded(gateway: Gateway) -> None:
     gateway.differences = NetdError("no-policy", "no policy is loaded")
-    assert "no-policy" in failed(gateway, "rules")
+    assert failed(gateway, "rules") == "no policy is loaded"
+    assert gateway.pending() == ["rules"]
+
+
+def test_rejects_netd_that_is_gone(gateway: Gateway) -> None:
+    gateway.differences = NetdError("gone", "the connection to netd ended")
+    assert "gone" in failed(gateway, "rules")
+    assert gateway.pending() == []
 
 
 def test_rejects_dead_inspector(gateway: Gateway) -> None:
     gateway.inspectors_known = []
     assert failed(gateway, "inspector") == "no inspector is here"
+    assert gateway.pending() == ["inspector"]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +148,7 @@ def test_rejects_dead_inspector(gateway: Gateway) -> None:
 def test_rejects_inspector_that_is_not_confined(gateway: Gateway, by: object, missing: str) -> None:
     gateway.inspectors_known.append({"confined": by})
     assert failed(gateway, "inspector") == f"an inspector is not confined by {missing}"
+    assert gateway.pending() == []
 
 
 def test_rejects_quote_over_other_pcrs_than_the_log_says(gateway: Gateway) -> None:

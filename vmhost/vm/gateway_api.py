@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,22 @@ MAX_ANSWER = 256 << 10
 MAX_TEXT = 500
 
 
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong with a gateway. `pending`: nothing but that parts of it still start, as it says."""
+
+    what: str
+    pending: bool
+
+
 class GatewayApi:
     """The control API of one gateway."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
-    async def self_test(self) -> str:
-        """Run the gateway's self-test; return what is wrong, "" when it passed. Raises HostError."""
+    async def self_test(self) -> Complaint | None:
+        """Run the gateway's self-test; None: it passed. Raises HostError."""
         return complaint_of(await self._post("/v1/self-test"))
 
     async def tell(self, outcome: Outcome) -> None:
@@ -77,13 +86,14 @@ def parse_answer(untrusted: bytes) -> dict[str, Any]:
     raise HostError(code, message)
 
 
-def complaint_of(answer: dict[str, Any]) -> str:
-    """Return what failed in a self-test's answer, "" when everything passed. An answer of another shape did not pass."""
+def complaint_of(answer: dict[str, Any]) -> Complaint | None:
+    """Return what failed in a self-test's answer, None when everything passed. An answer of another shape did not pass."""
     checks = answer.get("checks")
     if not isinstance(checks, list) or not all(isinstance(one, dict) for one in checks):
-        return "its answer is no list of checks"
+        return Complaint("its answer is no list of checks", pending=False)
     failed = [one for one in checks if one.get("passed") is not True]
     if answer.get("passed") is True and checks and not failed:
-        return ""
+        return None
+    pending = bool(failed) and all(one.get("pending") is True for one in failed)
     said = "; ".join(f"{one.get('check')}: {one.get('detail')}" for one in failed)
-    return said[:MAX_TEXT] or "it did not say what failed"
+    return Complaint(said[:MAX_TEXT] or "it did not say what failed", pending)

@@ -9,7 +9,7 @@ import pytest
 
 from vmhost.errors import HostError
 from vmhost.update.slots import Outcome, Result
-from vmhost.vm.gateway_api import MAX_ANSWER, GatewayApi, complaint_of, parse_answer
+from vmhost.vm.gateway_api import MAX_ANSWER, Complaint, GatewayApi, complaint_of, parse_answer
 
 PASSED = {"passed": True, "checks": [{"check": "rules", "passed": True, "detail": ""}]}
 FAILED = {
@@ -26,11 +26,23 @@ def answer(body: object, head: str = "HTTP/1.1 200 OK\r\n\r\n") -> bytes:
 
 
 def test_a_passed_self_test_has_no_complaint() -> None:
-    assert complaint_of(PASSED) == ""
+    assert complaint_of(PASSED) is None
 
 
 def test_what_failed_is_said() -> None:
-    assert complaint_of(FAILED) == "inspector: no inspector is here"
+    assert complaint_of(FAILED) == Complaint("inspector: no inspector is here", pending=False)
+
+
+@pytest.mark.parametrize(
+    ("pending", "waits"), [([True, True], True), ([True, False], False), ([True, 1], False)]
+)
+def test_only_where_all_that_failed_may_still_come_is_it_waited_for(
+    pending: list[object], waits: bool
+) -> None:
+    checks = [{"check": "x", "passed": False, "detail": "d", "pending": one} for one in pending]
+    found = complaint_of({"passed": False, "checks": [*PASSED["checks"], *checks]})  # type: ignore[misc]
+    assert found is not None
+    assert found.pending is waits
 
 
 @pytest.mark.parametrize(
@@ -42,7 +54,10 @@ def test_what_failed_is_said() -> None:
     ],
 )  # fmt: skip
 def test_rejects_self_test_that_does_not_say_passed(odd: dict[str, Any]) -> None:
-    assert complaint_of(odd)
+    found = complaint_of(odd)
+    assert found is not None
+    assert found.what
+    assert not found.pending
 
 
 @pytest.mark.parametrize(
@@ -75,7 +90,7 @@ def test_asks_and_tells_over_its_socket(tmp_path: Path) -> None:
     async def story() -> None:
         async with await asyncio.start_unix_server(gateway, tmp_path / "api.sock"):
             api = GatewayApi(tmp_path / "api.sock")
-            assert await api.self_test() == "inspector: no inspector is here"
+            assert await api.self_test() == Complaint("inspector: no inspector is here", pending=False)
             await api.tell(Outcome(Result.BLESSED, 2, "slot b"))
             await api.commit()
 
