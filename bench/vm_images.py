@@ -10,8 +10,8 @@ from vmhost.image.build import compress
 from vmhost.image.esp import make_esp
 from vmhost.image.pe import PeFile
 
-# boots the same kernel and root into the shell on the second serial port, which needs /tmp for what it is told
-GATEWAY_WORDS = b" systemd.unit=quotegate-console.service systemd.wants=tmp.mount"
+# boots the same kernel and root into the shell on the second serial port
+GATEWAY_WORD = b" systemd.unit=quotegate-console.service"
 # the guest's first program with a loop that never begins, in as many bytes
 AGENT_LOOP, NO_LOOP = b"while :; do\n    /usr/bin/setpriv", b"while false; do\n/usr/bin/setpriv"
 _SECTION_SIZE = 8  # offset of VirtualSize in a section's header
@@ -19,7 +19,7 @@ _SECTION_SIZE = 8  # offset of VirtualSize in a section's header
 
 def plain_gateway(uki: bytes) -> bytes:
     """Return the gateway's program with a command line that starts none of our services."""
-    return _changed(uki, ".cmdline", lambda line: line.rstrip(b"\0") + GATEWAY_WORDS)
+    return _changed(uki, ".cmdline", lambda line: line.rstrip(b"\0") + GATEWAY_WORD)
 
 
 def plain_guest(uki: bytes) -> bytes:
