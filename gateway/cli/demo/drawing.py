@@ -11,6 +11,7 @@ from vmhost.names import Lab
 from vmhost.spec import LabSpec
 
 NAMES = ("amber", "birch", "cedar", "delta", "ember", "flint", "grove", "heron", "iris", "juniper")
+SIZES, SMALL_SIZES = range(1 << 20, 4 << 20), range(1 << 19, 1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Cast:
     content: Drawn
 
 
-def draw(lab: Lab, seed: int, *, bystander: bool = True) -> tuple[LabSpec, Cast]:
-    """Draw a run: a lab with namespaces, and who does what in it."""
+def draw(lab: Lab, seed: int, *, bystander: bool = True, sizes: range = SIZES) -> tuple[LabSpec, Cast]:
+    """Draw a run: a lab with namespaces, and who does what in it; `sizes` are those of A's content."""
     rng = random.Random(seed)  # noqa: S311 - variety, not secrecy
     a, b, c = rng.sample(NAMES, 3)
     ports = rng.sample(range(1024, 60000), 4)
@@ -65,7 +66,7 @@ open = "on-demand"
 inspect = {{ protocol = "http", detectors = ["secrets", "malware"] }}
 """
     spec = make_spec(lab, peers, PROFILE_TEXT + "".join(map(peer_text, peers)) + rules, network)
-    content = Drawn(rng.getrandbits(32), rng.randrange(1 << 20, 4 << 20))
+    content = Drawn(rng.getrandbits(32), rng.choice(sizes))
     request, demand, forbidden, inspected = ports
     return spec, Cast(a, b, c if bystander else "", request, demand, forbidden, inspected, content)
 

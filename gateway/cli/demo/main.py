@@ -19,7 +19,7 @@ from gateway.cli.demo import (
     steps_trust,
     steps_vm,
 )
-from gateway.cli.demo.drawing import Cast, draw, pick_seed
+from gateway.cli.demo.drawing import SMALL_SIZES, Cast, draw, pick_seed
 from gateway.cli.demo.observe import Observer
 from gateway.cli.demo.observe_vm import VmObserver
 from gateway.cli.demo.scene import Scene
@@ -68,8 +68,8 @@ def namespaces(lab: Lab, seed: int) -> Play:
 
 
 def virtual_machines(lab: Lab, seed: int, arguments: argparse.Namespace) -> Play:
-    """Play with virtual machines: gateway, A and B."""
-    drawn, cast = draw(lab, seed, bystander=False)
+    """Play with virtual machines: gateway, A and B. A transfer must not keep an emulated processor from answering."""
+    drawn, cast = draw(lab, seed, bystander=False, sizes=SMALL_SIZES)
     spec = as_vms(drawn, arguments.images.resolve())
     pace = observe_vm.pace(spec.beacon_interval_ms / 1000)
     return Play(
