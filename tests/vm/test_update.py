@@ -101,7 +101,7 @@ def test_an_image_that_fails_its_self_test_is_followed_by_the_image_before(
 ) -> None:
     image = with_words(
         tmp_path / "image", "lsm=lockdown,yama,integrity"
-    )  # no Landlock: inspectors refuse to run
+    )  # no Landlock: no inspector stays up there
     why = fell_back(vms, bundled(vms, image, 5), 5, "120s")
     assert "inspector: no inspector is here" in why
 
