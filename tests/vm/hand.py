@@ -18,6 +18,7 @@ from vmhost.lab.gateway_vm import make_gateway
 from vmhost.lab.provisioning import load_administrator_key
 from vmhost.lab.vms import VmPaths, golden_dir, make_guests
 from vmhost.monitor.client import ask
+from vmhost.monitor.updates import GatewayUpdates
 from vmhost.names import GATEWAY
 from vmhost.process import Rights
 from vmhost.vm import host
@@ -43,7 +44,7 @@ class Hand:
         """A machine of the lab as the monitor has it, which must have it off."""
         if name == GATEWAY:
             gateway = make_gateway(self.lab.spec, self.key, self.loop)
-            gateway.services = {}
+            gateway.services, gateway.slots = {}, GatewayUpdates.of(self.lab.spec).keeper
             return gateway
         return make_guests(self.lab.spec, self.key, self.loop)[name]
 

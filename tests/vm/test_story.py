@@ -49,6 +49,12 @@ def test_the_gateways_services_have_no_more_rights_than_they_need(vms: VmLab) ->
     assert status.count("Seccomp:\t2") == 5
 
 
+def test_the_inspector_is_confined_by_all_there_is(vms: VmLab) -> None:
+    said = vms.cli("status").stdout.decode()
+    assert "confined by landlock" in said
+    assert "seccomp" in said
+
+
 def test_nobody_can_write_to_the_gateways_root_or_load_a_module(vms: VmLab) -> None:
     said = vms.inside(
         GATEWAY, "cat /proc/sys/kernel/modules_disabled; touch /usr/x 2>&1; mount | grep ' / '; true"
