@@ -50,6 +50,7 @@ def test_the_gateways_services_have_no_more_rights_than_they_need(vms: VmLab) ->
 
 
 def test_the_inspector_is_confined_by_all_there_is(vms: VmLab) -> None:
+    vms.until(lambda: vms.json("status")["inspectors"] == 1)
     said = vms.cli("status").stdout.decode()
     assert "confined by landlock" in said
     assert "seccomp" in said
