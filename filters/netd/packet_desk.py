@@ -51,10 +51,8 @@ class PacketDesk:
     def admit(self, number: int) -> socket.socket:
         """Return a new inspector's end; packets go there from now on, and a former one of this number is told to retire."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        for one in (
-            ours,
-            theirs,
-        ):  # an inspector has not the right to so much, and its verdicts must find room
+        # an inspector has not the right to so much, and its verdicts must find room
+        for one in (ours, theirs):
             one.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM)
         if former := self._serving.get(number):
             with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 _ROOM: Final = 1 << 20  # bytes of a pipe; without the right to so much it keeps the kernel's 64 KiB
@@ -88,15 +89,20 @@ class Bypass:
         broken: Callable[[], None],
     ) -> None:
         """Take two connected sockets, whose readers have stopped and whose buffers are empty; they stay the caller's."""
-        # descriptors of our own: the event loop lets nobody else use a transport's
-        self._sockets = near.dup(), far.dup()
         self._ended, self._broken = ended, broken
         self._open = 2
-        first, second = self._sockets
-        self._ways = tuple(
-            Splice(source, target, lambda error, target=target: self._over(target, error))  # type: ignore[misc]
-            for source, target in ((first, second), (second, first))
-        )
+        self._sockets: list[socket.socket] = []
+        self._ways: list[Splice] = []
+        try:
+            # descriptors of our own: the event loop lets nobody else use a transport's
+            self._sockets += (near.dup(),)
+            self._sockets += (far.dup(),)
+            for at in range(2):
+                source, target = self._sockets[at], self._sockets[1 - at]
+                self._ways.append(Splice(source, target, partial(self._over, target)))
+        except OSError:  # no descriptors left: half of it must not go on after the cut that follows
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Let go of both sockets; nothing more is moved."""

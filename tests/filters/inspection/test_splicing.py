@@ -101,3 +101,28 @@ def test_nothing_moves_after_a_stop() -> None:
             await asyncio.wait_for(loop.sock_recv(server, 100), 0.2)
 
     assert bypassed(act) == []
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_rejects_half_a_bypass_when_descriptors_run_out(good: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, made = os.pipe2, []
+
+    def scarce(flags: int) -> tuple[int, int]:
+        made.append(flags)
+        if len(made) > good:
+            raise OSError(24, "too many open files")
+        return plain(flags)
+
+    async def run() -> None:
+        (client, near), (server, far) = connected(), connected()
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="too many"):
+            patch.setattr(os, "pipe2", scarce)
+            Bypass(near, far, lambda: None, lambda: None)
+        client.sendall(b"nothing may carry this")
+        await asyncio.sleep(0.1)
+        with pytest.raises(BlockingIOError):
+            server.recv(100)
+        for one in (client, near, server, far):
+            one.close()
+
+    asyncio.run(run())
