@@ -12,6 +12,7 @@ from filters.errors import NetdError, PolicyError
 from filters.flow import FlowKey
 from filters.netd.protocol import MAX_LEASE_ID, key_from_wire, malformed
 from filters.policy.compiled import CompiledPolicy
+from filters.ruleset.names import HANDED_BIT
 
 MAX_TTL_MS: Final = 30 * 86_400_000
 MAX_REVOKED: Final = 1 << 20
@@ -55,14 +56,14 @@ class Arguments:
 
     def lease_id(self) -> int:
         """Read a lease id; 0 means "no lease" in the kernel and is refused."""
-        return self._whole("lease_id", 1, MAX_LEASE_ID)
+        return _check_lease_id("lease_id", self._get("lease_id"))
 
     def lease_ids(self) -> list[int]:
         """Read a list of lease ids."""
         values = self._get("lease_ids")
         if not isinstance(values, list) or len(values) > MAX_REVOKED:
             raise _bad("lease_ids", type(values).__name__)
-        return [_check_whole("lease_ids", value, 1, MAX_LEASE_ID) for value in values]
+        return [_check_lease_id("lease_ids", value) for value in values]
 
     def ttl_ms(self) -> int:
         """Read a lease's time."""
@@ -99,6 +100,13 @@ def _check_whole(name: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise _bad(name, value)
     return value
+
+
+def _check_lease_id(name: str, value: object) -> int:
+    lease_id = _check_whole(name, value, 1, MAX_LEASE_ID)
+    if lease_id & HANDED_BIT:  # in a connection's mark this says something else
+        raise _bad(name, value)
+    return lease_id
 
 
 def _bad(name: str, value: object) -> NetdError:

@@ -24,6 +24,7 @@ class Lease:
     lease_id: int
     key: FlowKey
     expires_at: float
+    offloads: str = ""  # how its connections are inspected, where they may be handed over: see KeyRange
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Book:
         return self.by_key.get(lease.key) == lease.lease_id
 
     def unpermitted(self, policy: CompiledPolicy) -> list[Lease]:
-        """Return the leases a policy does not permit, or not as they are: inspected or not."""
+        """Return the leases a policy does not permit, or not as they are: inspected or not, or handed over after another inspection."""
         return [lease for lease in self.leases.values() if not _permits(policy, lease)]
 
     def unpinned(self, policy: CompiledPolicy) -> list[IPv4Address]:
@@ -126,7 +127,11 @@ class Book:
 
 def _permits(policy: CompiledPolicy, lease: Lease) -> bool:
     found = policy.permits(lease.key)
-    return found is not None and found.inspected == bool(lease.lease_id & INSPECTED_BIT)
+    return (
+        found is not None
+        and found.inspected == bool(lease.lease_id & INSPECTED_BIT)
+        and found.offloads == lease.offloads
+    )
 
 
 def remaining_ms(until: float, now: float) -> int:

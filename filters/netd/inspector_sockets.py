@@ -1,6 +1,7 @@
 """Give inspectors the sockets that only CAP_NET_ADMIN can make: one that listens, and those that speak in peers' names.
 
-An inspector connects to a unix socket, says its number in one byte, and gets the listener and its end for packets (packet_desk.py); for each byte N it sends
+An inspector connects to a unix socket, says its number in one byte, and gets the listener, its end for packets (packet_desk.py)
+and its end for connections it gives back (handover.py); for each byte N it sends
 then, N fresh sockets. All are IP_TRANSPARENT; what may leave through them is decided by the ruleset's chain `inspector_sends`, packet by packet.
 """
 
@@ -24,8 +25,8 @@ _log = logging.getLogger(__name__)
 class InspectorSockets:
     """Serve inspectors of one uid. netd keeps no copy of the listener: without an inspector nobody listens."""
 
-    def __init__(self, path: Path, uid: int, admit: Callable[[int], socket.socket]) -> None:
-        """admit: makes the end over which the inspector of a number gets packets."""
+    def __init__(self, path: Path, uid: int, admit: Callable[[int], list[socket.socket]]) -> None:
+        """admit: makes the other ends that the inspector of a number gets."""
         self._path, self._uid, self._admit = path, uid, admit
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -60,7 +61,7 @@ class InspectorSockets:
             if not said or said[0] >= MOST_INSPECTORS:
                 _log.warning("refused: an inspector says no number below %d", MOST_INSPECTORS)
                 return
-            hand_over(client, [make_listener(said[0]), self._admit(said[0])])
+            hand_over(client, [make_listener(said[0]), *self._admit(said[0])])
             while wanted := await loop.sock_recv(client, 1):
                 hand_over(client, [make_transparent() for _ in range(min(wanted[0], MOST_AT_ONCE))])
 

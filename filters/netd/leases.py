@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from filters.errors import NetdError
@@ -32,19 +33,19 @@ class Leases:
 
     def grant(self, lease_id: int, key: FlowKey, ttl_ms: int) -> None:
         """Let new connections of a key pass; raises NetdError `not-permitted`, `lease-id-in-use`."""
-        self._state.check_inspected(lease_id, key)
+        found = self._state.check_inspected(lease_id, key)
         now = boottime()
         self._state.book.prune(now)
         self._state.book.check_free(lease_id)
         self._write(elements.lease(key, lease_id, ttl_ms), elements.live(lease_id, ttl_ms))
-        self._state.book.put(Lease(lease_id, key, now + ttl_ms / 1000))
+        self._state.book.put(Lease(lease_id, key, now + ttl_ms / 1000, found.offloads))
 
     def renew(self, lease_id: int, ttl_ms: int) -> None:
         """Extend a lease in force; raises NetdError `no-such-lease`, `not-permitted`."""
         now = boottime()
-        key = self._state.book.get(lease_id, now).key
-        self._state.check_inspected(lease_id, key)
-        renewed = Lease(lease_id, key, now + ttl_ms / 1000)
+        lease = self._state.book.get(lease_id, now)
+        self._state.check_inspected(lease_id, lease.key)
+        renewed = replace(lease, expires_at=now + ttl_ms / 1000)
         self._state.kernel.renew(self._state.book.lease_elements(renewed, now))
         self._state.book.put(renewed)
 

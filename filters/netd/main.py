@@ -40,7 +40,7 @@ async def run(path: Path, client_uid: int, interface: str, inspectors: tuple[Pat
         async with listener, asyncio.TaskGroup() as group:
             tasks = [group.create_task(service.watch(), name="watch")]
             if inspectors is not None:
-                sockets = InspectorSockets(*inspectors, service.packets.admit)
+                sockets = InspectorSockets(*inspectors, service.admit)
                 tasks.append(group.create_task(sockets.serve(), name="inspectors"))
             ready()
             await stop.wait()

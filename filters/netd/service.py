@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -10,6 +11,7 @@ from filters.errors import NetdError
 from filters.netd import peers
 from filters.netd.announcements import Announcements
 from filters.netd.arguments import Arguments
+from filters.netd.handover import Handover
 from filters.netd.hold_desk import HoldDesk
 from filters.netd.kernel import KernelTable
 from filters.netd.leases import Leases
@@ -41,7 +43,8 @@ class Service:
         self._watch = Watch(self._state, self._policies, emit)
         self._announcements = Announcements()
         self._holds = HoldDesk(self._state.may_wait, emit)
-        self.packets = PacketDesk()
+        self._packets = PacketDesk()
+        self._handover = Handover(self._state)
         self._log = DropLog(LOG_GROUP)
         self._lost_samples = 0
         self._tally = Tally()
@@ -70,10 +73,15 @@ class Service:
         self.forget_client()
         self._leases.close()
         self._holds.close()
-        self.packets.close()
+        self._packets.close()
+        self._handover.close()
         self._log.close()
         self._announcements.close()
         self._state.kernel.close()
+
+    def admit(self, inspector: int) -> list[socket.socket]:
+        """Return a new inspector's ends, by its number: for packets, and for connections that it gives back."""
+        return [self._packets.admit(inspector), self._handover.admit()]
 
     def forget_client(self) -> None:
         """Take back what the client had: trust, authority, leases, connections, holds."""
@@ -133,7 +141,7 @@ class Service:
 
     def _counters(self) -> Answer:
         self._read_counters()
-        total = self._tally.total(Counter(self._holds.dropped) + Counter(self.packets.dropped))
+        total = self._tally.total(Counter(self._holds.dropped) + Counter(self._packets.dropped))
         return {"counters": {reason.value: packets for reason, packets in total.items()}}
 
     def _read_counters(self) -> None:

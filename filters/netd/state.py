@@ -10,7 +10,7 @@ from filters.netd.book import Book
 from filters.netd.fingerprint import Fingerprint
 from filters.netd.kernel import KernelTable
 from filters.netd.protocol import NetdCode
-from filters.policy.compiled import CompiledPolicy
+from filters.policy.compiled import CompiledPolicy, KeyRange
 from filters.ruleset.names import INSPECTED_BIT
 
 
@@ -51,23 +51,24 @@ class State:
         if ip not in self.pinned:
             raise NetdError(NetdCode.UNKNOWN_PEER.value, f"the policy pins no peer to {ip}", ip=str(ip))
 
-    def check_permitted(self, key: FlowKey) -> None:
+    def check_permitted(self, key: FlowKey) -> KeyRange:
         """Refuse a key that the policy, or the one being loaded, does not permit: `not-permitted`."""
-        policies = (self.loaded(), self.incoming)
-        if not all(policy.permits(key) for policy in policies if policy is not None):
-            raise NetdError(NetdCode.NOT_PERMITTED.value, f"no rule permits {key}", key=str(key))
-
-    def check_inspected(self, lease_id: int, key: FlowKey) -> None:
-        """Refuse a lease whose id says `inspected` where the policy does not, or the other way: `not-permitted`."""
-        self.check_permitted(key)
         found = self.loaded().permits(key)
-        if found is not None and found.inspected != bool(lease_id & INSPECTED_BIT):
+        if found is None or not (self.incoming is None or self.incoming.permits(key)):
+            raise NetdError(NetdCode.NOT_PERMITTED.value, f"no rule permits {key}", key=str(key))
+        return found
+
+    def check_inspected(self, lease_id: int, key: FlowKey) -> KeyRange:
+        """Refuse a lease whose id says `inspected` where the policy does not, or the other way: `not-permitted`."""
+        found = self.check_permitted(key)
+        if found.inspected != bool(lease_id & INSPECTED_BIT):
             says = "is to be inspected" if found.inspected else "is not inspected"
             raise NetdError(
                 NetdCode.NOT_PERMITTED.value,
                 f"{key} {says}, lease {lease_id:#x} says otherwise",
                 key=str(key),
             )
+        return found
 
     def may_wait(self, key: FlowKey) -> bool:
         """Tell whether a first packet of this key may wait for its session."""

@@ -16,3 +16,8 @@ VERDICT: Final = struct.Struct("!IB")
 REASONS: Final = tuple(DropReason)
 PASS, REFUSED = 0, 255
 RETIRE: Final = 0xFFFFFFFF
+# What an inspector asks for two sockets (handover.py): take no new bytes; be one connection. And what netd answers: done, or
+# no, with words, or that the connection is lost.
+HUSH, JOIN = b"h", b"j"
+HANDED, APART, LOST = b"+", b"-", b"!"
+UNDER_WAY: Final = APART + b"bytes are under way"

@@ -5,13 +5,14 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from hashlib import sha256
 from ipaddress import IPv4Address
 from typing import Any
 
 from filters.errors import PolicyError
 from filters.flow import FlowKey, Protocol
 from filters.policy.matching import denies
-from filters.policy.model import Opening, Policy
+from filters.policy.model import Opening, Policy, Rule
 from filters.policy.sweep import decided_pairs
 
 
@@ -28,6 +29,7 @@ class KeyRange:
     lease_ms: int
     rule: str
     inspected: bool = False
+    offloads: str = ""  # names how it is inspected where the kernel may carry the rest of a connection
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,6 +131,7 @@ def _range_to_json(one: KeyRange) -> list[object]:
         one.lease_ms,
         one.rule,
         one.inspected,
+        one.offloads,
     ]
 
 
@@ -137,7 +140,7 @@ _address = lru_cache(maxsize=8192)(IPv4Address)
 
 
 def _range_from_json(data: list[Any]) -> KeyRange:
-    source, destination, protocol, first, last, on_demand, lease_ms, rule, inspected = data
+    source, destination, protocol, first, last, on_demand, lease_ms, rule, inspected, offloads = data
     return KeyRange(
         _address(source),
         _address(destination),
@@ -148,7 +151,15 @@ def _range_from_json(data: list[Any]) -> KeyRange:
         int(lease_ms),
         str(rule),
         bool(inspected),
+        str(offloads),
     )
+
+
+def _offloads(rule: Rule, protocol: Protocol) -> str:
+    spec = rule.inspection
+    if protocol is not Protocol.TCP or spec is None or not spec.offload_after:
+        return ""
+    return sha256(json.dumps(spec.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def compile_policy(
@@ -161,9 +172,16 @@ def compile_policy(
         ends = policy.peers[source].ip, policy.peers[destination].ip
         for span in spans:
             rule, on_demand = span.rule, span.rule.opening is Opening.ON_DEMAND
-            inspected = rule.inspection is not None
             one = KeyRange(
-                *ends, span.protocol, span.first, span.last, on_demand, rule.lease_ms, rule.id, inspected
+                *ends,
+                span.protocol,
+                span.first,
+                span.last,
+                on_demand,
+                rule.lease_ms,
+                rule.id,
+                inspected=rule.inspection is not None,
+                offloads=_offloads(rule, span.protocol),
             )
             (denied if denies(rule) else allowed).append(one)
     pins = sorted(Pin(peer.ip, peer.mac, peer.name) for peer in policy.peers.values())

@@ -5,6 +5,7 @@ from typing import Final
 from filters.reason import DropReason
 from filters.ruleset.features import Features
 from filters.ruleset.names import (
+    HANDED_BIT,
     HOLD_QUEUE_NUMBER,
     INSPECTED_BIT,
     INSPECTION_PORT,
@@ -34,6 +35,8 @@ PAIR: Final = "ip saddr . ip daddr"
 PORTED: Final = "meta l4proto { tcp, udp }"
 SYN: Final = "tcp flags & (fin | syn | rst | ack) == syn"
 INSPECTED: Final = f"ct mark & {INSPECTED_BIT:#x} == {INSPECTED_BIT:#x}"
+HANDED: Final = f"ct mark & {HANDED_BIT:#x} == {HANDED_BIT:#x}"
+LEASE_ID: Final = f"ct mark & {0xFFFF_FFFF ^ HANDED_BIT:#x}"
 ECHO: Final = "icmp type echo-request icmp code 0"
 
 CONTROL_SYNS: Final = "20/second burst 40 packets"  # per source
@@ -62,7 +65,8 @@ def chains(features: Features) -> list[Chain]:
         _inspect(),
         _refused_by_server(),
         _to_inspector(),
-        _divert(),
+        *_offer(features),
+        _divert(features),
         _admit(),
         _related(),
         _refuse_icmp(),
@@ -72,8 +76,9 @@ def chains(features: Features) -> list[Chain]:
         _lease(),
         _input(),
         _forward(),
-        _inspector_sends(),
+        _inspector_sends(features),
         _output(),
+        *_translate(features),
     ]
 
 
@@ -225,25 +230,50 @@ def _to_inspector() -> Chain:
     )
 
 
-def _divert() -> Chain:
-    # To an inspector's socket, or nowhere: an inspected connection is never forwarded, a datagram only when judged.
+def _offer(features: Features) -> list[Chain]:
+    # No timestamps where a connection may be handed over: each leg's clock is another (RFC 7323 section 3.2).
+    if not features.handover:
+        return []
+    return [(ChainName.OFFER, (f"{FLOW} @{SetName.OFFLOADED} reset tcp option timestamp",))]
+
+
+def _offered(features: Features) -> tuple[str, ...]:
+    return (f"{SYN} jump {ChainName.OFFER}",) if features.handover else ()
+
+
+def _translate(features: Features) -> list[Chain]:
+    if not features.handover:
+        return []
+    return [
+        (ChainName.NAT_IN, ("type nat hook prerouting priority -100; policy accept;",)),
+        (ChainName.NAT_OUT, ("type nat hook postrouting priority 100; policy accept;",)),
+    ]
+
+
+def _divert(features: Features) -> Chain:
+    # To an inspector's socket, or nowhere: an inspected connection is only forwarded once its inspector gave it
+    # back, a datagram only when judged.
+    handed = (f"{HANDED} meta mark set {MARK_LEASED:#x} accept",) if features.handover else ()
     return ChainName.DIVERT, (
         f"meta l4proto != tcp meta mark {MARK_JUDGED:#x} meta mark set {MARK_LEASED:#x} accept",
         f"meta l4proto != tcp {_goto(DropReason.INSPECTOR_DOWN)}",
         # receivers place urgent data differently (RFC 6093)
         f"tcp flags & urg == urg {_goto(DropReason.PARSE_ERROR)}",
         # before sockets: a connection that is closed for a minute yet may open anew
+        *_offered(features),
         f"{SYN} goto {ChainName.TO_INSPECTOR}",
+        *handed,
         f"socket transparent 1 meta mark set {MARK_INSPECTED:#x} accept",
         _goto(DropReason.INSPECTOR_DOWN),
     )
 
 
-def _inspector_sends() -> Chain:
+def _inspector_sends(features: Features) -> Chain:
     # What an inspector sends in a peer's name needs the same trust and lease as what peers send.
     return ChainName.INSPECTOR_SENDS, (
         f"ct state invalid,untracked {_goto(DropReason.NO_SESSION)}",
         f"ct state new ct direction original jump {ChainName.LOOK_UP}",
+        *_offered(features),
         f"{INSPECTED} ct mark @{SetName.LIVE} accept",
         f"ct mark != 0 {_goto(DropReason.LEASE_EXPIRED)}",
         _goto(DropReason.NO_SESSION),
@@ -257,7 +287,7 @@ def _related() -> Chain:
         f"meta l4proto != icmp {_goto(DropReason.UNKNOWN_PROTOCOL)}",  # there are no helpers: no expectations
         f"icmp type != {errors} {_goto(DropReason.UNKNOWN_PROTOCOL)}",
         f"ct mark 0 {_goto(DropReason.NO_SESSION)}",
-        f"ct mark != @{SetName.LIVE} {_goto(DropReason.LEASE_EXPIRED)}",
+        f"{LEASE_ID} != @{SetName.LIVE} {_goto(DropReason.LEASE_EXPIRED)}",
         f"ip length > {ICMP_ERROR_LENGTH} {_goto(DropReason.PARSE_ERROR)}",
         f"{rate} {_goto(DropReason.RESOURCE_LIMIT)}",
         f"meta mark set {MARK_LEASED:#x} accept",
@@ -318,7 +348,7 @@ def _lease() -> Chain:
         f"ip daddr != @{SetName.TRUSTED} goto {ChainName.UNTRUSTED_DESTINATION}",
         f"ct state new ct direction original jump {ChainName.LOOK_UP}",
         f"ct state related goto {ChainName.RELATED}",
-        f"ct mark @{SetName.LIVE} goto {ChainName.ADMIT}",
+        f"{LEASE_ID} @{SetName.LIVE} goto {ChainName.ADMIT}",
         f"goto {ChainName.REFUSE}",
     )
 

@@ -29,6 +29,9 @@ MARK_JUDGED: Final = (
 )
 MARK_REFUSED: Final = 0x90  # the server refused the connection that this packet would open
 INSPECTED_BIT: Final = 0x8000_0000  # of a lease id: its connections go through an inspector
+HANDED_BIT: Final = (
+    0x4000_0000  # of a connection's mark beside its lease id: its inspector gave it back to the kernel
+)
 MOST_INSPECTORS: Final = 8  # side by side, each with a number from 0
 INSPECTION_PORT: Final = 7071  # where inspector 0 listens, the others above; no packet with these ports comes here that tproxy did not send
 INSPECTION_TABLE: Final = 7071  # routing table for MARK_INSPECTED
@@ -52,6 +55,7 @@ class SetName(StrEnum):
     DENIED_ICMP = "denied_icmp"
     ON_DEMAND = "on_demand"  # the first packet waits while the session opens
     ON_DEMAND_ICMP = "on_demand_icmp"
+    OFFLOADED = "offloaded"  # FLOW_TYPE with a range of ports: inspected up to a depth, then the kernel's
     # dynamic: written by netd element by element
     TRUSTED = "trusted"  # ipv4_addr, timeout 2T, renewed per beacon
     QUARANTINED = "quarantined"  # ipv4_addr
@@ -84,6 +88,8 @@ class ChainName(StrEnum):
     INPUT = "input"
     FORWARD = "forward"
     OUTPUT = "output"
+    NAT_IN = "nat_in"  # empty: so that the kernel translates connections that were handed over
+    NAT_OUT = "nat_out"
     # called by them
     NO_AUTHORITY = "no_authority"
     TO_CONTROL = "to_control"
@@ -101,6 +107,7 @@ class ChainName(StrEnum):
     TO_INSPECTOR = "to_inspector"
     REFUSED_BY_SERVER = "refused_by_server"
     INSPECTOR_SENDS = "inspector_sends"
+    OFFER = "offer"
 
 
 DYNAMIC_SETS: Final = (
@@ -121,6 +128,7 @@ STATIC_SETS: Final = (
     SetName.DENIED_ICMP,
     SetName.ON_DEMAND,
     SetName.ON_DEMAND_ICMP,
+    SetName.OFFLOADED,
 )
 
 # Reasons the ruleset itself drops for, and whether the (trusted) sender is told.

@@ -28,6 +28,7 @@ _TYPES: Final[Mapping[SetName, str]] = {
     SetName.DENIED_ICMP: f"type {PAIR_TYPE}",
     SetName.ON_DEMAND: f"type {FLOW_TYPE}; flags interval",
     SetName.ON_DEMAND_ICMP: f"type {PAIR_TYPE}",
+    SetName.OFFLOADED: f"type {FLOW_TYPE}; flags interval",
     SetName.TRUSTED: f"type ipv4_addr; flags timeout; size {MAX_PEERS}",
     SetName.QUARANTINED: f"type ipv4_addr; size {MAX_PEERS}",
     SetName.AUTHORITY: "type ifname; flags timeout; size 16",
@@ -83,6 +84,7 @@ def static_elements(policy: CompiledPolicy) -> dict[SetName, list[str]]:
         SetName.DENIED_ICMP: _pairs(policy.denied),
         SetName.ON_DEMAND: _flows(on_demand),
         SetName.ON_DEMAND_ICMP: _pairs(on_demand),
+        SetName.OFFLOADED: _flows(key for key in policy.allowed if key.offloads),
     }
 
 

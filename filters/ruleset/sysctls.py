@@ -22,6 +22,8 @@ GATEWAY_SYSCTLS: Final[tuple[tuple[str, str], ...]] = (
     ("net/netfilter/nf_conntrack_checksum", "1"),
     # an inspector opens connections in a client's name: their ports are soon needed again (safe with timestamps, RFC 6191)
     ("net/ipv4/tcp_tw_reuse", "1"),
+    # a connection that an inspector gives back is forwarded although its socket is still there for a moment
+    ("net/ipv4/tcp_early_demux", "0"),
     # rejects carry the mark of the packet they answer; the output chain lets nothing else out
     ("net/ipv4/fwmark_reflect", "1"),
 )

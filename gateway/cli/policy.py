@@ -65,7 +65,7 @@ def _dry_run(arguments: argparse.Namespace, policy: Policy) -> str:
     if os.geteuid() != 0:
         return f"{NOT_CHECKED}: no gateway that lets this user ask, and only root can ask this machine's own kernel"
     compiled = compile_policy(policy, **NO_PLACE)  # type: ignore[arg-type]
-    text = compile_ruleset(compiled, Features(native_queue=False, timeout_update=False))
+    text = compile_ruleset(compiled, Features(native_queue=False, timeout_update=False, handover=True))
     try:
         done = subprocess.run(
             ["unshare", "--net", "nft", "--check", "--file", "-"], input=text, text=True, capture_output=True, check=False,

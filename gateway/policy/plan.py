@@ -54,15 +54,19 @@ def make_plan(
     live: Iterable[Session],
 ) -> Plan:
     """Compare the policy in force with a draft."""
-    cut = tuple(session for session in live if not _survives(session, compiled_after))
+    cut = tuple(session for session in live if not _survives(session, compiled_before, compiled_after))
     ruleset = _ruleset_diff(compiled_before, compiled_after)
     return Plan(compare_policies(before, after), _inspection_diff(before, after), cut, ruleset)
 
 
-def _survives(session: Session, policy: CompiledPolicy) -> bool:
-    """Tell whether a session stays: permitted, and inspected exactly if it was."""
-    found = policy.permits(session.key)
-    return found is not None and found.inspected == bool(session.lease_id & INSPECTED_BIT)
+def _survives(session: Session, before: CompiledPolicy, after: CompiledPolicy) -> bool:
+    """Tell whether a session stays: permitted, inspected exactly if it was, and handed over as it was."""
+    old, new = before.permits(session.key), after.permits(session.key)
+    return (
+        new is not None
+        and new.inspected == bool(session.lease_id & INSPECTED_BIT)
+        and (old is None or old.offloads == new.offloads)
+    )
 
 
 def _inspection_diff(before: Policy, after: Policy) -> tuple[str, ...]:

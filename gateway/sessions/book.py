@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from filters.flow import FlowKey, Service
-from filters.ruleset.names import INSPECTED_BIT
+from filters.ruleset.names import HANDED_BIT, INSPECTED_BIT
 
 MAX_SESSIONS_PER_PEER = 256
-MAX_LEASE_ID = INSPECTED_BIT - 1  # the highest bit says that the lease's connections are inspected
+MAX_LEASE_ID = (
+    HANDED_BIT - 1
+)  # the highest bit says that the lease's connections are inspected; the next is no lease's
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class SessionBook:
         return len(self._sessions)
 
     def next_lease_id(self, *, inspected: bool = False) -> int:
-        """Draw a fresh lease id; wraps after 2^31 - 1 draws and steps over ids still in force."""
+        """Draw a fresh lease id; wraps after 2^30 - 1 draws and steps over ids still in force."""
         live = {session.lease_id & MAX_LEASE_ID for session in self._sessions.values()}
         while True:
             lease_id, self._next_lease_id = self._next_lease_id, self._next_lease_id % MAX_LEASE_ID + 1

@@ -12,13 +12,17 @@ from typing import Final, cast
 from filters.inspection.finding import Direction, Finding, LimitHit
 from filters.inspection.objects.judge import Judge
 from filters.inspection.stream import Job, StreamInspector, Verdict
+from filters.inspection.worker.handing import Ask, hand_back
 from filters.inspection.worker.memory import Memory
+from filters.inspection.worker.sockets import SocketsLost
 from filters.inspection.worker.splicing import Bypass
+from filters.netd.verdicts import APART, HANDED
 from filters.reason import DropReason
 
 _log = logging.getLogger(__name__)
 HIGH, LOW = 64 << 10, 16 << 10  # of what waits to be sent: above, nothing more is read
 PAUSE_S: Final = 0.2  # nothing came for so long: what is held for what might follow is judged as it is
+LAST_PACKETS_S: Final = 0.05  # those that were on their way to a socket still find one
 GIVEN_UP: Final = frozenset({"http-body-incomplete", "coding-incomplete", "smtp-incomplete"})
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, unsent bytes are dropped
 
@@ -44,13 +48,15 @@ class Flow:
         judge_object: JudgeObject,
         tell: Callable[["Flow", Finding], None],
         memory: Memory,
+        ask: Ask | None = None,
     ) -> None:
+        """ask: gives both legs back to the kernel, where the rule has a depth; None: it only moves the bytes."""
         self.ends, self.rule, self.spec = ends, rule, judge.spec
         tracker = judge.track(ends.client, ends.server)
         self._inspector = StreamInspector(
             judge.spec, judge.patterns, judge.limits, judge.fingerprints, tracker
         )
-        self._judge_object, self._tell = judge_object, tell
+        self._judge_object, self._tell, self._ask = judge_object, tell, ask
         self.memory = memory
         memory.flows += 1
         self._counted = 0  # of what is held: bytes that `memory` knows of
@@ -222,6 +228,24 @@ class Flow:
         self._bypass = Bypass(near.sock, far.sock, self._left, self.reset)
         self._stop_waiting()
         self._inspector.close()
+        if self._ask:
+            task = asyncio.create_task(self._hand_back(self._bypass, self._ask), name="hand back")
+            self._jobs.add(task)
+            task.add_done_callback(self._jobs.discard)
+
+    async def _hand_back(self, bypass: Bypass, ask: Ask) -> None:
+        try:
+            answer = await hand_back(bypass, ask)
+        except (OSError, SocketsLost):
+            return  # it ended meanwhile, or all do
+        if answer[:1] == APART:
+            _log.debug("a connection stays here: %s", answer[1:].decode())
+            return
+        await asyncio.sleep(LAST_PACKETS_S)
+        self.reset()  # nobody hears it: netd has silenced both
+        if answer[:1] != HANDED:
+            detail = "the kernel did not take the connection back"
+            self._tell(self, Finding(DropReason.INSPECTOR_DOWN, "handover", detail))
 
     def _left(self) -> None:
         """Close both legs after their orderly ends."""

@@ -107,6 +107,7 @@ class Inspector:
             lambda job: self._workshop.judging.judge(found.spec, job),
             self._control.tell_stream,
             self._memory,
+            self._sockets.give_back,
         )
         if lacking := self._workshop.lacking(found.spec):
             detail = f"the rule demands {', '.join(sorted(lacking))}, and no file of yours says what that is"

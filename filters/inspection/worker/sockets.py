@@ -24,11 +24,17 @@ class Sockets:
     """The connection to netd."""
 
     def __init__(
-        self, client: socket.socket, listener: socket.socket, packets: socket.socket, number: int
+        self,
+        client: socket.socket,
+        listener: socket.socket,
+        packets: socket.socket,
+        returns: socket.socket,
+        number: int,
     ) -> None:
-        self._client, self.listener, self.packets = client, listener, packets
+        self._client, self.listener, self.packets, self._returns = client, listener, packets, returns
         self._spare: list[socket.socket] = []
-        self._lock = asyncio.Lock()
+        self._lock, self._returning = asyncio.Lock(), asyncio.Lock()
+        self._exchanges: set[asyncio.Task[bytes]] = set()
         # inspectors side by side begin at different places, so that they seldom try the same port
         first = FIRST_PORT + number * (LAST_PORT - FIRST_PORT) // MOST_INSPECTORS
         self._ports: defaultdict[tuple[str, str, int], int] = defaultdict(lambda: first)
@@ -45,8 +51,8 @@ class Sockets:
         except OSError as error:
             client.close()
             raise SocketsLost("away", f"netd does not answer at {path.name}: {error.strerror}") from error
-        listener, packets = await _receive(client)
-        return cls(client, listener, packets, number)
+        listener, packets, returns = await _receive(client)
+        return cls(client, listener, packets, returns, number)
 
     async def watch(self) -> None:
         """Return only by raising SocketsLost, when netd goes. Answers are read by who asked."""
@@ -80,6 +86,25 @@ class Sockets:
                 raise
             else:
                 return made
+
+    async def give_back(self, verb: bytes, near: socket.socket, far: socket.socket) -> bytes:
+        """Ask netd something about two legs of a connection; return what it says (filters/netd/verdicts.py). Raises SocketsLost."""
+        # to its end, also where nobody waits for it any more: the next answer must be the next question's
+        exchange = asyncio.create_task(self._exchange(verb, near, far), name="hand back")
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+        return await asyncio.shield(exchange)
+
+    async def _exchange(self, verb: bytes, near: socket.socket, far: socket.socket) -> bytes:
+        async with self._returning:
+            try:
+                socket.send_fds(self._returns, [verb], [near.fileno(), far.fileno()])
+                answer = await asyncio.get_running_loop().sock_recv(self._returns, 256)
+            except OSError as error:
+                raise SocketsLost("away", f"netd hung up: {error.strerror}") from error
+        if not answer:
+            raise SocketsLost("away", "netd hung up")
+        return answer
 
     async def _take(self) -> socket.socket:
         async with self._lock:

@@ -29,6 +29,11 @@ class Splice:
         self._stopped = False
         self._loop.add_reader(source.fileno(), self._move)
 
+    @property
+    def carries(self) -> bool:
+        """Tell whether bytes are under way in the pipe."""
+        return self._inside > 0
+
     def stop(self) -> None:
         """Move nothing more; what is in the pipe is lost. Does nothing the second time."""
         if self._stopped:
@@ -91,24 +96,34 @@ class Bypass:
         """Take two connected sockets, whose readers have stopped and whose buffers are empty; they stay the caller's."""
         self._ended, self._broken = ended, broken
         self._open = 2
-        self._sockets: list[socket.socket] = []
+        self.sockets: list[socket.socket] = []  # of the same connections, in the same order
         self._ways: list[Splice] = []
         try:
             # descriptors of our own: the event loop lets nobody else use a transport's
-            self._sockets += (near.dup(),)
-            self._sockets += (far.dup(),)
+            self.sockets += (near.dup(),)
+            self.sockets += (far.dup(),)
             for at in range(2):
-                source, target = self._sockets[at], self._sockets[1 - at]
+                source, target = self.sockets[at], self.sockets[1 - at]
                 self._ways.append(Splice(source, target, partial(self._over, target)))
         except OSError:  # no descriptors left: half of it must not go on after the cut that follows
             self.stop()
             raise
 
+    @property
+    def carries(self) -> bool:
+        """Tell whether bytes are under way in it."""
+        return any(way.carries for way in self._ways)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether a direction, or all of it, has ended."""
+        return self._open < 2 or self.sockets[0].fileno() < 0
+
     def stop(self) -> None:
         """Let go of both sockets; nothing more is moved."""
         for way in self._ways:
             way.stop()
-        for one in self._sockets:
+        for one in self.sockets:
             one.close()
 
     def _over(self, target: socket.socket, error: OSError | None) -> None:

@@ -121,7 +121,7 @@ def _try_ruleset(*, native_queue: bool) -> str:
     compiled = compile_policy(
         parse_policy("schema = 1\n"), interface="lo", gateway_ip=IPv4Address("192.0.2.1"), control_port=7443
     )
-    text = compile_ruleset(compiled, Features(native_queue=native_queue, timeout_update=True))
+    text = compile_ruleset(compiled, Features(native_queue=native_queue, timeout_update=True, handover=True))
     done = _run([*NAMESPACE, "nft", "--check", "-f", "-"], text)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[0]
 

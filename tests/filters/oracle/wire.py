@@ -68,7 +68,9 @@ class Wire:
 
     def load(self, case: Case) -> None:
         """Load the case's ruleset and everything that is true in it."""
-        text = compile_ruleset(case.compiled, Features(native_queue=False, timeout_update=False))
+        text = compile_ruleset(
+            case.compiled, Features(native_queue=False, timeout_update=False, handover=True)
+        )
         self._run(text + "".join(_facts(case)))
 
     def _run(self, text: str) -> str:

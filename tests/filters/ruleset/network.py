@@ -26,7 +26,7 @@ A, B = 1, 2  # the guests' numbers in `policies`
 GATEWAY_MAC = "52:54:00:aa:00:fe"
 T = TypeVar("T")
 
-FEATURES = Features(native_queue=False, timeout_update=False)
+FEATURES = Features(native_queue=False, timeout_update=False, handover=True)
 
 
 def run(*argv: str, text: str | None = None) -> str:

@@ -24,7 +24,10 @@ CASES: dict[str, Callable[[], CompiledPolicy]] = {
     "small": policies.small,
     "twenty": policies.twenty,
 }
-VARIANTS = {"native": Features(native_queue=True, timeout_update=True), "xt": Features(False, False)}
+VARIANTS = {
+    "native": Features(native_queue=True, timeout_update=True, handover=True),
+    "xt": Features(native_queue=False, timeout_update=False, handover=True),
+}
 
 
 def check_golden(name: str, text: str) -> None:

@@ -269,4 +269,4 @@ def test_every_golden_policy_loads_and_follows_another(fresh: Network, case: Cal
     fresh.update(case())
     fresh.update(policies.twenty())
     fresh.load(case())
-    fresh.nft(compile_ruleset(case(), Features(native_queue=False, timeout_update=True)))
+    fresh.nft(compile_ruleset(case(), Features(native_queue=False, timeout_update=True, handover=True)))
