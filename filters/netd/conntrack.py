@@ -39,13 +39,23 @@ Endpoint = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """One connection made of two: the client's, which ends here, and the one that goes on to the server from `port`.
+class Known:
+    """What the kernel knows of a connection: its mark, and the port that the server sees."""
 
+    mark: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """One connection made of two: the client's, which ends here, and the one that goes on to the server.
+
+    far: where the second comes from, for its socket. port: the same as the server sees it, where that was taken.
     to_server, to_client: what is added to the sequence numbers of each direction, modulo 2^32.
     """
 
     client: Endpoint
+    far: Endpoint
     server: Endpoint
     port: int
     mark: int
@@ -66,9 +76,12 @@ def get_message(client: Endpoint, server: Endpoint, sequence: int) -> bytes:
     return _about(_GET, _tuple(_ORIGINAL, client, server), sequence)
 
 
-def read_mark(payload: bytes) -> int:
-    """Read the mark of the connection that the kernel answers with; 0 when it has none."""
-    return int.from_bytes(nl.attribute_map(payload, nl.NFGEN_LENGTH).get(_MARK, b""), "big")
+def read_known(payload: bytes) -> Known:
+    """Read the kernel's answer; raises NetdError `kernel`."""
+    found = nl.attribute_map(payload, nl.NFGEN_LENGTH)
+    reply = nl.attribute_map(nl.attribute_map(found[_REPLY])[_TUPLE_PROTOCOL])
+    mark = int.from_bytes(found.get(_MARK, b""), "big")
+    return Known(mark, int.from_bytes(reply[_DESTINATION_PORT], "big"))
 
 
 def join_message(joined: Joined, sequence: int) -> bytes:
@@ -111,16 +124,16 @@ def flush_connections() -> None:
         _delete(netlink, None)
 
 
-def mark_of(netlink: NetlinkSocket, client: Endpoint, server: Endpoint) -> int:
-    """Return the mark of a TCP connection; raises NetdError `kernel` when there is none."""
+def look_up(netlink: NetlinkSocket, client: Endpoint, server: Endpoint) -> Known:
+    """Return what the kernel knows of a TCP connection; raises NetdError `kernel` when that is nothing."""
     sequence = netlink.sequence()
     answers = netlink.execute(get_message(client, server, sequence), sequence, "look up a connection")
-    return read_mark(answers[0].payload)
+    return read_known(answers[0].payload)
 
 
 def join(netlink: NetlinkSocket, joined: Joined) -> None:
     """Put one connection in the place of two; raises NetdError `kernel`: then none of them is left."""
-    for client in (joined.client, (joined.client[0], joined.port)):
+    for client in (joined.client, joined.far):
         sequence = netlink.sequence()
         message = _about(_DELETE, _tuple(_ORIGINAL, client, joined.server), sequence)
         netlink.execute(message, sequence, "delete a connection")

@@ -9,12 +9,13 @@ An inspector sends both sockets with a verb, HUSH and then JOIN (verdicts.py).
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from ipaddress import IPv4Address
 
 from filters.errors import NetdError
 from filters.flow import FlowKey, Protocol, Service
-from filters.netd.conntrack import Endpoint, Joined, join, mark_of
+from filters.netd.conntrack import Endpoint, Joined, Known, join, look_up
 from filters.netd.netlink_socket import NetlinkSocket
 from filters.netd.state import State, boottime
 from filters.netd.tcp_socket import hush, read_connection, read_place, silence, wake, why_apart
@@ -35,7 +36,6 @@ class Handover:
         self._state = state
         self._netlink = NetlinkSocket()
         self._inspectors: set[socket.socket] = set()
-        self.taken = 0
 
     def admit(self) -> socket.socket:
         """Return a new inspector's end."""
@@ -53,23 +53,27 @@ class Handover:
     def _asked(self, inspector: socket.socket) -> None:
         try:
             said, descriptors, _, _ = socket.recv_fds(inspector, 1, 2)
-            legs = [socket.socket(fileno=one) for one in descriptors]
         except BlockingIOError:
             return
         except OSError:
-            said, legs = b"", []
-        with contextlib.ExitStack() as stack:
-            for leg in legs:
-                stack.enter_context(leg)
-            if not said or len(legs) != 2:
-                self._dismiss(inspector)
-                return
-            with contextlib.suppress(OSError):  # an inspector that went has no flows either
-                inspector.send(self._answer(said, *legs))
-
-    def _answer(self, verb: bytes, near: socket.socket, far: socket.socket) -> bytes:
+            said, descriptors = b"", []
         try:
-            (self.join if verb == JOIN else self.hush)(near, far)
+            answer = self._answer(said, *descriptors) if len(descriptors) == 2 else b""
+        finally:
+            for one in descriptors:
+                os.close(one)
+        if not answer:
+            self._dismiss(inspector)
+            return
+        with contextlib.suppress(OSError):  # an inspector that went has no flows either
+            inspector.send(answer)
+
+    def _answer(self, verb: bytes, near: int, far: int) -> bytes:
+        try:
+            with _leg(near) as one, _leg(far) as other:
+                (self.join if verb == JOIN else self.hush)(one, other)
+        except OSError as error:
+            return APART + str(error).encode()  # these are no sockets
         except Apart as why:
             return APART + str(why).encode()
         except NetdError as error:
@@ -90,8 +94,8 @@ class Handover:
 
     def join(self, near: socket.socket, far: socket.socket) -> None:
         """Make one connection of two; raises Apart when they stay as they are, NetdError when they are lost."""
-        client, server, port = _ends(near, far)
-        mark = self._may_be_handed(client, server, port)
+        client, out, server = _ends(near, far)
+        known = self._may_be_handed(client, out, server)
         try:
             for leg in (near, far):
                 silence(leg)
@@ -104,11 +108,11 @@ class Handover:
                     wake(leg)
             raise Apart(str(error)) from error
         to_server, to_client = outside.sent - inside.received, inside.sent - outside.received
-        join(self._netlink, Joined(client, server, port, mark | HANDED_BIT, to_server, to_client))
-        self.taken += 1
+        mark = known.mark | HANDED_BIT
+        join(self._netlink, Joined(client, out, server, known.port, mark, to_server, to_client))
 
-    def _may_be_handed(self, client: Endpoint, server: Endpoint, port: int) -> int:
-        """Return the lease's id; raises Apart where no rule lets such a connection go on unseen."""
+    def _may_be_handed(self, client: Endpoint, far: Endpoint, server: Endpoint) -> Known:
+        """Return the lease's id and the port that the server sees; raises Apart where no rule lets such a connection go on unseen."""
         if not self._state.kernel.features.handover:
             raise Apart("this kernel can't")
         key = FlowKey(IPv4Address(client[0]), IPv4Address(server[0]), Service(Protocol.TCP, server[1]))
@@ -116,14 +120,14 @@ class Handover:
         if found is None or not found.offloads:
             raise Apart("no rule lets the kernel carry its rest")
         try:
-            mark = mark_of(self._netlink, client, server)
-            mark_of(self._netlink, (client[0], port), server)
+            mark = look_up(self._netlink, client, server).mark
+            port = look_up(self._netlink, far, server).port
             lease = self._state.book.get(mark, boottime())
         except NetdError as error:
             raise Apart(str(error)) from error
         if lease.key != key or lease.offloads != found.offloads:
             raise Apart("its lease is another's")
-        return mark
+        return Known(mark, port)
 
     def _dismiss(self, inspector: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(inspector.fileno())
@@ -131,16 +135,18 @@ class Handover:
         inspector.close()
 
 
-def _ends(near: socket.socket, far: socket.socket) -> tuple[Endpoint, Endpoint, int]:
-    """Return client, server and the port that the server sees; raises Apart when these are no two legs of one."""
+def _leg(descriptor: int) -> socket.socket:
+    return socket.socket(fileno=os.dup(descriptor))
+
+
+def _ends(near: socket.socket, far: socket.socket) -> tuple[Endpoint, Endpoint, Endpoint]:
+    """Return client, where the far leg comes from, and server; raises Apart when these are no two legs of one."""
     try:
-        client, server = near.getpeername(), near.getsockname()
-        address, port = far.getsockname()
-        if {near.family, far.family} != {socket.AF_INET} or (address, far.getpeername()) != (
-            client[0],
-            server,
-        ):
+        if {near.family, far.family} != {socket.AF_INET}:
+            raise Apart("these are no TCP connections")
+        client, server, out = near.getpeername(), near.getsockname(), far.getsockname()
+        if (out[0], far.getpeername()) != (client[0], server):
             raise Apart("these are not the two legs of a connection")
     except (OSError, ValueError) as error:
         raise Apart(f"not connected: {error}") from error
-    return client, server, port
+    return client, out, server

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import secrets
 import socket
 from collections import defaultdict
 from pathlib import Path
@@ -35,8 +36,10 @@ class Sockets:
         self._spare: list[socket.socket] = []
         self._lock, self._returning = asyncio.Lock(), asyncio.Lock()
         self._exchanges: set[asyncio.Task[bytes]] = set()
-        # inspectors side by side begin at different places, so that they seldom try the same port
-        first = FIRST_PORT + number * (LAST_PORT - FIRST_PORT) // MOST_INSPECTORS
+        # inspectors side by side begin at different places, and each anew elsewhere, so that they seldom try the same port:
+        # one that ended may have left connections which the kernel carries now
+        share = (LAST_PORT - FIRST_PORT) // MOST_INSPECTORS
+        first = FIRST_PORT + number * share + secrets.randbelow(share)
         self._ports: defaultdict[tuple[str, str, int], int] = defaultdict(lambda: first)
 
     @classmethod

@@ -12,7 +12,9 @@ from filters.inspection.finding import Finding
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
 from filters.inspection.worker.flow import Ends, Flow
+from filters.inspection.worker.handing import Ask
 from filters.inspection.worker.memory import Memory
+from filters.netd.verdicts import APART, HANDED, HUSH, JOIN, LOST, UNDER_WAY
 from tests.filters.inspection.drive import EICAR, GET, SPEC, answer, connected, toolbox
 
 Act = Callable[[socket.socket, socket.socket], Awaitable[None]]
@@ -25,6 +27,7 @@ async def _carried(
     pause_s: float = 0.0,
     spec: InspectionSpec = SPEC,
     made: Callable[[Flow], None] = lambda _: None,
+    ask: Ask | None = None,
 ) -> tuple[Flow, list[str]]:
     """Connect far leg and near leg as the inspector does; `before` acts as the server before the near leg is there."""
     loop, found = asyncio.get_running_loop(), []
@@ -34,7 +37,7 @@ async def _carried(
         return judge.judge(job.data, job.name, job.media_type, whole=job.whole)
 
     flow = Flow(
-        Ends(("10.0.0.1", 1), ("10.0.0.2", 2)), "rule", judge, judged, lambda _, one: found.append(one.check), Memory()
+        Ends(("10.0.0.1", 1), ("10.0.0.2", 2)), "rule", judge, judged, lambda _, one: found.append(one.check), Memory(), ask
     )  # fmt: skip
     made(flow)
     pairs = [connected() for _ in range(2)]
@@ -150,6 +153,63 @@ def test_a_secret_is_stopped_up_to_the_depth_and_unseen_behind_it(spec: Inspecti
     flow, found = asyncio.run(_carried(lambda _: None, act, spec=spec))
     assert found == ([] if spec.offload_after else ["malware.eicar"])
     assert flow.done.is_set()
+
+
+def _netd(asked: list[bytes], *answers: bytes) -> Ask:
+    """What netd answers, one after the other, and the last from then on."""
+
+    async def ask(verb: bytes, near: socket.socket, far: socket.socket) -> bytes:
+        asked.append(verb)
+        return answers[min(len(asked), len(answers)) - 1]
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("answers", "verbs"),
+    [
+        ((APART + b"no rule",), [HUSH]),
+        ((HANDED, APART + b"the sides count windows otherwise"), [HUSH, JOIN]),
+        ((HANDED, UNDER_WAY), [HUSH, JOIN]),  # and once more later
+    ],
+)
+def test_what_netd_does_not_take_is_carried_on(answers: tuple[bytes, ...], verbs: list[bytes]) -> None:
+    asked: list[bytes] = []
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        for _ in range(3):
+            await _through(client, server, b"\0" + os.urandom(DEPTH))
+            await asyncio.sleep(0.1)
+
+    _, found = asyncio.run(_carried(lambda _: None, act, spec=DEEP, ask=_netd(asked, *answers)))
+    assert (asked, found) == (verbs, [])
+
+
+@pytest.mark.parametrize(("last", "told"), [(HANDED, []), (LOST, ["handover"])])
+def test_what_netd_took_is_left_and_what_it_lost_is_told(last: bytes, told: list[str]) -> None:
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        await _through(client, server, b"\0" + os.urandom(DEPTH))
+        with pytest.raises(ConnectionResetError):  # nobody silences these sockets here
+            await _all(client)
+
+    flow, found = asyncio.run(_carried(lambda _: None, act, spec=DEEP, ask=_netd([], HANDED, last)))
+    assert flow.done.is_set()
+    assert found == told
+
+
+def test_a_connection_that_ends_while_netd_is_asked_ends_in_order() -> None:
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        await _through(client, server, b"\0" + os.urandom(DEPTH))
+        client.shutdown(socket.SHUT_WR)
+        server.shutdown(socket.SHUT_WR)
+        assert await _all(client) == await _all(server) == b""
+
+    async def ask(*_: object) -> bytes:
+        await asyncio.sleep(0.3)
+        return APART + b"a side has ended"
+
+    flow, found = asyncio.run(_carried(lambda _: None, act, spec=DEEP, ask=ask))
+    assert (flow.done.is_set(), found) == (True, [])
 
 
 def test_malware_before_the_depth_is_stopped_with_offloading_too() -> None:
