@@ -53,6 +53,7 @@ from gateway.recovery.recovery import Recovery
 from gateway.recovery.restarter import MonitorRestarter
 from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState, Trigger
+from gateway.sessions.book import MAX_LEASE_ID
 from gateway.sessions.broker import SessionBroker, facts_of, parse_request
 from gateway.setup import GatewaySetup
 from gateway.store.store import Store
@@ -85,7 +86,7 @@ class Service:
         # lease ids stay apart from those of an earlier life: connections marked then may still live
         self.broker = SessionBroker(
             self.registry, netd, self.recorder, self.clock, lambda: self.trust, lambda: self.policy.policy, self.facts,
-            first_lease_id=int(time.time() * 1000) % 0x7FFF_0000 + 1,
+            first_lease_id=int(time.time() * 1000) % MAX_LEASE_ID + 1,
         )  # fmt: skip
         self.restarter = MonitorRestarter(setup.sockets.monitor)
         self.recovery = Recovery(

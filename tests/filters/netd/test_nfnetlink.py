@@ -95,9 +95,9 @@ def test_log_samples_carry_their_reason() -> None:
     assert log.read_sample(bytes(4) + netlink.attribute(10, b"other\0"))[0] is None
 
 
-def test_conntrack_deletes_by_exact_mark_or_all() -> None:
+def test_conntrack_deletes_by_lease_or_all() -> None:
     (one,) = netlink.messages(conntrack.delete_message(7, 1))
-    assert netlink.attribute_map(one.payload, 4) == {8: b"\0\0\0\x07", 21: b"\xff" * 4}
+    assert netlink.attribute_map(one.payload, 4) == {8: b"\0\0\0\x07", 21: b"\xbf\xff\xff\xff"}
     (every,) = netlink.messages(conntrack.delete_message(None, 1))
     assert every.payload == bytes(4)
 
