@@ -4,7 +4,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from filters.confinement.landlock import landlock_abi
@@ -32,6 +32,7 @@ class KernelFacts:
     missing_bindings: tuple[str, ...]
     ruleset_error: str | None
     native_queue: bool | None
+    handover: bool | None
     missing_sysctls: tuple[str, ...] | None
     unconfined: tuple[str, ...] = ()
 
@@ -43,6 +44,7 @@ def judge_kernel(facts: KernelFacts) -> list[Finding]:
         _bindings(facts),
         _ruleset(facts),
         _queue(facts),
+        _handover(facts),
         _sysctls(facts),
         _confinement(facts),
     ]
@@ -81,6 +83,16 @@ def _queue(facts: KernelFacts) -> Finding:
     return ok("nft queue", "the kernel has none; held packets go by a raw NFQUEUE expression instead")
 
 
+def _handover(facts: KernelFacts) -> Finding:
+    if facts.handover is None:
+        return skipped("handover", "only root can try it", "run this as root")
+    if facts.handover:
+        return ok("handover", "behind a rule's depth connections go back to the kernel whole")
+    return ok(
+        "handover", "the kernel can't: behind a rule's depth inspectors move the bytes (nft nat, Linux 5.18)"
+    )
+
+
 def _sysctls(facts: KernelFacts) -> Finding:
     if facts.missing_sysctls is None:
         return skipped("sysctls", "only root can look into a namespace of its own", "run this as root")
@@ -110,18 +122,20 @@ def probe_kernel() -> KernelFacts:
         if not there
     )
     if os.geteuid() != 0 or "nft" in tools:
-        return KernelFacts(tools, bindings, None, None, None, unconfined)
-    plain = _try_ruleset(native_queue=False)
-    native = not plain and not _try_ruleset(native_queue=True)
-    return KernelFacts(tools, bindings, plain, native, _probe_sysctls(), unconfined)
+        return KernelFacts(tools, bindings, None, None, None, None, unconfined)
+    features = Features(native_queue=False, timeout_update=True, handover=False)
+    plain = _try_ruleset(features)
+    native = not plain and not _try_ruleset(replace(features, native_queue=True))
+    handover = not plain and not _try_ruleset(replace(features, handover=True))
+    return KernelFacts(tools, bindings, plain, native, handover, _probe_sysctls(), unconfined)
 
 
-def _try_ruleset(*, native_queue: bool) -> str:
+def _try_ruleset(features: Features) -> str:
     """Return the kernel's words, empty when it takes the ruleset of an empty policy."""
     compiled = compile_policy(
         parse_policy("schema = 1\n"), interface="lo", gateway_ip=IPv4Address("192.0.2.1"), control_port=7443
     )
-    text = compile_ruleset(compiled, Features(native_queue=native_queue, timeout_update=True, handover=True))
+    text = compile_ruleset(compiled, features)
     done = _run([*NAMESPACE, "nft", "--check", "-f", "-"], text)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[0]
 

@@ -14,7 +14,7 @@ from gateway.cli.doctor.finding import Finding, Verdict
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
-KERNEL = kernel.KernelFacts((), (), "", True, ())
+KERNEL = kernel.KernelFacts((), (), "", True, True, ())
 CLOCK = clock.ClockFacts(NOW, NOW - DAY, True, NOW - 1)
 DISK = disk.DiskFacts("/state", 50 << 30, 1_000_000, "", (("/state/a.key", 0o600),))
 
@@ -37,6 +37,8 @@ def test_a_healthy_machine_is_healthy() -> None:
         (replace(KERNEL, ruleset_error="Operation not supported"), "packet filter", Verdict.BAD, "nf_tables"),
         (replace(KERNEL, ruleset_error=None), "packet filter", Verdict.NOT_CHECKED, "as root"),
         (replace(KERNEL, native_queue=False), "nft queue", Verdict.OK, ""),
+        (replace(KERNEL, handover=False), "handover", Verdict.OK, "5.18"),
+        (replace(KERNEL, handover=None), "handover", Verdict.NOT_CHECKED, "as root"),
         (
             replace(KERNEL, unconfined=("Landlock",)),
             "confinement",
