@@ -21,7 +21,7 @@ def test_what_hangs_is_ended_by_the_kernel() -> None:
         "from filters.inspection.worker import main\n"
         "main.HANG_S = 1\n"
         "async def hang():\n"
-        "    asyncio.create_task(main._stay_alive())\n"
+        "    asyncio.create_task(main.stay_alive(lambda: None))\n"
         "    await asyncio.sleep(0.1)\n"
         "    print('alive', flush=True)\n"
         "    while True: pass\n"
