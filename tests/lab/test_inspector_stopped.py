@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm, pytest.mark.t
 PORT, MANY = 8080, 24
 BACK_WITHIN_S = SILENT_S + 15
 SHORT_S = 4.0
-# many connections that stay; for each line on standard input each asks something, and a second later its state is told
+# many connections that stay; for a line `ask` on standard input each asks something; a second later its state is told
 CLIENTS = f"""
 import selectors, socket, sys, time
 QUESTION = b"question " * 30
@@ -51,7 +51,7 @@ def count():
 print("up", flush=True)
 for line in sys.stdin:
     for number, one in enumerate(some):
-        if state[number] == "open":
+        if state[number] == "open" and line == "ask\\n":
             try:
                 missing[number] += one.send(QUESTION)
             except OSError:
@@ -94,9 +94,16 @@ class Clients:
 
     def ask(self) -> Told:
         """Let each connection that is open ask something."""
+        return self._say("ask")
+
+    def look(self) -> Told:
+        """Only read."""
+        return self._say("look")
+
+    def _say(self, what: str) -> Told:
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{what}\n")
         self._process.stdin.flush()
         return Told(*map(int, self._process.stdout.readline().split()))
 
@@ -165,6 +172,15 @@ def test_a_short_stop_does_no_harm(lab: RunningLab, clients: Clients) -> None:
     assert clients.ask() == Told(MANY, 0, 0, 0)
     assert pids(lab) == before
     assert lab.events(since, "inspector-silent") == []
+
+
+def test_the_connections_of_one_that_is_killed_do_not_end_in_order(lab: RunningLab, clients: Clients) -> None:
+    """An orderly end would make half a message look whole."""
+    os.kill(pids(lab)["inspector"], signal.SIGKILL)
+    told = clients.look()
+    assert 0 < told.reset < MANY
+    assert told == Told(MANY - told.reset, 0, told.reset, 0)
+    lab.until(lambda: lab.json("status")["inspectors"] == 2)
 
 
 def test_one_that_is_stopped_is_replaced_and_the_others_connections_live(
