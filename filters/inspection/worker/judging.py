@@ -1,10 +1,12 @@
 """Judge objects in processes of their own: what breaks or hangs there costs one flow."""
 
 import asyncio
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,15 @@ def _begin(material: Material, clamd: Path | None) -> None:
     _equipment = material, clamd
     forbid_inspection()
     confine_judge()
+    # after that: a thread is confined like the one that starts it
+    threading.Thread(target=_end_with_inspector, name="the inspector's life", daemon=True).start()
+
+
+def _end_with_inspector() -> None:
+    """End when the inspector is killed: the pool's own processes would wait for work for ever."""
+    if inspector := parent_process():
+        inspector.join()
+        os._exit(1)
 
 
 @lru_cache(maxsize=1)
