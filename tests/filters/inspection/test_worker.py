@@ -71,6 +71,18 @@ def test_judges_end_with_an_inspector_that_is_killed() -> None:
     assert len(done.stdout.split()) == PROCESSES
 
 
+def test_a_slow_start_of_judges_is_no_timeout() -> None:
+    async def story() -> None:
+        judging = Judging(Material(), None, 10)
+        judging._within_s = 0.001
+        try:
+            await judging.warm()
+        finally:
+            judging.close()
+
+    asyncio.run(story())
+
+
 def test_a_judge_that_hangs_is_a_timeout() -> None:
     async def story() -> str:
         judging = Judging(Material(), None, 10)
