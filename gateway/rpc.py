@@ -47,10 +47,20 @@ async def read_message(reader: asyncio.StreamReader) -> Payload:
 
 
 def peer_uid(writer: asyncio.StreamWriter) -> int:
-    """Return the uid at the other end of a unix socket (SO_PEERCRED, unix(7))."""
+    """Return the uid at the other end of a unix socket."""
+    return _credentials(writer)[1]
+
+
+def peer_pid(writer: asyncio.StreamWriter) -> int:
+    """Return the pid of whoever connected to a unix socket."""
+    return _credentials(writer)[0]
+
+
+def _credentials(writer: asyncio.StreamWriter) -> tuple[int, int, int]:
+    """Return pid, uid and gid (SO_PEERCRED, unix(7))."""
     sock: socket.socket = writer.get_extra_info("socket")
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
+    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid, gid
 
 
 class RpcClient:

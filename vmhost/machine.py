@@ -1,5 +1,7 @@
 """One machine of the lab: its TPM, its measured boot, its programs. Start and stop are whole."""
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,6 +99,16 @@ class Machine:
                 self.running[at] = start(one.program)
                 return
         raise HostError("not-running", f"{self.name} runs no {name} that could be replaced")
+
+    def end(self, pid: int) -> None:
+        """Kill a program that dies alone, and what it has started; raises HostError."""
+        for one in (*self.running, *self._retiring):
+            if one.program.alone and one.process.pid == pid and one.alive:
+                os.killpg(pid, signal.SIGKILL)  # a session of its own; a child not waited for keeps its pid
+                return
+        raise HostError(
+            "not-running", f"{self.name} runs no program with pid {pid} that could be ended alone"
+        )
 
     def revive(self) -> None:
         """Start again the programs that died alone."""

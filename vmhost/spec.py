@@ -28,7 +28,7 @@ class LabSpec:
     images: Path | None = None
     # True: the gateway is a VM too, which boots the image `gateway`
     gateway_vm: bool = False
-    # inspectors side by side; the VM has one
+    # inspectors side by side
     inspectors: int = 1
     # how long a machine that is restarted may take to be trusted again; None: what its kind takes at most
     return_within_s: float | None = None

@@ -65,11 +65,6 @@ def up(arguments: argparse.Namespace) -> int:
     else:
         spec = spec_from(lab, arguments.peers, arguments.policy)
     gateway_vm = spec.gateway_vm and arguments.gateway == "vm"
-    if gateway_vm and arguments.inspectors > 1:
-        raise GatewayError(
-            "bad-value",
-            f"--inspectors {arguments.inspectors}: a gateway that is a virtual machine has one; leave it out",
-        )
     spec = replace(spec, preapproved=not arguments.ask_approval, inspectors=arguments.inspectors)
     bring_up(replace(spec, gateway_vm=gateway_vm))
     say(f"lab {lab.name} is up: gateway {spec.gateway.ip}, {len(spec.peers)} peers")

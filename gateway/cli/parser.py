@@ -252,7 +252,7 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
         type=int,
         choices=range(1, 9),
         default=1,
-        help="inspectors of content side by side (default: 1)",
+        help="inspectors of content side by side (default: 1); a gateway's VM gets a processor more than that",
     )
     up.add_argument(
         "--vm", action="store_true", help="let the guests be virtual machines: quotegate image build guest"

@@ -104,7 +104,9 @@ class Service:
             self.policy, self.store.revisions, netd, self.recorder, self.clock, self._policy_changed
         )
         self.drops = DropCollector()
-        self.inspectors = InspectorDesk(setup.inspector_uid, self.recorder.note)
+        self.inspectors = InspectorDesk(
+            setup.inspector_uid, self.recorder.note, self.clock.now, self.restarter.end_inspector
+        )
         self.deliveries = Deliveries(self.registry, self.recorder, self.inspectors)
         self._assigned = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,6 +143,7 @@ class Service:
         async with asyncio.TaskGroup() as group:
             group.create_task(control.serve(str(self.setup.ip), self.setup.control_port), name="control")
             group.create_task(self.inspectors.serve(self.setup.sockets.inspectors), name="inspectors")
+            group.create_task(self.inspectors.watch(), name="inspectors' signs of life")
             group.create_task(self._expect_peers(), name="expected peers")
             group.create_task(self._kernel_events(), name="kernel events")
             group.create_task(self._housekeeping(), name="housekeeping")

@@ -149,6 +149,15 @@ class MaterialTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectorSilent:
+    """An inspector gave no sign of life for too long: whoever started it was asked to end it and to start another."""
+
+    pid: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerRemedied:
     """A failed peer was restarted, quarantined or released."""
 
@@ -234,6 +243,7 @@ Event = (
     | FlowDropped
     | ContentFound
     | MaterialTaken
+    | InspectorSilent
     | PeerRemedied
     | AuditRecordLost
     | AuthorityChanged

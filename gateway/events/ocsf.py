@@ -65,6 +65,8 @@ def _kind(event: model.Event) -> _Kind:  # noqa: C901, PLR0912 - one line per ev
             return _outcome(7004 if remedy == "restart" else 7001, 1, good=True)
         case model.MaterialTaken(bad=bad):
             return _outcome(6002, 3, good=not bad, severity=HIGH if bad else LOW)
+        case model.InspectorSilent():
+            return _outcome(6002, 4, good=False, severity=HIGH)
         case model.GatewayUpdated(outcome=outcome):
             return _outcome(6002, 3, good=outcome != "fell-back", severity=HIGH)
         case model.GatewayStarted() | model.GatewayProved() | model.PolicyApplied():

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,19 +13,24 @@ from filters.errors import FiltersError
 from filters.inspection.assignments import Assignment
 from filters.netd.protocol import FrameReader, encode_frame
 from filters.reason import DropReason
-from gateway.events.model import ContentFound, MaterialTaken
-from gateway.inspection.report import Confined, FarPort, Report, Taken, parse_report
-from gateway.rpc import peer_uid
+from gateway.errors import GatewayError
+from gateway.events.model import ContentFound, InspectorSilent, MaterialTaken
+from gateway.inspection.heartbeats import LOOK_EVERY_S, SILENT_S, Heartbeats
+from gateway.inspection.report import Alive, Confined, FarPort, Report, Taken, parse_report
+from gateway.rpc import peer_pid, peer_uid
 
 ANSWER_WITHIN_S: Final = 1.0
+END_WITHIN_S: Final = 5.0
 Endpoint = tuple[str, int]
+Recorded = ContentFound | MaterialTaken | InspectorSilent
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Known:
-    """What an inspector said of itself."""
+    """What an inspector said of itself, and who it is."""
 
+    pid: int
     confined: tuple[str, ...] = ()
     material: MaterialTaken | None = None
     taken: int = 0  # the number of the assignments it inspects by
@@ -34,8 +39,16 @@ class _Known:
 class InspectorDesk:
     """Serves inspectors of one uid. `found` counts what they ended, by reason."""
 
-    def __init__(self, uid: int, record: Callable[[ContentFound | MaterialTaken], None]) -> None:
-        self._uid, self._record = uid, record
+    def __init__(
+        self,
+        uid: int,
+        record: Callable[[Recorded], None],
+        now: Callable[[], float],
+        end: Callable[[int], Awaitable[None]],
+    ) -> None:
+        """end: has whoever started it end the inspector of a pid; raises GatewayError."""
+        self._uid, self._record, self._now, self._end = uid, record, now, end
+        self._heartbeats: Heartbeats[asyncio.StreamWriter] = Heartbeats(now())
         self._assignments: list[Assignment] = []
         self._number = 0
         self._changed = asyncio.Event()  # something was taken, or somebody left
@@ -106,12 +119,33 @@ class InspectorDesk:
         async with server:
             await server.serve_forever()
 
+    async def watch(self) -> None:
+        """Have those ended for ever that give no sign of life."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for writer in self._heartbeats.silent(self._now()):
+                await self._give_up(writer)
+
+    async def _give_up(self, writer: asyncio.StreamWriter) -> None:
+        """End one that is silent; should it wake up before that, it finds that we hung up, and ends by itself."""
+        if not (known := self._inspectors.get(writer)):
+            return  # it hung up meanwhile
+        detail = f"no sign of life for {SILENT_S:.0f} s: it is ended, and another one started"
+        self._record(InspectorSilent(known.pid, DropReason.INSPECTOR_DOWN, detail))
+        writer.transport.abort()
+        try:
+            async with asyncio.timeout(END_WITHIN_S):
+                await self._end(known.pid)
+        except (GatewayError, TimeoutError) as error:
+            _log.warning("the inspector with pid %d is silent and could not be ended: %s", known.pid, error)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if (uid := peer_uid(writer)) != self._uid:
                 _log.warning("refused: uid %d is no inspector", uid)
                 return
-            self._inspectors[writer] = _Known()
+            self._inspectors[writer] = _Known(peer_pid(writer))
+            self._heartbeats.expect(writer, self._now())
             self._tell(writer)
             frames = FrameReader()
             while data := await reader.read(1 << 16):
@@ -121,6 +155,7 @@ class InspectorDesk:
             _log.warning("an inspector is dismissed: %s", error)
         finally:
             self._inspectors.pop(writer, None)
+            self._heartbeats.forget(writer)
             self._changed.set()
             writer.close()
 
@@ -132,6 +167,8 @@ class InspectorDesk:
             case FarPort():
                 if (asked := self._questions.get(report.question)) and report.port and not asked.done():
                     asked.set_result(report.port)
+            case Alive():
+                self._heartbeats.beat(writer, self._now())
             case Confined():
                 self._inspectors[writer].confined = report.by
             case MaterialTaken():

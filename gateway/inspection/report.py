@@ -32,7 +32,12 @@ class Taken:
     number: int
 
 
-Report = Taken | ContentFound | MaterialTaken | Confined | FarPort
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A sign of life."""
+
+
+Report = Taken | ContentFound | MaterialTaken | Confined | FarPort | Alive
 
 
 def parse_report(untrusted: object) -> Report:
@@ -51,8 +56,10 @@ def parse_report(untrusted: object) -> Report:
             return FarPort(question, _number(untrusted, "port", 0xFFFF))
         case {"taken": int()}:
             return Taken(_number(untrusted, "taken", 1 << 62))
+        case {"alive": True}:
+            return Alive()
     raise ValueError(
-        f"message: expected a finding, material, confined, there or taken; got {sorted(map(str, untrusted))[:5]}"
+        f"message: expected a finding, material, confined, there, taken or alive; got {sorted(map(str, untrusted))[:5]}"
     )
 
 

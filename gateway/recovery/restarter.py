@@ -44,6 +44,10 @@ class MonitorRestarter:
         except (KeyError, TypeError, AttributeError) as error:
             raise RpcError("malformed-message", f"the monitor's status has no machines: {error!r}") from error
 
+    async def end_inspector(self, pid: int) -> None:
+        """Have an inspector that hangs ended, and another one started; raises RpcError when the monitor refuses or is away."""
+        await self._call("end_inspector", pid=pid)
+
     async def _call(self, op: str, **params: object) -> Payload:
         rpc = await RpcClient.connect(self._socket)
         try:

@@ -247,5 +247,6 @@ def inspector_reports() -> list[bytes]:
         {"confined": ["seccomp"]},
         {"taken": 1},
         {"there": 1, "port": 1024},
+        {"alive": True},
     ]
     return [json.dumps(one).encode() for one in messages]

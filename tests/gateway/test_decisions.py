@@ -212,6 +212,7 @@ EVENTS: list[model.Event] = [
         "X…*",
     ),
     model.MaterialTaken(("own.toml",), ("bad.yar: no rule",)),
+    model.InspectorSilent(7, "inspector-down", "no sign of life for 12 s"),
     model.PeerRemedied("a", "restart", "r", 2),
     model.AuthorityChanged("granted", 1, 2.0, "uid 0"),
     model.AuditRecordLost(7, 3),

@@ -157,10 +157,7 @@ def chaos(lab: RunningLab) -> Iterator[Chaos]:
 
 
 def plan(rng: random.Random, count: int) -> list[tuple[str, str, float | None]]:
-    """Draw the faults: every pair of process and fault as often as the others; some stops last for ever.
-
-    Not an inspector's: nobody would notice one that is stopped from outside; a hung one ends itself.
-    """
+    """Draw the faults: every pair of process and fault as often as the others; some stops last for ever."""
     pairs = list(product(PROCESSES, FAULTS))
     drawn = [pairs[number % len(pairs)] for number in range(count)]
     rng.shuffle(drawn)
@@ -168,7 +165,7 @@ def plan(rng: random.Random, count: int) -> list[tuple[str, str, float | None]]:
         (
             process,
             kind,
-            None if kind == "stop" and process != ALONE and rng.random() < 0.25 else rng.uniform(0.6, 2.5),
+            None if kind == "stop" and rng.random() < 0.25 else rng.uniform(0.6, 2.5),
         )
         for process, kind in drawn
     ]

@@ -21,6 +21,7 @@ from vmhost.vm.settings import network_text, write_settings
 from vmhost.vm.spec import Disk
 
 MEMORY_MIB, CPUS = 768, 2  # its programs start side by side
+MORE_MEMORY_MIB = 128  # for each further inspector
 STATE_SIZE = 512 << 20  # sparse
 HOSTLINK_UID = 64105  # who speaks for the host inside
 DIRECTORY = "/run/config"
@@ -86,9 +87,10 @@ def prepare_gateway(spec: LabSpec) -> None:
 
 def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop) -> GatewayVm:
     """Describe the gateway's VM."""
-    disks = disks_of(spec.lab, Slot.A)
+    disks, memory = disks_of(spec.lab, Slot.A), MEMORY_MIB + MORE_MEMORY_MIB * (spec.inspectors - 1)
+    cpus = max(CPUS, spec.inspectors + 1)  # one is left for the others
     gateway = vm_of(
-        GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, host_link=True, cpus=CPUS
+        GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, memory, host_link=True, cpus=cpus
     )
     gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
     gateway.disks_of = partial(disks_of, spec.lab)
@@ -121,4 +123,5 @@ def write_gateway_settings(
             if one.is_file()
         }
     network = network_text(spec.gateway, IPv4Interface(f"{spec.gateway.ip}/{spec.network.prefixlen}"))
+    network += f"INSPECTORS={spec.inspectors}\n"
     write_settings(slot_directory(spec.lab, slot) / SETTINGS_DISK, inside, network, files)

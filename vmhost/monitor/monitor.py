@@ -234,6 +234,11 @@ class Monitor:
             for number in range(self.spec.inspectors):
                 await asyncio.to_thread(self.gateway.replace, inspector_name(number))
 
+    async def end_inspector(self, pid: int) -> None:
+        """Kill an inspector that the gateway hears nothing of; it is started again like one that died. Raises HostError."""
+        async with self._alone(GATEWAY):
+            await asyncio.to_thread(self.gateway.end, pid)
+
     async def gateway_refused(self, peer: str, reason: str) -> None:
         """A guest says the gateway can't be trusted: restart it; raises HostError when that was too often."""
         self.machine(peer)

@@ -69,6 +69,15 @@ class ReplaceInspector:
 
 
 @dataclass(frozen=True, slots=True)
+class EndInspector:
+    """Kill an inspector that gives no sign of life; the monitor starts another. Of a gateway in a VM its own systemd does so."""
+
+    op: ClassVar[str] = "end_inspector"
+    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT, GATEWAY_UID})
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckUpdate:
     """Check an update of the gateway's image; changes nothing."""
 
@@ -181,6 +190,7 @@ Request = (
     | ReportGatewayRefused
     | RestartGateway
     | ReplaceInspector
+    | EndInspector
     | UpdateRequest
     | StartMachine
     | StopMachine
@@ -198,6 +208,7 @@ _REQUESTS: dict[str, type[Request]] = {
         ReportGatewayRefused,
         RestartGateway,
         ReplaceInspector,
+        EndInspector,
         CheckUpdate,
         ApplyUpdate,
         RollBackUpdate,

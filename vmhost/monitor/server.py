@@ -98,8 +98,8 @@ class MonitorServer:
                 await monitor.gateway_refused(peer, json.dumps(reason)[1:-1])  # one line, printable
             case protocol.RestartGateway(reset_tpm=reset_tpm):
                 await monitor.restart_gateway("at an operator's word", reset_tpm=reset_tpm, by_operator=True)
-            case protocol.ReplaceInspector():
-                await monitor.replace_inspector()
+            case protocol.ReplaceInspector() | protocol.EndInspector():
+                await self._change_inspectors(request)
             case protocol.StartMachine(name=name):
                 await monitor.start_machine(name)
             case protocol.StopMachine(name=name):
@@ -108,6 +108,13 @@ class MonitorServer:
                 monitor.unit.paused = on
             case protocol.Shutdown():
                 self.shutdown.set()
+
+    async def _change_inspectors(self, request: protocol.ReplaceInspector | protocol.EndInspector) -> None:
+        match request:
+            case protocol.ReplaceInspector():
+                await self._monitor.replace_inspector()
+            case protocol.EndInspector(pid=pid):
+                await self._monitor.end_inspector(pid)
 
     async def _update(self, request: protocol.UpdateRequest) -> Payload:
         monitor = self._monitor

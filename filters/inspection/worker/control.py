@@ -60,6 +60,10 @@ class Control:
         """Say what confines this process."""
         self._send({"confined": confined})
 
+    def tell_alive(self) -> None:
+        """Give a sign of life: who is silent for long is ended."""
+        self._send({"alive": True})
+
     def tell_material(self, material: Material, notes: tuple[str, ...]) -> None:
         """Say which of the operator's files are in use, which can't be, and what in them is not in force."""
         bad = [{"name": one.name, "problem": one.problem, "kept": one.kept} for one in material.bad]

@@ -25,6 +25,7 @@ PAUSE_S: Final = 0.2  # nothing came for so long: what is held for what might fo
 LAST_PACKETS_S: Final = 0.05  # those that were on their way to a socket still find one
 GIVEN_UP: Final = frozenset({"http-body-incomplete", "coding-incomplete", "smtp-incomplete"})
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, unsent bytes are dropped
+_IN_ORDER: Final = struct.pack("ii", 0, 0)
 
 JudgeObject = Callable[[Job], Awaitable[list[Finding]]]
 
@@ -295,6 +296,8 @@ class Leg(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, and do what the other leg asked for already (asyncio.Protocol)."""
         self._transport = cast(asyncio.Transport, transport)
+        # should this process be killed: an orderly end would make what has passed look whole
+        self._linger(_RESET)
         self._transport.set_write_buffer_limits(HIGH, LOW)
         self._transport.max_size = self._flow.memory.read_size  # type: ignore[attr-defined]
         before, self._before = self._before, []
@@ -344,6 +347,7 @@ class Leg(asyncio.Protocol):
     def close(self) -> None:
         """Close in order."""
         if self._transport is not None:
+            self._linger(_IN_ORDER)
             self._transport.close()
 
     def read_on(self, more: bool) -> None:
@@ -373,13 +377,16 @@ class Leg(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 transport.write_eof()
             if self._flow._ended[self._direction]:
-                transport.close()
+                self.close()
 
     def reset(self) -> None:
         """End with a reset."""
         if self._transport is None:
             self._before = [self.reset]
         else:
-            with contextlib.suppress(OSError):
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._linger(_RESET)
             self._transport.abort()
+
+    def _linger(self, how: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)

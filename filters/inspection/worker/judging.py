@@ -1,10 +1,12 @@
 """Judge objects in processes of their own: what breaks or hangs there costs one flow."""
 
 import asyncio
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,9 @@ from filters.reason import DropReason
 
 PROCESSES: Final = 2
 GRACE_S: Final = 5.0
+WARM_S: Final = (
+    240.0  # starting Python and compiling rules is no judging: it takes an emulated processor its time
+)
 _equipment: tuple[Material, Path | None] = (Material(), None)  # of this judging process, for good
 
 
@@ -29,6 +34,15 @@ def _begin(material: Material, clamd: Path | None) -> None:
     _equipment = material, clamd
     forbid_inspection()
     confine_judge()
+    # after that: a thread is confined like the one that starts it
+    threading.Thread(target=_end_with_inspector, name="the inspector's life", daemon=True).start()
+
+
+def _end_with_inspector() -> None:
+    """End when the inspector is killed: the pool's own processes would wait for work for ever."""
+    if inspector := parent_process():
+        inspector.join()
+        os._exit(1)
 
 
 @lru_cache(maxsize=1)
@@ -59,8 +73,10 @@ class Judging:
         return ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=_begin, initargs=equipment)
 
     async def warm(self) -> None:
-        """Start the processes and compile what they need."""
-        await asyncio.gather(*(self._run(self._pool, InspectionSpec(), _NOTHING) for _ in range(PROCESSES)))
+        """Start the processes and compile what they need; raises TimeoutError when that takes far too long."""
+        async with asyncio.timeout(WARM_S):
+            jobs = (self._run(self._pool, InspectionSpec(), _NOTHING) for _ in range(PROCESSES))
+            await asyncio.gather(*jobs)
 
     async def take(self, material: Material) -> None:
         """Judge by other material from now on; what is being judged is finished by the former."""
@@ -73,7 +89,8 @@ class Judging:
         """Return what is found; a judge that died or hung is a finding too."""
         pool = self._pool
         try:
-            return await self._run(pool, spec, job)
+            async with asyncio.timeout(self._within_s):
+                return await self._run(pool, spec, job)
         except BrokenProcessPool:
             self._replace(pool)
             return [Finding(DropReason.INSPECTOR_DOWN, "judge", "the process that judged this object died")]
@@ -83,8 +100,7 @@ class Judging:
             return [Finding(DropReason.INSPECTOR_TIMEOUT, "judge", within)]
 
     async def _run(self, pool: ProcessPoolExecutor, spec: InspectionSpec, job: Job) -> list[Finding]:
-        async with asyncio.timeout(self._within_s):
-            return await asyncio.get_running_loop().run_in_executor(pool, judge_here, spec, job)
+        return await asyncio.get_running_loop().run_in_executor(pool, judge_here, spec, job)
 
     def _replace(self, broken: ProcessPoolExecutor) -> None:
         _end(broken)

@@ -8,10 +8,12 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from filters import notify
 from filters.errors import FiltersError
 from filters.inspection.assignments import Assignment
 from filters.inspection.datagrams import Datagrams, Endpoint
@@ -31,6 +33,7 @@ from filters.ruleset.names import MOST_INSPECTORS
 MOST_FLOWS: Final = 4096
 DRAIN_S: Final = 3600.0  # a newer inspector is there for so long at most
 HANG_S: Final = 10  # whoever parses for so long without a pause hangs
+BEAT_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +62,7 @@ class Inspector:
                     ),
                     group.create_task(self._sockets.watch(), name="netd"),
                     group.create_task(self._workshop.watch(), name="material"),
-                    group.create_task(_stay_alive(), name="watchdog"),
+                    group.create_task(stay_alive(self._control.tell_alive), name="watchdog"),
                     group.create_task(self._packets.serve(), name="packets"),
                 ]
                 await self._accept()
@@ -155,12 +158,17 @@ def _drop(near: socket.socket) -> None:
     near.close()
 
 
-async def _stay_alive() -> None:
-    """Let the kernel end this process when it hangs, whoever holds the interpreter then."""
+async def stay_alive(tell: Callable[[], None]) -> None:
+    """Let the kernel end this process when it hangs, whoever holds the interpreter then; give signs of life to others.
+
+    A process that is stopped does not even get the kernel's signal: then who watches those signs ends it.
+    """
     try:
         while True:
             signal.alarm(HANG_S)
-            await asyncio.sleep(1)
+            tell()
+            notify.alive()
+            await asyncio.sleep(BEAT_S)
     finally:
         signal.alarm(0)
 
@@ -174,6 +182,7 @@ async def run(netd: Path, control: Path, material: Path | None, number: int) -> 
     await workshop.open()
     sockets = await Sockets.connect(netd, number)  # last: from here on connections come
     workshop.tell()
+    notify.ready()
     main = asyncio.create_task(Inspector(sockets, told, workshop).run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
     with contextlib.suppress(asyncio.CancelledError):

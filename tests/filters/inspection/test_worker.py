@@ -9,7 +9,7 @@ import sys
 from filters.inspection.material import Material, SourceFile, sift
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
-from filters.inspection.worker.judging import Judging
+from filters.inspection.worker.judging import PROCESSES, Judging
 from filters.reason import DropReason
 
 OBJECT = Job(1, None, "", "", b"own malware", whole=True)  # type: ignore[arg-type]
@@ -21,7 +21,7 @@ def test_what_hangs_is_ended_by_the_kernel() -> None:
         "from filters.inspection.worker import main\n"
         "main.HANG_S = 1\n"
         "async def hang():\n"
-        "    asyncio.create_task(main._stay_alive())\n"
+        "    asyncio.create_task(main.stay_alive(lambda: None))\n"
         "    await asyncio.sleep(0.1)\n"
         "    print('alive', flush=True)\n"
         "    while True: pass\n"
@@ -50,6 +50,37 @@ def test_judges_take_new_material_and_are_replaced_when_killed() -> None:
         return [[one.check for one in found] for found in told]
 
     assert asyncio.run(story()) == [[], ["yara.own"], ["judge"], ["yara.own"]]
+
+
+def test_judges_end_with_an_inspector_that_is_killed() -> None:
+    code = (
+        "import asyncio, os, signal\n"
+        "from filters.inspection.material import Material\n"
+        "from filters.inspection.worker.judging import Judging\n"
+        "async def story():\n"
+        "    judging = Judging(Material(), None, 10)\n"
+        "    await judging.warm()\n"
+        "    print(*judging._pool._processes, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if __name__ == '__main__':\n"
+        "    asyncio.run(story())\n"
+    )
+    # their standard output is this one's: it stays open as long as one of them lives
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(done.stdout.split()) == PROCESSES
+
+
+def test_a_slow_start_of_judges_is_no_timeout() -> None:
+    async def story() -> None:
+        judging = Judging(Material(), None, 10)
+        judging._within_s = 0.001
+        try:
+            await judging.warm()
+        finally:
+            judging.close()
+
+    asyncio.run(story())
 
 
 def test_a_judge_that_hangs_is_a_timeout() -> None:

@@ -25,6 +25,7 @@ REQUESTS: list[tuple[dict[str, Any], protocol.Request, set[int]]] = [
         protocol.ReportGatewayRefused("web", "pcr-mismatch"),
         {0, AGENT_UID},
     ),
+    ({"op": "end_inspector", "pid": 7}, protocol.EndInspector(7), {0, GATEWAY_UID}),
     ({"op": "restart_gateway", "reset_tpm": True}, protocol.RestartGateway(True), {0}),
     ({"op": "restart_gateway"}, protocol.RestartGateway(), {0}),
     ({"op": "check_update", "directory": "u"}, protocol.CheckUpdate("u"), {0}),

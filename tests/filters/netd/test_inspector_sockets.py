@@ -1,0 +1,88 @@
+"""Who gets inspectors' sockets of netd, and under which number."""
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from filters.netd import inspector_sockets
+from filters.netd.inspector_sockets import InspectorSockets
+from filters.ruleset.names import MOST_INSPECTORS
+
+
+@dataclass
+class Desk:
+    """Stands for the desk of packets and for the kernel: which numbers were admitted, which ports are listened at."""
+
+    admitted: list[int] = field(default_factory=list)
+    listening: list[int] = field(default_factory=list)
+
+    def admit(self, number: int) -> socket.socket:
+        self.admitted.append(number)
+        return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def listen(self, number: int) -> socket.socket:
+        self.listening.append(number)
+        return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    one = Desk()
+    monkeypatch.setattr(inspector_sockets, "make_listener", one.listen)
+    return one
+
+
+def asked(desk: Desk, path: Path, said: bytes, uid: int) -> int:
+    """Connect and say something; return how many sockets come before netd hangs up or waits for more."""
+
+    async def story() -> int:
+        serving = asyncio.create_task(InspectorSockets(path, uid, desk.admit).serve())
+        while not path.exists():
+            await asyncio.sleep(0.01)
+        try:
+            return await asyncio.to_thread(ask)
+        finally:
+            serving.cancel()
+
+    def ask() -> int:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+            client.settimeout(5)
+            client.connect(str(path))
+            try:
+                client.send(said)
+                _, descriptors, _, _ = socket.recv_fds(client, 1, 8)
+            except (BrokenPipeError, ConnectionResetError):  # it hung up before it read what we say
+                return 0
+            for one in descriptors:
+                os.close(one)
+            return len(descriptors)
+
+    return asyncio.run(asyncio.wait_for(story(), 10))
+
+
+@pytest.mark.parametrize("number", [0, MOST_INSPECTORS - 1])
+def test_an_inspector_gets_a_listener_and_its_end_for_packets(
+    desk: Desk, tmp_path: Path, number: int
+) -> None:
+    assert asked(desk, tmp_path / "netd", bytes([number]), os.geteuid()) == 2
+    assert (desk.admitted, desk.listening) == ([number], [number])
+
+
+@pytest.mark.parametrize("said", [bytes([MOST_INSPECTORS]), bytes([MOST_INSPECTORS + 1]), b"\xff"])
+def test_refuses_an_inspector_number_that_is_out_of_range(
+    desk: Desk, tmp_path: Path, said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its port would be nobody's, or another program's; no packet must be handed to it."""
+    assert asked(desk, tmp_path / "netd", said, os.geteuid()) == 0
+    assert (desk.admitted, desk.listening) == ([], [])
+    assert "no number below" in caplog.text
+
+
+def test_refuses_another_uid(desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert asked(desk, tmp_path / "netd", b"\0", os.geteuid() + 1) == 0
+    assert (desk.admitted, desk.listening) == ([], [])
+    assert "may not have inspectors' sockets" in caplog.text

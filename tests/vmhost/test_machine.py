@@ -1,0 +1,90 @@
+"""What a machine does with programs that die alone."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vmhost.errors import HostError
+from vmhost.machine import Machine
+from vmhost.process import Program, Rights
+
+# starts a child, says its pid, and waits
+PARENT = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(sys.argv[1] + ".new", "w").write(str(child.pid))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+time.sleep(60)
+"""
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="programs are given their rights by root")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine("m", None, tmp_path, "d", (), tmp_path / "log")  # type: ignore[arg-type] - its TPM is not used
+    made.programs = tuple(
+        (
+            Program(
+                name, (sys.executable, "-c", PARENT, str(tmp_path / name)), "", Rights(0, 0), tmp_path / "log",
+                alone=alone,
+            ),
+            None,
+        )
+        for name, alone in (("first", True), ("second", True), ("all", False))
+    )  # fmt: skip
+    made.start_programs()
+    try:
+        for name in ("first", "second", "all"):
+            wait(lambda name=name: (tmp_path / name).exists())
+        yield made
+    finally:
+        made.stop_programs()
+
+
+def wait(condition) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone"
+
+
+def test_one_is_ended_with_its_children_even_when_it_is_stopped_and_comes_back(
+    machine: Machine, tmp_path: Path
+) -> None:
+    before, child = machine.pids(), int((tmp_path / "first").read_text())
+    os.kill(before["first"], 19)  # SIGSTOP
+    machine.end(before["first"])
+    wait(lambda: machine.has_fallen)
+    wait(lambda: state(child) in ("gone", "Z"))
+    assert machine.alive
+    machine.revive()
+    after = machine.pids()
+    assert after["first"] != before["first"]
+    assert {**after, "first": 0} == {**before, "first": 0}
+
+
+def test_what_was_replaced_and_is_still_at_work_can_be_ended_too(machine: Machine) -> None:
+    former = machine.pids()["second"]
+    machine.replace("second")
+    machine.end(former)
+    wait(lambda: state(former) in ("gone", "Z"))
+    assert not machine.has_fallen
+
+
+def test_nothing_else_is_ended(machine: Machine) -> None:
+    for pid in (machine.pids()["all"], os.getpid(), 1, 0, -1):
+        with pytest.raises(HostError) as refused:
+            machine.end(pid)
+        assert refused.value.code == "not-running"
+    assert len(machine.pids()) == 3
