@@ -20,9 +20,9 @@ class Desk:
     admitted: list[int] = field(default_factory=list)
     listening: list[int] = field(default_factory=list)
 
-    def admit(self, number: int) -> socket.socket:
+    def admit(self, number: int) -> list[socket.socket]:
         self.admitted.append(number)
-        return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
 
     def listen(self, number: int) -> socket.socket:
         self.listening.append(number)
@@ -65,10 +65,10 @@ def asked(desk: Desk, path: Path, said: bytes, uid: int) -> int:
 
 
 @pytest.mark.parametrize("number", [0, MOST_INSPECTORS - 1])
-def test_an_inspector_gets_a_listener_and_its_end_for_packets(
+def test_an_inspector_gets_a_listener_and_its_ends_for_packets_and_what_it_gives_back(
     desk: Desk, tmp_path: Path, number: int
 ) -> None:
-    assert asked(desk, tmp_path / "netd", bytes([number]), os.geteuid()) == 2
+    assert asked(desk, tmp_path / "netd", bytes([number]), os.geteuid()) == 3
     assert (desk.admitted, desk.listening) == ([number], [number])
 
 
