@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -45,6 +45,16 @@ class Bed:
         """Send from a to b; return bits per second."""
         return self._run("push", port, seconds, *([file] if file else []))[0]
 
+    def push_together(self, seconds: float, file: str, ports: Sequence[int], sources: Sequence[int]) -> float:
+        """Send from a to several ports of b at the same time, each from a port of its own; return the sum of bits per second."""
+        flows = [
+            subprocess.Popen(
+                self._argv("push", port, seconds, file, source), stdout=subprocess.PIPE, text=True
+            )
+            for port, source in zip(ports, sources, strict=True)
+        ]
+        return sum(float(one.communicate(timeout=60)[0]) for one in flows)
+
     def connect(self, seconds: float) -> float:
         """Return connections (connect, one request, close) per second."""
         return self._run("connect", ECHO_PORT, seconds)[0]
@@ -55,6 +65,9 @@ class Bed:
         return p50, p99
 
     def _run(self, verb: str, port: int, *words: object) -> list[float]:
+        return [float(one) for one in run(self._argv(verb, port, *words)).split()]
+
+    def _argv(self, verb: str, port: int, *words: object) -> list[str]:
         argv = [
             sys.executable,
             "-m",
@@ -64,18 +77,19 @@ class Bed:
             str(port),
             *map(str, words),
         ]
-        return [float(one) for one in run(in_namespace(self.spec.lab.peer_namespace("a"), argv)).split()]
+        return in_namespace(self.spec.lab.peer_namespace("a"), argv)
 
 
 @contextmanager
-def bed(name: str, network: str, rule: str = RULE) -> Iterator[Bed]:
-    """Build a topology with servers in b; everything goes again."""
+def bed(name: str, network: str, rule: str = RULE, more_sinks: Sequence[int] = ()) -> Iterator[Bed]:
+    """Build a topology with servers in b, more_sinks: ports of further ones that take everything; all goes again."""
     spec = make_bed_spec(name, network, rule)
     destroy_topology(spec.lab)
     build_topology(spec)
     servers = []
     try:
-        for verb, port in (("serve", PORT), ("echo", ECHO_PORT), ("serve", OTHER_PORT)):
+        sinks = [("serve", port) for port in (PORT, OTHER_PORT, *more_sinks)]
+        for verb, port in (*sinks, ("echo", ECHO_PORT)):
             argv = in_namespace(
                 spec.lab.peer_namespace("b"), [sys.executable, "-m", "bench.flow", verb, str(port)]
             )

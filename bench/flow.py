@@ -1,4 +1,4 @@
-"""Use TCP as hard as it goes: `python -m bench.flow serve PORT | echo PORT | push IP PORT SECONDS [FILE] | connect IP PORT SECONDS | ask IP PORT COUNT`."""
+"""Use TCP as hard as it goes: `python -m bench.flow serve PORT | echo PORT | push IP PORT SECONDS [FILE [SOURCE_PORT]] | connect IP PORT SECONDS | ask IP PORT COUNT`."""
 
 import socket
 import sys
@@ -63,10 +63,10 @@ def ask(ip: str, port: int, count: int) -> None:
     print(times[len(times) // 2], times[int(len(times) * 0.99)], flush=True)
 
 
-def push(ip: str, port: int, seconds: float, file: str = "") -> None:
+def push(ip: str, port: int, seconds: float, file: str = "", source: str = "0") -> None:
     """Send for a while and print bits per second as acknowledged by the other end's close."""
     data = Path(file).read_bytes() if file else bytes(CHUNK)
-    with socket.create_connection((ip, port), timeout=10) as out:
+    with socket.create_connection((ip, port), 10, ("", int(source))) as out:
         begun, sent = time.monotonic(), 0
         while time.monotonic() - begun < seconds:
             sent += out.send(data)

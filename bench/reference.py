@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from scapy.layers.inet import IP, TCP
 
 from bench.bed import PORT, Bed, bed, compiled, netd_on, open_gates, route_plainly
-from bench.inspection import RULE, SECONDS, _desk, _inspector, make_corpus
+from bench.inspection import RULE, SECONDS, SPECS, make_corpus
+from bench.inspectors import Desk, inspector
 from bench.stats import Figure
 from filters.flow import FlowKey, Protocol, Service
 from filters.netd.client import NetdClient
@@ -54,12 +55,12 @@ async def _measure(dissected: Bed, ours: Bed, netd: Path, directory: Path, round
     await open_gates(client, ours.spec)
     key = FlowKey(ours.spec.machine("a").ip, ours.spec.machine("b").ip, Service(Protocol.TCP, PORT))
     await client.grant(INSPECTED_BIT | 1, key, 3_600_000)
-    ready = asyncio.Event()
-    server = await asyncio.start_unix_server(_desk(compiled(ours.spec), ready), directory / "control.sock")
+    desk = Desk(compiled(ours.spec), SPECS)
+    server = await asyncio.start_unix_server(desk.attend, directory / "control.sock")
     try:
-        with _inspector(ours.spec, netd, directory), _dissector(dissected.spec, directory):
-            await asyncio.wait_for(ready.wait(), 20)
-            await asyncio.sleep(3)  # judges start, scapy is imported
+        with inspector(ours.spec, netd, directory), _dissector(dissected.spec, directory):
+            await asyncio.to_thread(desk.wait, 1)
+            await asyncio.sleep(3)  # scapy is imported
             return await asyncio.to_thread(_rounds, dissected, ours, str(corpus), rounds)
     finally:
         server.close()
