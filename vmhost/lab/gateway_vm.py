@@ -87,9 +87,7 @@ def prepare_gateway(spec: LabSpec) -> None:
 def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop) -> GatewayVm:
     """Describe the gateway's VM."""
     disks = disks_of(spec.lab, Slot.A)
-    gateway = vm_of(
-        GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, host_link=True, cpus=CPUS
-    )
+    gateway = vm_of(GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, MEMORY_MIB, cpus=CPUS)
     gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
     gateway.disks_of = partial(disks_of, spec.lab)
     return gateway

@@ -26,6 +26,7 @@ from vmhost.lab.vms import make_guests, prepare_vms
 from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import MISSES, End, GatewayUnit, Order, Probe, Restart
+from vmhost.monitor.guest_words import GuestWords
 from vmhost.monitor.health import is_healthy
 from vmhost.monitor.portrait import accelerator_json, describe, evidence
 from vmhost.monitor.programs import (
@@ -77,7 +78,10 @@ class Monitor:
                 self.peers[name] = self.machines[name]
         else:
             key = load_administrator_key(self.lab).public_key().public_bytes_raw()
-            self.peers |= make_guests(spec, key, asyncio.get_running_loop())
+            words = GuestWords(self.lab, self.gateway_refused, time.monotonic, time.time, _log)
+            for name, guest in make_guests(spec, key, asyncio.get_running_loop()).items():
+                guest.heard = words.heard
+                self.peers[name] = guest
         misses = VM_MISSES if spec.gateway_vm else MISSES
         self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S), misses)
         self.gateway_starts = 0
@@ -183,7 +187,7 @@ class Monitor:
         try:
             await work
         except Failure as error:
-            print(f"monitor: {error}", flush=True)  # noqa: T201 - its log
+            _log(str(error))
 
     async def restart_gateway(self, reason: str, *, reset_tpm: bool, by_operator: bool = False) -> None:
         """Restart all processes of the gateway; with `reset_tpm` the machine itself."""
@@ -322,6 +326,10 @@ class Monitor:
             },
             "peers": {name: {"pids": machine.pids()} for name, machine in self.peers.items()},
         }
+
+
+def _log(line: str) -> None:
+    print(f"monitor: {line}", flush=True)  # noqa: T201 - its log
 
 
 def load_spec(path: Path) -> LabSpec:
