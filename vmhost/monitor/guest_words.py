@@ -23,23 +23,33 @@ Refuse = Callable[[str, str], Awaitable[None]]
 
 
 class GuestWords:
-    """What all guests of a lab said. `now` is monotonic, `wall` the time of day, `log` takes a line."""
+    """What all guests of a lab said. `alive` is told who says anything, `now` is monotonic, `wall` the time of day, `log` takes a line."""
 
     def __init__(
         self,
         lab: Lab,
+        alive: Callable[[str], None],
         refuse: Refuse,
         now: Callable[[], float],
         wall: Callable[[], float],
         log: Callable[[str], None],
     ) -> None:
-        self._lab, self._refuse, self._now, self._wall, self._log = lab, refuse, now, wall, log
+        self._lab, self._alive, self._refuse, self._now, self._wall, self._log = (
+            lab,
+            alive,
+            refuse,
+            now,
+            wall,
+            log,
+        )
         self._heads: dict[str, int] = {}
         self._reports: dict[str, asyncio.Task[None]] = {}
         self._logged: dict[str, Budget] = {}
 
     async def heard(self, guest: str, said: Report | LinkError) -> None:
         """Take what a guest said; a report is seen to beside it, so that no further one waits and comes too late."""
+        if not isinstance(said, LinkError):
+            self._alive(guest)
         match said:
             case Up():
                 self._tell(guest, "its agent runs")
