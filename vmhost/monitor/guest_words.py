@@ -8,7 +8,9 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from subprocess import SubprocessError
 
+from authn.errors import AuthnError
 from authn.failure import REFUTES_THE_GATEWAY
 from hostlink.errors import LinkError
 from hostlink.reports import AuditHead, GatewayFailed, Report, Up
@@ -68,7 +70,7 @@ class GuestWords:
         self._tell(guest, f"the gateway failed: {check}")
         try:
             await self._refuse(guest, check)
-        except (HostError, OSError) as error:
+        except (HostError, AuthnError, OSError, SubprocessError) as error:
             self._tell(guest, f"the gateway is not restarted for its report: {error}")
 
     async def _keep(self, guest: str, head: AuditHead) -> None:
