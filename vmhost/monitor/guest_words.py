@@ -36,14 +36,8 @@ class GuestWords:
         wall: Callable[[], float],
         log: Callable[[str], None],
     ) -> None:
-        self._lab, self._alive, self._refuse, self._now, self._wall, self._log = (
-            lab,
-            alive,
-            refuse,
-            now,
-            wall,
-            log,
-        )
+        self._lab, self._alive, self._refuse = lab, alive, refuse
+        self._now, self._wall, self._log = now, wall, log
         self._heads: dict[str, int] = {}
         self._reports: dict[str, asyncio.Task[None]] = {}
         self._logged: dict[str, Budget] = {}
