@@ -1,12 +1,17 @@
 """The guest's end of the line to its host: what is written, what happens while nobody listens. A FIFO stands for the port."""
 
+import asyncio
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from authn.errors import AttestationError
 from authn.failure import REFUTES_THE_GATEWAY, AttestationFailure
+from gateway.agent.agent import Agent
 from gateway.agent.host_line import HEAD_EVERY_S, HostLine
 from hostlink.reports import MAX_LINE, AuditHead, GatewayFailed, Lines, Up, encode, parse_line
 
@@ -102,3 +107,16 @@ def test_each_check_can_be_named(failure: AttestationFailure) -> None:
 def test_what_the_peer_itself_may_have_broken_does_not_refute_the_gateway() -> None:
     assert AttestationFailure.MALFORMED_MESSAGE not in REFUTES_THE_GATEWAY
     assert AttestationFailure.WRONG_MAC not in REFUTES_THE_GATEWAY
+
+
+def test_an_agent_with_a_line_speaks_on_it_and_asks_no_socket(port: Port, tmp_path: Path) -> None:
+    port.listen()
+    setup = Mock(
+        host_line=port.path, state_dir=tmp_path, peer_id="lab/web", monitor_socket=tmp_path / "nobody"
+    )
+    agent = Agent(setup, Mock(), Mock())
+    agent._remember_head(3, ONE)
+    asyncio.run(agent._report(AttestationError(AttestationFailure.PCR_MISMATCH, "PCR 12")))
+    assert port.said() == [AuditHead(3, ONE), GatewayFailed("pcr-mismatch")]
+    assert json.loads((tmp_path / "audit_head.json").read_text())["sequence"] == 3
+    assert "nobody" not in agent.detail
