@@ -53,3 +53,17 @@ class AttestationFailure(StrEnum):
 
 # What an operator or the gateway itself has to mend: a restart of the peer would not help.
 NOT_THE_PEERS_FAULT = frozenset({AttestationFailure.REFERENCE_EXPIRED, AttestationFailure.UNKNOWN_LAYER})
+
+# What refutes a gateway to its peer, as opposed to a broken or refused conversation: the peer tells the host's monitor.
+REFUTES_THE_GATEWAY = frozenset(
+    {
+        AttestationFailure.PCR_MISMATCH,
+        AttestationFailure.REFERENCE_MISMATCH,
+        AttestationFailure.REFERENCE_EXPIRED,
+        AttestationFailure.RESET_DURING_SESSION,
+        AttestationFailure.RESET_COUNT_REGRESSION,
+        AttestationFailure.CLOCK_REGRESSION,
+        AttestationFailure.WRONG_AK,
+        AttestationFailure.NO_ANSWER,
+    }
+)

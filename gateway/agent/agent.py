@@ -7,17 +7,19 @@ import os
 import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from authn import labels, messages
 from authn.beacon import GatewayWatch
 from authn.errors import AttestationError, AuthnError
 from authn.evidence import Counters, Quote
-from authn.failure import AttestationFailure
+from authn.failure import REFUTES_THE_GATEWAY, AttestationFailure
 from authn.handshake import EstablishedSession
 from authn.tpm import TpmIdentity
 from authn.tpm_worker import TpmWorker
 from filters.policy.services import parse_service
 from gateway.agent.conversation import Conversation, Refused
+from gateway.agent.host_line import HostLine
 from gateway.agent.setup import AgentSetup
 from gateway.agent.witness import Witness
 from gateway.errors import GatewayError
@@ -28,19 +30,6 @@ RETRY_S = 0.2
 CONNECT_WITHIN_S = 0.5
 ANSWER_WITHIN_S = 5.0
 GATEWAY_SILENT_AFTER = 5
-# what refutes the gateway itself, as opposed to a broken or refused conversation
-_DAMNING = frozenset(
-    {
-        AttestationFailure.PCR_MISMATCH,
-        AttestationFailure.REFERENCE_MISMATCH,
-        AttestationFailure.REFERENCE_EXPIRED,
-        AttestationFailure.RESET_DURING_SESSION,
-        AttestationFailure.RESET_COUNT_REGRESSION,
-        AttestationFailure.CLOCK_REGRESSION,
-        AttestationFailure.WRONG_AK,
-        AttestationFailure.NO_ANSWER,
-    }
-)
 
 
 @dataclass(slots=True)
@@ -62,6 +51,7 @@ class Agent:
         self.setup, self.worker, self.witness = setup, worker, witness
         self.state, self.detail = "starting", ""
         self.audit_head: tuple[int, bytes] = (0, bytes(32))
+        self._line = HostLine(setup.host_line) if setup.host_line else None
         self._live: Live | None = None
         self._offers: dict[str, messages.SessionOffer] = {}
         self._gateway_previous: Counters | None = None
@@ -73,6 +63,8 @@ class Agent:
         self.witness.start()
         try:
             while True:
+                if self._line is not None:
+                    self._line.up()
                 await self._attempt(identity)
                 await asyncio.sleep(RETRY_S)
         finally:
@@ -94,7 +86,7 @@ class Agent:
                 await self._enroll(identity)
         except AttestationError as error:
             self._set("gateway-refused", f"{error.failure}: {error.message}")
-            if error.failure in _DAMNING:
+            if error.failure in REFUTES_THE_GATEWAY:
                 await self._report(error)
         except (OSError, TimeoutError) as error:
             self._set("disconnected", str(error) or "the gateway fell silent")
@@ -231,10 +223,14 @@ class Agent:
         self.state, self.detail = state, detail
 
     def _remember_head(self, sequence: int, head: bytes) -> None:
-        """Keep the newest audit head this peer was told of, as a witness for `audit verify`."""
-        if sequence <= self.audit_head[0]:
-            return
-        self.audit_head = (sequence, head)
+        """Keep the newest audit head this peer was told of, as a witness for `audit verify`; the host keeps it too."""
+        if sequence > self.audit_head[0]:
+            self.audit_head = (sequence, head)
+            self._save_head(sequence, head)
+        if self._line is not None:
+            self._line.head(*self.audit_head, time.monotonic())
+
+    def _save_head(self, sequence: int, head: bytes) -> None:
         path = self.setup.state_dir / "audit_head.json"
         text = json.dumps(
             {"source": self.setup.peer_id, "sequence": sequence, "hash": head.hex(), "time": time.time()}
@@ -244,11 +240,18 @@ class Agent:
         temporary.replace(path)
 
     async def _report(self, error: AttestationError) -> None:
-        """Tell the host's monitor that the gateway can't be trusted."""
-        if self.setup.monitor_socket is None:
+        """Tell the host's monitor that the gateway can't be trusted: over its socket, or over a line to it."""
+        if self._line is not None:
+            self._line.gateway_failed(error.failure)
+        elif self.setup.monitor_socket is not None:
+            await self._ask_monitor(self.setup.monitor_socket, error)
+        else:
             return
+        await asyncio.sleep(1.0)
+
+    async def _ask_monitor(self, socket: Path, error: AttestationError) -> None:
         try:
-            rpc = await RpcClient.connect(self.setup.monitor_socket)
+            rpc = await RpcClient.connect(socket)
             await rpc.call(
                 "report_gateway_refused",
                 peer=self.setup.peer_id.rpartition("/")[2],
@@ -259,4 +262,3 @@ class Agent:
             self._set(
                 "gateway-refused", f"{error.failure}: {error.message}; the monitor says: {refusal.message}"
             )
-        await asyncio.sleep(1.0)

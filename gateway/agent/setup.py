@@ -33,6 +33,7 @@ class AgentSetup:
     state_dir: Path
     control_socket: Path
     monitor_socket: Path | None
+    host_line: Path | None  # a serial port to the host, in a virtual machine
 
     @classmethod
     def load(cls, path: Path) -> "AgentSetup":
@@ -50,7 +51,7 @@ class AgentSetup:
             verify_document(Path(name).read_bytes(), KIND, keys, time.time()) for name in data["references"]
         ]
         ak, ek = bytes.fromhex(data["gateway_ak_public"]), bytes.fromhex(data["gateway_ek_public"])
-        monitor = data.get("monitor_socket")
+        monitor, line = data.get("monitor_socket"), data.get("host_line")
         return cls(
             peer_id=str(data["peer_id"]),
             profile=Profile.from_json(data["profile"]),
@@ -67,4 +68,5 @@ class AgentSetup:
             state_dir=Path(data["state_dir"]),
             control_socket=Path(data["control_socket"]),
             monitor_socket=Path(monitor) if monitor else None,
+            host_line=Path(line) if line else None,
         )

@@ -208,6 +208,10 @@ def monitor_requests() -> list[bytes]:
     ]
 
 
+def reports() -> list[bytes]:
+    return [b"up", b"gateway-failed pcr-mismatch", b"audit-head 12 " + b"ab" * 32]
+
+
 def updates() -> list[bytes]:
     facts = {"size": 40, "sha256": "ab" * 32}
     payload = {

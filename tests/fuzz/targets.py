@@ -51,6 +51,7 @@ from gateway.daemon.drops import parse_packet
 from gateway.inspection.report import parse_report
 from hostlink.errors import LinkError
 from hostlink.frames import Decoder, Frame, Kind, credit_frame
+from hostlink.reports import Lines, encode, parse_line
 from tests.fuzz import inspection, parsers, seeds
 from tests.vmhost.image.programs import small_uki
 from vmhost.errors import HostError
@@ -162,6 +163,19 @@ def _line(data: bytes) -> None:
     for one in found:
         if one.kind is Kind.CREDIT:
             _ = one.credit
+
+
+def _guest_line(data: bytes) -> None:
+    """In pieces it says what it says in one; no line is told twice."""
+
+    def take(size: int) -> list[object]:
+        lines, pieces = Lines(), [data[at : at + size] for at in range(0, len(data), size)]
+        found = [one for piece in pieces for one in lines.feed(piece)]
+        return [type(one) if isinstance(one, LinkError) else one for one in found]
+
+    whole = take(len(data) or 1)
+    assert take(data[0] % 16 + 1 if data else 1) == whole
+    assert len(whole) <= data.count(b"\n") + 1
 
 
 def _netlink(data: bytes) -> None:
@@ -286,5 +300,7 @@ TARGETS: dict[str, Target] = {
     "update": Target(_update, seeds.updates, (DocumentError, ValueError, RecursionError), ("read_manifest", "ReferenceShelf.take")),
     "gateway-answer": Target(lambda d: complaint_of(parse_answer(d)), seeds.gateway_answers, (HostError,), ("parse_answer",)),
     "line": Target(_line, lambda: [Frame(1, Kind.OPEN, b"monitor").encode() + credit_frame(2, 9).encode()], (LinkError,), ("Decoder.feed",)),
+    "report": Target(_written_back(parse_line, lambda one: encode(one)[:-1]), seeds.reports, (LinkError,), ("parse_line",)),
+    "guest-line": Target(_guest_line, lambda: [b"\3" + b"\n".join((*seeds.reports(), b"x" * 200, b""))], (), ("Lines.feed",)),
     "monitor": Target(lambda d: monitor.parse(d, 0), seeds.monitor_requests, (HostError,), ("monitor.parse",)),
 }  # fmt: skip

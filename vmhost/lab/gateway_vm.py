@@ -89,9 +89,7 @@ def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEven
     """Describe the gateway's VM."""
     disks, memory = disks_of(spec.lab, Slot.A), MEMORY_MIB + MORE_MEMORY_MIB * (spec.inspectors - 1)
     cpus = max(CPUS, spec.inspectors + 1)  # one is left for the others
-    gateway = vm_of(
-        GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, memory, host_link=True, cpus=cpus
-    )
+    gateway = vm_of(GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, memory, cpus=cpus)
     gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
     gateway.disks_of = partial(disks_of, spec.lab)
     return gateway

@@ -100,7 +100,8 @@ def make_directories(spec: LabSpec) -> None:
     }
     for peer in spec.peers:
         owned[paths.peer_dir(peer.peer) / "agent"] = AGENT_UID
-        owned[spec.lab.state_dir / "peers" / peer.peer] = AGENT_UID
+        # what the peer remembers: its agent writes it, or the monitor when the agent is in a VM
+        owned[spec.lab.state_dir / "peers" / peer.peer] = 0 if spec.images else AGENT_UID
     for directory in (
         spec.lab.run_dir,
         spec.lab.state_dir,

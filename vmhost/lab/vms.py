@@ -24,6 +24,7 @@ from vmhost.vm.accelerator import Choice, choose
 from vmhost.vm.domain import Change, Domain
 from vmhost.vm.golden import sign_golden
 from vmhost.vm.guest import VmGuest
+from vmhost.vm.guest_line import ReportingGuest
 from vmhost.vm.host import Host
 from vmhost.vm.room import ensure_room
 from vmhost.vm.settings import DIRECTORY, network_text, write_settings
@@ -46,6 +47,7 @@ IN_GUEST: Mapping[str, str | None] = {
     "state_dir": "/var/lib/quotegate",
     "control_socket": "/run/quotegate-agent/agent.sock",
     "monitor_socket": None,
+    "host_line": "/run/host-line",
 }
 
 
@@ -141,13 +143,15 @@ def golden_dir(lab: Lab) -> Path:
     return lab.state_dir / "golden"
 
 
-def make_guests(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop) -> dict[str, VmGuest]:
+def make_guests(
+    spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEventLoop
+) -> dict[str, ReportingGuest]:
     """Describe the lab's VMs by name. `administrator` is the public key that signs the golden firmware."""
-    guests: dict[str, VmGuest] = {}
+    guests: dict[str, ReportingGuest] = {}
     for number, peer in enumerate(spec.peers, 1):
         paths = VmPaths(spec.lab, peer.peer)
         disks = (Disk(paths.disk, readonly=True), Disk(paths.settings, readonly=True))
-        guests[peer.peer] = vm_of(VmGuest, spec, peer, number, administrator, loop, disks, MEMORY_MIB)
+        guests[peer.peer] = vm_of(ReportingGuest, spec, peer, number, administrator, loop, disks, MEMORY_MIB)
     return guests
 
 
@@ -169,7 +173,6 @@ def vm_of(
     disks: tuple[Disk, ...],
     memory_mib: int,
     *,
-    host_link: bool = False,
     cpus: int = 1,
 ) -> G:
     """Describe one VM of the lab; its number gives it uids of its own."""
@@ -191,7 +194,7 @@ def vm_of(
         uid=uid,
         gid=uid,
         disks=disks,
-        host_link=host_link,
+        host_link=True,
     )
     log = spec.lab.run_dir / "log" / f"swtpm-{place.peer}.log"
     tpm = VtpmSpec(place.peer, namespace, paths.tpm_state, vm.tpm_socket, log, Rights(tpm_uid, tpm_uid), uid)

@@ -26,7 +26,9 @@ from vmhost.lab.vms import make_guests, prepare_vms
 from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import MISSES, End, GatewayUnit, Order, Probe, Restart
+from vmhost.monitor.guest_words import GuestWords
 from vmhost.monitor.health import is_healthy
+from vmhost.monitor.newcomer import Newcomer, Step
 from vmhost.monitor.portrait import accelerator_json, describe, evidence
 from vmhost.monitor.programs import (
     AGENT_ARGV,
@@ -66,6 +68,7 @@ class Monitor:
         paths = LabPaths(spec.lab)
         self.machines: dict[str, Machine] = {}  # those that are namespaces
         self.peers: dict[str, Guest] = {}
+        self.newcomers: dict[str, Newcomer] = {}  # guests with a line to us
         self.updates = GatewayUpdates.of(spec)
         self.gateway = self._gateway(paths)
         if spec.images is None:
@@ -77,12 +80,15 @@ class Monitor:
                 self.peers[name] = self.machines[name]
         else:
             key = load_administrator_key(self.lab).public_key().public_bytes_raw()
-            self.peers |= make_guests(spec, key, asyncio.get_running_loop())
+            words = GuestWords(self.lab, self._alive, self.gateway_refused, time.monotonic, time.time, _log)
+            for name, guest in make_guests(spec, key, asyncio.get_running_loop()).items():
+                guest.heard = words.heard
+                self.peers[name], self.newcomers[name] = guest, Newcomer()
         misses = VM_MISSES if spec.gateway_vm else MISSES
         self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S), misses)
         self.gateway_starts = 0
         self.last_gateway_restart = ""
-        self._kept_off: set[str] = set()  # by an operator
+        self._kept_off: dict[str, str] = {}  # with the reason
         self._locks = {name: asyncio.Lock() for name in (GATEWAY, *self.peers)}
         self._stopping = False
 
@@ -128,13 +134,26 @@ class Monitor:
 
     async def _boot(self, machine: Guest) -> None:
         async with self._alone(machine.name):
-            await asyncio.to_thread(machine.boot)
+            await self._boot_now(machine)
+
+    async def _boot_now(self, machine: Guest) -> None:
+        await asyncio.to_thread(machine.boot)
+        if newcomer := self.newcomers.get(machine.name):
+            newcomer.started(time.monotonic())
+
+    async def _off_now(self, machine: Guest) -> None:
+        if newcomer := self.newcomers.get(machine.name):
+            newcomer.off()
+        await asyncio.to_thread(machine.power_off)
+
+    def _alive(self, guest: str) -> None:
+        self.newcomers[guest].heard()
 
     @asynccontextmanager
     async def _alone(self, name: str, *, by_operator: bool = False) -> AsyncIterator[None]:
         """Have a machine to oneself. Nothing is started any more once everything is being ended.
 
-        What an operator has switched off is for operators alone.
+        What was switched off for good is for operators alone.
         """
         async with self._locks[name]:
             if self._stopping:
@@ -142,18 +161,23 @@ class Monitor:
             if name in self._kept_off and not by_operator:
                 raise HostError(
                     "kept-off",
-                    f"an operator has switched {name} off; start it again: quotegate-host vm start {name}",
+                    f"{name} is switched off ({self._kept_off[name]}); start it again: quotegate-host vm start {name}",
                 )
             yield
 
     async def supervise(self) -> None:
         """Bring the gateway back when one of its processes dies or when it does not answer.
 
-        A guest whose agent died falls silent: the gateway notices and asks for its restart.
+        A guest whose agent died falls silent: the gateway notices and asks for its restart. One whose agent was never
+        heard is unknown to the gateway: we see to it.
         """
         revive_at = 0.0
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
+            for name, newcomer in self.newcomers.items():
+                if step := newcomer.tick(time.monotonic()):
+                    _log(f"VM {name}: nothing was heard of its agent for {newcomer.patience_s:.0f} s: {step}")
+                    await self._try(self._see_to(name, step))
             if GATEWAY in self._kept_off:
                 continue
             order = self.unit.tick(time.monotonic(), self.gateway.alive)
@@ -163,6 +187,13 @@ class Monitor:
             if self.gateway.has_fallen and not self.unit.paused and time.monotonic() >= revive_at:
                 revive_at = time.monotonic() + REVIVE_EVERY_S
                 await self._try(self._revive())
+
+    async def _see_to(self, guest: str, step: Step) -> None:
+        match step:
+            case Step.RESTART:
+                await self.restart_peer(guest)
+            case Step.SWITCH_OFF:
+                await self.stop_machine(guest, "its agent was never heard")
 
     async def _revive(self) -> None:
         async with self._alone(GATEWAY):
@@ -183,13 +214,13 @@ class Monitor:
         try:
             await work
         except Failure as error:
-            print(f"monitor: {error}", flush=True)  # noqa: T201 - its log
+            _log(str(error))
 
     async def restart_gateway(self, reason: str, *, reset_tpm: bool, by_operator: bool = False) -> None:
         """Restart all processes of the gateway; with `reset_tpm` the machine itself."""
         self.unit.restarting()
         async with self._alone(GATEWAY, by_operator=by_operator):
-            self._kept_off.discard(GATEWAY)
+            self._kept_off.pop(GATEWAY, None)
             self.unit.restarting()  # a restart before ours may have ended while we waited
             self.last_gateway_restart = reason
             try:
@@ -249,15 +280,15 @@ class Monitor:
         """Restart a guest for real: agent and TPM stop, PCRs are zero, the reset count has grown."""
         machine = self.machine(name)
         async with self._alone(name, by_operator=by_operator):
-            self._kept_off.discard(name)
+            self._kept_off.pop(name, None)
             await asyncio.to_thread(machine.power_off)
-            await asyncio.to_thread(machine.boot)
+            await self._boot_now(machine)
 
     async def stop_peer(self, name: str) -> None:
         """Stop a guest and leave it stopped."""
         machine = self.machine(name)
         async with self._alone(name):
-            await asyncio.to_thread(machine.power_off)
+            await self._off_now(machine)
 
     async def start_machine(self, name: str) -> None:
         """Start a guest or the gateway at an operator's word; raises HostError `already-running`."""
@@ -272,12 +303,12 @@ class Monitor:
         else:
             await self.restart_peer(name, by_operator=True)
 
-    async def stop_machine(self, name: str) -> None:
-        """Switch a guest or the gateway off at an operator's word; it stays off until an operator starts it."""
+    async def stop_machine(self, name: str, why: str = "by an operator") -> None:
+        """Switch a guest or the gateway off; it stays off until an operator starts it."""
         machine = self.machine_or_gateway(name)
         async with self._alone(name, by_operator=True):
-            self._kept_off.add(name)
-            await asyncio.to_thread(machine.power_off)
+            self._kept_off[name] = why
+            await self._off_now(machine)
 
     def machine_or_gateway(self, name: str) -> Guest:
         """Find a machine; raises HostError."""
@@ -304,7 +335,7 @@ class Monitor:
         """Describe the virtual machines."""
         machines = (self.gateway, *self.peers.values())
         found = [
-            describe(one, self.spec.machine(one.name), one.name in self._kept_off)
+            describe(one, self.spec.machine(one.name), self._kept_off.get(one.name, ""))
             for one in machines
             if isinstance(one, VmGuest)
         ]
@@ -327,6 +358,10 @@ class Monitor:
             },
             "peers": {name: {"pids": machine.pids()} for name, machine in self.peers.items()},
         }
+
+
+def _log(line: str) -> None:
+    print(f"monitor: {line}", flush=True)  # noqa: T201 - its log
 
 
 def load_spec(path: Path) -> LabSpec:

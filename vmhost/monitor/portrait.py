@@ -24,14 +24,15 @@ def accelerator_json() -> dict[str, str]:
     return {"name": str(choice.accelerator), "reason": choice.reason}
 
 
-def describe(guest: VmGuest, place: PortEntry, kept_off: bool) -> dict[str, Any]:
-    """Describe one VM. `since`: of its state, in seconds since the epoch."""
+def describe(guest: VmGuest, place: PortEntry, kept_off: str) -> dict[str, Any]:
+    """Describe one VM. `kept_off`: why it stays off, or "". `since`: of its state, in seconds since the epoch."""
     domain, pids = guest.domain, guest.pids()
     return {
         "name": guest.name,
         "state": str(domain.state),
         "reason": domain.reason,
-        "kept_off": kept_off,
+        "kept_off": bool(kept_off),
+        "kept_off_because": kept_off,
         "since": domain.since,
         "accelerator": str(domain.spec.accelerator),
         "uid": domain.spec.uid,

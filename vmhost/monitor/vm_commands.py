@@ -167,7 +167,7 @@ def _named(answer: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _state(one: dict[str, Any]) -> str:
     if one["kept_off"]:
-        return "off (by an operator)"
+        return f"off ({one['kept_off_because']})"
     return (
         f"{one['state']} ({one['reason']})"
         if one["reason"] and one["state"] == "failed"

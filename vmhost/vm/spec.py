@@ -99,7 +99,7 @@ class VmSpec:
 
     @property
     def link_socket(self) -> Path:
-        """Where the host's end of the line is, for root alone (see `hostlink`)."""
+        """Where the host's end of the VM's line is, for root alone (see `hostlink`)."""
         return self.run_dir / "link.sock"
 
     @property

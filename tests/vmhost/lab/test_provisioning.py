@@ -4,6 +4,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_the_gateway_accepts_its_setup(spec: LabSpec) -> None:
 def test_an_agent_accepts_its_setup(spec: LabSpec) -> None:
     setup = AgentSetup.load(LabPaths(spec.lab).peer_setup("web"))
     assert setup.peer_id == f"{spec.lab.name}/web"
-    assert setup.monitor_socket == spec.lab.monitor_socket
+    assert (setup.monitor_socket, setup.host_line) == (spec.lab.monitor_socket, None)
 
 
 def test_documents_verify_with_the_keys_that_were_handed_out(spec: LabSpec) -> None:
@@ -115,3 +116,13 @@ def test_each_directory_is_writable_by_its_owner_alone(spec: LabSpec) -> None:
         assert status.st_uid == uid, directory
         assert not stat.S_IMODE(status.st_mode) & 0o022, directory
     assert stat.S_IMODE(Path(paths.gateway_state).stat().st_mode) == 0o700
+
+
+def test_what_guests_in_vms_testify_is_roots_to_write(tmp_path: Path) -> None:
+    lab = Lab(f"tv{os.getpid()}")
+    try:
+        make_directories(replace(default_spec(lab, 1), images=tmp_path))
+        status = (lab.state_dir / "peers" / "web").stat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o755)
+    finally:
+        tear_down(lab)

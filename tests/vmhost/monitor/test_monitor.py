@@ -14,6 +14,7 @@ from authn.pcr import PcrSelection
 from authn.tpm import Tpm
 from tests.vmhost.monitor.conftest import FIRST, SECOND, broken, inhabitants, watched_monitor
 from vmhost.errors import HostError
+from vmhost.monitor.newcomer import Newcomer
 from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, NETD_UID
 
 pytestmark = [pytest.mark.netns, pytest.mark.tpm]
@@ -157,6 +158,27 @@ def test_what_an_operator_switched_off_stays_off_until_he_starts_it() -> None:
             await watched.ask("start_machine", name="web")
             assert list(watched.pids("web")) == ["agent-web"]
             await watched.ask("restart_peer", peer="web", reason="no-answer")  # as ever
+
+    asyncio.run(story())
+
+
+def test_a_guest_that_is_never_heard_is_restarted_then_switched_off_until_an_operator_starts_it() -> None:
+    async def story() -> None:
+        async with watched_monitor() as watched:
+            newcomer = watched.monitor.newcomers["web"] = Newcomer(patience_s=0.3, restarts=1)
+            first = watched.pids("web")
+            newcomer.started(time.monotonic())
+            await watched.until(lambda: watched.pids("web") not in ({}, first))
+            await watched.until(lambda: watched.pids("web") == {})
+            with pytest.raises(HostError) as refused:
+                await watched.ask("restart_peer", peer="web", reason="no-answer")
+            assert refused.value.code == "kept-off"
+            assert "its agent was never heard" in refused.value.message
+            assert watched.pids("db")
+            newcomer.patience_s = 5.0
+            await watched.ask("start_machine", name="web")
+            watched.monitor._alive("web")
+            assert list(watched.pids("web")) == ["agent-web"]
 
     asyncio.run(story())
 

@@ -21,6 +21,7 @@ WEB = {
     "state": "running",
     "reason": "",
     "kept_off": False,
+    "kept_off_because": "",
     "since": 1_796_000_000.0,
     "accelerator": "tcg",
     "uid": 64401,
@@ -109,7 +110,9 @@ def test_list_shows_each_machine_and_who_runs_it_and_why(monitor: StandIn) -> No
 
 
 def test_list_tells_whom_an_operator_switched_off(monitor: StandIn) -> None:
-    monitor.answers["list_vms"]["vms"][0] |= {"state": "off", "kept_off": True, "pid": None}
+    monitor.answers["list_vms"]["vms"][0] |= {
+        "state": "off", "kept_off": True, "kept_off_because": "by an operator", "pid": None,
+    }  # fmt: skip
     row = vm("list").stdout.decode().splitlines()[2]
     assert "off (by an operator)" in row
     assert "  -  " in row

@@ -17,6 +17,7 @@ from vmhost.vm.vtpm import VtpmSpec, vtpm_argv
 
 GOLDEN = Path(__file__).parent / "golden"
 DISKS = (Disk(Path("/images/gateway.raw"), True), Disk(Path("/vms/guest-a/state.raw"), False))
+GUEST_DISKS = (Disk(Path("/vms/guest-a/boot.img"), True), Disk(Path("/vms/guest-a/settings.tar"), True))
 CASES = {
     "diskless-tcg": (small(), Handles((5,), (6, 7), (), 8, 9, 10)),
     "disks-kvm": (
@@ -24,6 +25,10 @@ CASES = {
         Handles((5,), (6, 7), ((10,), (11, 12)), 8, 9, 10),
     ),
     "line-to-the-host": (small(host_link=True), Handles((5,), (6, 7), (), 8, 9, 10, 11)),
+    "guest-of-a-lab": (
+        small(host_link=True, disks=GUEST_DISKS, memory_mib=512),
+        Handles((5,), (6, 7), ((10,), (11,)), 8, 9, 12, 13),
+    ),
 }
 
 

@@ -141,7 +141,7 @@ def test_its_portrait_and_what_was_measured(here: Place) -> None:
 def portrait(domain: Domain) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     place = PortEntry("web", TAP, domain.spec.mac, IPv4Address("10.0.0.2"), domain.spec.uuid)
-    return describe(VmGuest(domain, cast(VtpmSpec, None), bytes, loop), place, False)
+    return describe(VmGuest(domain, cast(VtpmSpec, None), bytes, loop), place, "")
 
 
 def test_a_kernel_image_that_was_not_built_here_shows(here: Place) -> None:

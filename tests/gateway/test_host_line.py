@@ -1,0 +1,122 @@
+"""The guest's end of the line to its host: what is written, what happens while nobody listens. A FIFO stands for the port."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from authn.errors import AttestationError
+from authn.failure import REFUTES_THE_GATEWAY, AttestationFailure
+from gateway.agent.agent import Agent
+from gateway.agent.host_line import HEAD_EVERY_S, HostLine
+from hostlink.reports import MAX_LINE, AuditHead, GatewayFailed, Lines, Up, encode, parse_line
+
+ONE, TWO = b"\1" * 32, b"\2" * 32
+
+
+class Port:
+    """A serial port whose other end somebody reads, or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._fd = path, -1
+        os.mkfifo(path)
+
+    def listen(self) -> None:
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def hang_up(self) -> None:
+        os.close(self._fd)
+
+    def said(self) -> list[object]:
+        try:
+            return list(Lines().feed(os.read(self._fd, 1 << 20)))
+        except BlockingIOError:
+            return []
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[Port]:
+    yield Port(tmp_path / "port")
+
+
+def test_tells_what_the_host_understands(port: Port) -> None:
+    port.listen()
+    line = HostLine(port.path)
+    line.up()
+    line.head(7, ONE, 100.0)
+    line.gateway_failed(AttestationFailure.PCR_MISMATCH)
+    assert port.said() == [Up(), AuditHead(7, ONE), GatewayFailed("pcr-mismatch")]
+
+
+def test_up_is_told_once_and_as_soon_as_somebody_listens(port: Port) -> None:
+    line = HostLine(port.path)
+    line.up()
+    port.listen()
+    for _ in range(3):
+        line.up()
+    assert port.said() == [Up()]
+
+
+def test_heads_are_told_every_few_seconds_and_when_they_changed(port: Port) -> None:
+    port.listen()
+    line = HostLine(port.path)
+    line.head(7, ONE, 100.0)
+    line.head(8, TWO, 100.5)
+    line.head(8, TWO, 100.0 + HEAD_EVERY_S)
+    line.head(8, TWO, 100.0 + 2 * HEAD_EVERY_S)
+    assert port.said() == [AuditHead(7, ONE), AuditHead(8, TWO)]
+
+
+def test_a_head_that_nobody_took_is_told_again(port: Port) -> None:
+    line = HostLine(port.path)
+    line.head(7, ONE, 100.0)
+    port.listen()
+    line.head(7, ONE, 100.1)
+    assert port.said() == [AuditHead(7, ONE)]
+
+
+def test_waits_for_nobody_and_survives_a_host_that_hangs_up(port: Port) -> None:
+    port.listen()
+    line = HostLine(port.path)
+    for _ in range(1 << 16):  # more than any pipe holds
+        line.gateway_failed(AttestationFailure.NO_ANSWER)
+    port.hang_up()
+    line.gateway_failed(AttestationFailure.NO_ANSWER)  # EPIPE
+    port.listen()
+    line.gateway_failed(AttestationFailure.WRONG_AK)
+    assert port.said() == [GatewayFailed("wrong-ak")]
+
+
+def test_without_a_port_nothing_happens(tmp_path: Path) -> None:
+    line = HostLine(tmp_path / "none")
+    line.up()
+    line.gateway_failed(AttestationFailure.NO_ANSWER)
+
+
+@pytest.mark.parametrize("failure", list(AttestationFailure))
+def test_each_check_can_be_named(failure: AttestationFailure) -> None:
+    line = encode(GatewayFailed(failure.value))
+    assert len(line) < MAX_LINE
+    assert parse_line(line[:-1]) == GatewayFailed(failure.value)
+
+
+def test_what_the_peer_itself_may_have_broken_does_not_refute_the_gateway() -> None:
+    assert AttestationFailure.MALFORMED_MESSAGE not in REFUTES_THE_GATEWAY
+    assert AttestationFailure.WRONG_MAC not in REFUTES_THE_GATEWAY
+
+
+def test_an_agent_with_a_line_speaks_on_it_and_asks_no_socket(port: Port, tmp_path: Path) -> None:
+    port.listen()
+    setup = Mock(
+        host_line=port.path, state_dir=tmp_path, peer_id="lab/web", monitor_socket=tmp_path / "nobody"
+    )
+    agent = Agent(setup, Mock(), Mock())
+    agent._remember_head(3, ONE)
+    asyncio.run(agent._report(AttestationError(AttestationFailure.PCR_MISMATCH, "PCR 12")))
+    assert port.said() == [AuditHead(3, ONE), GatewayFailed("pcr-mismatch")]
+    assert json.loads((tmp_path / "audit_head.json").read_text())["sequence"] == 3
+    assert "nobody" not in agent.detail
