@@ -67,6 +67,13 @@ def test_several_sets_are_valid_during_a_roll_out() -> None:
     check_reference(PROFILE, Measured((), (), replay((), PROFILE.selection)), [newer, SET], now=1.0)
 
 
+def test_the_refusal_speaks_of_the_set_that_is_for_the_image() -> None:
+    other = ReferenceSet(9, 1000.0, {"another-image": ()})
+    bad = (EVENTS[0], event(4, "evil kernel"), EVENTS[2])
+    with pytest.raises(AttestationError, match="PCR 4: kernel differs"):
+        check_reference(PROFILE, Measured(bad, (), replay(bad, PROFILE.selection)), [other, SET], now=1.0)
+
+
 def test_rejects_an_unmeasured_pcr_where_the_profile_demands_it() -> None:
     profile = Profile("vm", PROFILE.selection, PROFILE.references, require_nonzero=True)
     with pytest.raises(AttestationError) as caught:

@@ -67,7 +67,10 @@ class Authority:
             key = serialization.load_pem_private_key((directory / CA_KEY).read_bytes(), None)
             certificate = x509.load_pem_x509_certificate((directory / CA_CERTIFICATE).read_bytes())
             signer = bytes.fromhex((directory / SIGNING_KEY).read_text().strip())
-            if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+            if (
+                not isinstance(key, ec.EllipticCurvePrivateKey)
+                or key.public_key() != certificate.public_key()
+            ):
                 raise ValueError(f"{CA_KEY} is not the key of {CA_CERTIFICATE}")
             return cls(CertificateAuthority(certificate, key), Ed25519PrivateKey.from_private_bytes(signer))
         except (OSError, ValueError, TypeError) as error:

@@ -49,7 +49,9 @@ def peer_setup(peer_id: str, profile: Profile, gateway: Gateway, places: Mapping
     }
 
 
-def machine_places(settings: PurePosixPath, state: PurePosixPath, references: Sequence[str]) -> dict[str, Any]:
+def machine_places(
+    settings: PurePosixPath, state: PurePosixPath, references: Sequence[str]
+) -> dict[str, Any]:
     """Say where a virtual machine has what its setup names, with its settings in one directory."""
     return {
         **IN_MACHINE,
