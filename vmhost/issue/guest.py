@@ -16,7 +16,7 @@ from vmhost.errors import HostError
 from vmhost.image.references import PCRS, files_name, profile_for, value_name
 from vmhost.issue.authority import Authority
 from vmhost.issue.peer_setup import CERTIFICATE, REFERENCES, SETUP, Gateway, machine_places, peer_setup
-from vmhost.issue.policy_text import peer_text, profile_text
+from vmhost.issue.policy_text import ON_FAIL_CUT, peer_text, profile_text
 from vmhost.topology import guest_port_text
 
 # where the Debian package has its settings and its state
@@ -174,7 +174,8 @@ def _gateway_files(
         added = {name: key for name, key in authority.public_keys.items() if name == machine.own.key}
         setup["reference_keys"] = {**setup["reference_keys"], **added}
     peer = peer_text(machine.place, machine.image)
-    policy = f"# the profile once, for all machines with this image\n{profile_text(profile_for(machine.image))}{peer}"
+    profile = profile_text(profile_for(machine.image), ON_FAIL_CUT)
+    policy = f"# the profile once, for all machines with this image\n{profile}{peer}"
     return {**files, SETUP: _json(setup), f"policy-{machine.place.peer}.toml": policy.encode()}
 
 

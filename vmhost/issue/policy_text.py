@@ -3,6 +3,8 @@
 from authn.portmap import PortEntry
 from authn.profile import IMA_PREFIX, Profile
 
+# the monitor restarts what it started: other machines stay cut until somebody restarts them
+ON_FAIL_CUT = 'on_fail = { peer = "none" }'
 ON_FAIL = 'on_fail = { peer = "restart", max_restarts = 3, window = "15m", then = "quarantine" }'
 
 

@@ -205,6 +205,7 @@ def test_the_policy_takes_the_words(platform: Platform) -> None:
     policy = parse_policy(text)
     assert check_policy(policy) == []
     assert policy.profiles["mine"].pcrs == dict(profile_for("mine").references)
+    assert policy.profiles["mine"].on_fail.action == "none"
 
 
 def test_the_host_gets_every_place(platform: Platform) -> None:
