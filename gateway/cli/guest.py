@@ -57,7 +57,7 @@ def issue_guest(arguments: argparse.Namespace) -> int:
             ek = make_tpm(place.peer, out / "tpm", arguments.new_tpm).ek_public
         else:
             ek = read_ek(arguments.ek)
-        machine = Machine(place, arguments.image, ek, own)
+        machine = Machine(place, arguments.image, ek, own, arguments.again)
         host = HostSide(arguments.bridge, gateway)
         files = issue(machine, known, host, vouching, dt.datetime.now(dt.UTC), arguments.days)
         certificate = fingerprint(files[f"guest/{CERTIFICATE}"])

@@ -278,6 +278,11 @@ def _add_guest(guest: "argparse._SubParsersAction[argparse.ArgumentParser]", add
         "--new-tpm", type=int, metavar="UID", help="make a TPM for it, for a swtpm that runs as this uid"
     )
     issue.add_argument(
+        "--again",
+        action="store_true",
+        help="for a machine that the gateway's map has: it moved, or its time is up",
+    )
+    issue.add_argument(
         "--authority", type=Path, required=True, metavar="DIRECTORY", help="who vouches for it"
     )
     issue.add_argument(

@@ -62,6 +62,7 @@ class Machine:
     image: str
     ek_public: bytes
     own: SignedSet | None  # a set with its image's values that the gateway does not have yet
+    again: bool = False  # the gateway's map has it already: this takes the place of that
 
 
 def issue(
@@ -69,7 +70,8 @@ def issue(
 ) -> dict[str, bytes]:
     """Return the files by path, below `guest/`, `gateway/` and `host/`; raises HostError, DocumentError."""
     place = machine.place
-    _check_place(place, known, host)
+    others = _others(machine, known)
+    _check_place(place, others, host)
     _check_references(machine, known)
     own = tuple(one for one in known.references if _proves(one, known.gateway.profile.references.values()))
     if not own:
@@ -79,7 +81,7 @@ def issue(
             f"{', '.join(known.gateway.profile.references.values())}, got none; name it in the gateway's setup",
         )
     certificate = authority.ca.issue(machine.ek_public, place.peer, place.uuid, now, days)
-    portmap = PortMap(known.portmap.version + 1, (*known.portmap.entries, place))
+    portmap = PortMap(known.portmap.version + 1, (*others, place))
     not_after = (now + dt.timedelta(days=days)).timestamp()
     return {
         **{f"guest/{name}": data for name, data in _guest_files(machine, known, own, certificate).items()},
@@ -97,7 +99,18 @@ def fingerprint(certificate: bytes) -> str:
     return "sha256:" + hashlib.sha256(certificate).hexdigest()
 
 
-def _check_place(place: PortEntry, known: GatewayFiles, host: HostSide) -> None:
+def _others(machine: Machine, known: GatewayFiles) -> tuple[PortEntry, ...]:
+    others = tuple(one for one in known.portmap.entries if one.peer != machine.place.peer)
+    if machine.again and len(others) == len(known.portmap.entries):
+        raise HostError(
+            "unknown-peer",
+            f"{machine.place.peer}: looked for it in the gateway's port map, to issue anew: expected one of "
+            f"{', '.join(one.peer for one in others)}; without --again it is issued for the first time",
+        )
+    return others if machine.again else known.portmap.entries
+
+
+def _check_place(place: PortEntry, others: tuple[PortEntry, ...], host: HostSide) -> None:
     for what in ("peer", "port", "mac", "ip"):
         if getattr(place, what) == getattr(host.gateway, what):
             raise HostError(
@@ -105,12 +118,13 @@ def _check_place(place: PortEntry, known: GatewayFiles, host: HostSide) -> None:
                 f"{place.peer}: checked its {what}: expected one that is free, got the gateway's own, "
                 f"{getattr(place, what)}; choose another",
             )
-        for other in known.portmap.entries:
+        for other in others:
             if getattr(place, what) == getattr(other, what):
                 raise HostError(
                     "taken",
                     f"{place.peer}: checked its {what} in the gateway's port map: expected one that is free, got "
-                    f"{getattr(place, what)}, which {other.peer} has; choose another",
+                    f"{getattr(place, what)}, which {other.peer} has; choose another"
+                    f"{', or issue it anew with --again' if what == 'peer' else ''}",
                 )
 
 

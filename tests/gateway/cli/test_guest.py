@@ -259,6 +259,25 @@ def test_nothing_secret_is_issued_but_the_new_tpms_key(platform: Platform) -> No
             assert secret not in one.read_bytes(), one
 
 
+def test_a_machine_that_has_moved_is_issued_anew(platform: Platform) -> None:
+    platform.issue_all()
+    platform.install()
+    platform.out = platform.at / "again"
+    with pytest.raises(
+        HostError, match="got web, which web has; choose another, or issue it anew with --again"
+    ):
+        platform.issue()
+    assert platform.issue("--again", "--port", "tap5") == 0
+    platform.install()
+    assert [(one.peer, one.port) for one in platform.portmap().entries] == [("db", "tap9"), ("web", "tap5")]
+
+
+def test_rejects_an_unknown_machine_that_is_to_be_issued_anew(platform: Platform) -> None:
+    with pytest.raises(HostError, match="expected one of db; without --again") as raised:
+        platform.issue_all("--again")
+    assert raised.value.code == "unknown-peer"
+
+
 REFUSED = {
     "a name that is taken": (("--out", "gateway"), "exists", "nothing is overwritten"),
     "an address of another": (("--ip", "10.0.0.9"), "taken", "got 10.0.0.9, which db has"),
