@@ -62,7 +62,7 @@ def issue_guest(arguments: argparse.Namespace) -> int:
         files = issue(machine, known, host, vouching, dt.datetime.now(dt.UTC), arguments.days)
         certificate = fingerprint(files[f"guest/{CERTIFICATE}"])
         has_tpm = arguments.new_tpm is not None
-        text = steps(Issued(place, arguments.out, known.directory, certificate, has_tpm))
+        text = steps(Issued(place, arguments.out.absolute(), known.directory, certificate, has_tpm))
         write_files(out, {**files, FILE: text.encode()})
     said = {"directory": str(arguments.out), "peer": place.peer, "uuid": place.uuid, "ek": certificate}
     show_json(said) if arguments.json else say(f"{arguments.out}: issued for {place.peer}\n{text}".rstrip())

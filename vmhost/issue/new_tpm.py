@@ -37,6 +37,7 @@ def make_tpm(name: str, directory: Path, uid: int) -> TpmIdentity:
         ) from error
     finally:
         spec.hold_file.unlink(missing_ok=True)
+        spec.log.unlink(missing_ok=True)
 
 
 def start_text(directory: Path) -> str:
