@@ -35,12 +35,12 @@ from vmhost.vm.spec import Disk, VmSpec
 from vmhost.vm.vtpm import VtpmSpec
 
 GUIDE = PROJECT / "docs" / "own-guest.md"
-PACKAGES = ("linux-image-cloud-amd64", "systemd-sysv", "udev", "initramfs-tools", "iproute2", "systemd-boot-efi", "binutils")  # fmt: skip
+PACKAGES = ("linux-image-cloud-amd64", "systemd-sysv", "udev", "initramfs-tools", "iproute2", "systemd-boot-efi", "binutils", "busybox-static")  # fmt: skip
 ROOT_UUID = "0b7e5a34-6f0c-4a0e-8f3e-2d5b6c1f9a10"
 QEMU_UID, TPM_UID = 64497, 64397
 # a shell for the test, at the port that only the host reaches
 SHELL = """[Service]
-ExecStart=/bin/sh -c 'stty -F /dev/ttyS1 raw -echo; while :; do setsid sh </dev/ttyS1 >/dev/ttyS1 2>&1; done'
+ExecStart=/bin/sh -c 'stty -F /dev/ttyS1 raw -echo; while :; do setsid busybox sh </dev/ttyS1 >/dev/ttyS1 2>&1; done'
 [Install]
 WantedBy=multi-user.target
 """
