@@ -1,7 +1,6 @@
 """Read the public area of a TPM's endorsement key from a file, in any of the forms that tools write it."""
 
 import binascii
-import struct
 from pathlib import Path
 
 from authn.errors import AttestationError
@@ -41,4 +40,4 @@ def _from_hex(data: bytes) -> bytes:
 
 def _without_size(data: bytes) -> bytes:
     """Take the size off that a TPM2B_PUBLIC begins with; no TPMT_PUBLIC begins with its own length."""
-    return data[2:] if data[:2] == struct.pack(">H", len(data) - 2) else data
+    return data[2:] if int.from_bytes(data[:2]) == len(data) - 2 else data

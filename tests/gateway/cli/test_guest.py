@@ -4,12 +4,14 @@ import datetime as dt
 import json
 import os
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from cryptography import x509
@@ -24,6 +26,7 @@ from authn.signing import verify_document
 from authn.tpm import Tpm, TpmIdentity
 from filters.policy.check import check_policy
 from filters.policy.parser import parse_policy
+from gateway.agent.main import main
 from gateway.agent.setup import AgentSetup
 from gateway.cli.parser import build_parser
 from gateway.errors import GatewayError
@@ -247,6 +250,19 @@ def test_a_new_tpm_whose_uid_can_not_get_there_says_so(platform: Platform, passa
         platform.issue_all("--new-tpm", TPM_UID)
     assert raised.value.code == "tpm-failed"
     assert list(passable.iterdir()) == []
+
+
+def test_the_machine_itself_says_its_key(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    tcti = str(platform.setup["tpm"])
+    agent = ["quotegate-agent", "identity", "--tpm", tcti]
+    with mock.patch.object(sys, "argv", agent):
+        main()
+    platform.ek.write_text(capsys.readouterr().out)
+    assert platform.issue_all() == 0
+    with mock.patch.object(sys, "argv", [*agent[:3], f"{tcti}.none"]), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "quotegate-agent: no-tpm: no TPM answers at swtpm:path=" in capsys.readouterr().err
 
 
 def test_nothing_secret_is_issued_but_the_new_tpms_key(platform: Platform) -> None:
