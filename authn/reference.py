@@ -11,7 +11,7 @@ from authn.event_log import EV_NO_ACTION, LogEvent
 from authn.failure import AttestationFailure
 from authn.ima import IMA_PCR, ImaEntry
 from authn.pcr import HashAlg, extend
-from authn.profile import Profile
+from authn.profile import IMA_PREFIX, Profile
 from authn.signing import DocumentError, SignedDocument, sign_document
 
 KIND = "reference-set"
@@ -68,9 +68,10 @@ class ReferenceSet:
 def check_reference(profile: Profile, measured: Measured, sets: Iterable[ReferenceSet], now: float) -> None:
     """Accept what was measured when one valid set has all of it; raises AttestationError.
 
-    The error explains what differs from the newest set.
+    The error explains what differs from the newest set that has the profile's values: others are for other images.
     """
-    sets = sorted(sets, key=lambda one: -one.version)
+    names = {name.removeprefix(IMA_PREFIX) for name in profile.references.values()}
+    sets = sorted(sets, key=lambda one: (not names <= one.values.keys(), -one.version))
     valid = [one for one in sets if now <= one.not_after]
     if not valid:
         raise AttestationError(

@@ -68,13 +68,26 @@ def _connect_vm(spec: LabSpec, machine: PortEntry, uid: int) -> None:
 
 
 def _add_port(host: str, machine: PortEntry, made: str, options: str) -> None:
-    run(
-        ["ip", "-n", host, "-batch", "-"],
-        text=f"{made}link set dev {machine.port} master {BRIDGE}\n"
-        f"link set dev {machine.port} type bridge_slave {options}\n"
+    run(["ip", "-n", host, "-batch", "-"], text=made + "".join(_joined(BRIDGE, machine, options)))
+    run(["bridge", "-n", host, *_known_at(machine)])
+
+
+def _joined(bridge: str, machine: PortEntry, options: str) -> tuple[str, ...]:
+    return (
+        f"link set dev {machine.port} master {bridge}\n",
+        f"link set dev {machine.port} type bridge_slave {options}\n",
         f"link set dev {machine.port} up\n",
     )
-    run(["bridge", "-n", host, "fdb", "replace", machine.mac, "dev", machine.port, "master", "static"])
+
+
+def _known_at(machine: PortEntry) -> list[str]:
+    return ["fdb", "replace", machine.mac, "dev", machine.port, "master", "static"]
+
+
+def guest_port_text(bridge: str, guest: PortEntry) -> str:
+    """Write the commands that make an interface of somebody else's a guest's port, as a lab has them."""
+    joined = "".join(f"ip {line}" for line in _joined(bridge, guest, _GUEST_PORT))
+    return f"{joined}bridge {' '.join(_known_at(guest))}\n"
 
 
 def namespaces_of(lab: Lab) -> list[str]:

@@ -12,10 +12,13 @@ from gateway.errors import GatewayError
 
 SOCKET_VARIABLE = "QUOTEGATE_AGENT_SOCKET"
 DEFAULT_SOCKET = "/run/quotegate-agent/agent.sock"
+DEFAULT_TPM = "device:/dev/tpmrm0"
 EXIT_REFUSED, EXIT_INCOMPLETE, EXIT_ERROR = 3, 4, 1
+_OWN = ("away", "bad-setup", "unreadable-setup", "no-tpm")  # what is wrong here, not the gateway's refusal
 
 EXAMPLES = """examples:
   quotegate-agent status
+  quotegate-agent identity >ek.hex
   pg_dump shop | quotegate-agent connect db tcp/5432
 """
 
@@ -38,6 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     connect = commands.add_parser("connect", help="open a session and carry stdin and stdout over it")
     connect.add_argument("peer", help="the other machine, for example db")
     connect.add_argument("service", help="its service, for example tcp/5432")
+    identity = commands.add_parser(
+        "identity", help="print this TPM's endorsement key, for: quotegate guest issue --ek"
+    )
+    identity.add_argument("--tpm", default=DEFAULT_TPM, help=f"the TPM (default: {DEFAULT_TPM})")
     status = commands.add_parser("status", help="show how this machine stands with the gateway")
     status.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -90,6 +97,18 @@ async def _status(socket: Path, as_json: bool) -> None:
     print(text)  # noqa: T201 - the command's answer
 
 
+def _identity(tcti: str) -> None:
+    """Print the endorsement key; a TPM without one gets it, and its attestation key, now."""
+    from authn.errors import AuthnError
+    from authn.tpm import Tpm
+
+    try:
+        with Tpm(tcti) as tpm:
+            print(tpm.provision().ek_public.hex())  # noqa: T201 - the command's answer
+    except AuthnError as error:
+        raise GatewayError("no-tpm", f"{error.message}; run this as root, where the TPM is") from error
+
+
 def main() -> None:
     """Parse the command line and run; exit 3: refused by the gateway, 4: not everything arrived."""
     arguments = build_parser().parse_args()
@@ -98,11 +117,13 @@ def main() -> None:
             asyncio.run(_run(arguments.setup))
         elif arguments.command == "connect":
             sys.exit(asyncio.run(_connect(arguments.socket, arguments.peer, arguments.service)))
+        elif arguments.command == "identity":
+            _identity(arguments.tpm)
         else:
             asyncio.run(_status(arguments.socket, arguments.json))
     except GatewayError as error:
         print(f"quotegate-agent: {error.code}: {error.message}", file=sys.stderr)  # noqa: T201 - the command's answer
-        sys.exit(EXIT_REFUSED if error.code not in ("away", "bad-setup", "unreadable-setup") else EXIT_ERROR)
+        sys.exit(EXIT_REFUSED if error.code not in _OWN else EXIT_ERROR)
     except ExceptionGroup as group:
         sys.exit(f"quotegate-agent: {'; '.join(str(error) for error in group.exceptions)}")
     except KeyboardInterrupt:

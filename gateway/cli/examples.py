@@ -68,6 +68,13 @@ EXAMPLES = {
     "evidence verify": ("evidence verify web.json --anchors anchors.json",),
     "evidence anchors": ("evidence anchors web.json",),
     "completion": ("completion bash",),
+    "guest authority": ("guest authority /etc/quotegate-authority",),
+    "guest issue": (
+        "guest issue web --ip 10.0.0.2 --port tap3 --image mine --references references.json --ek ek.hex "
+        "--authority /etc/quotegate-authority --out web",
+        "guest issue db --ip 10.0.0.3 --port tap4 --image mine --new-tpm 64301 --authority /etc/quotegate-authority "
+        "--setup /etc/quotegate/setup.json --out db",
+    ),
     "lab up": (
         "lab up",
         "lab up --peers 5",

@@ -115,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     _add_update(group("update", "the image that the gateway runs"), add)
     _add_image(group("image", "images of virtual machines, and what they measure"), add)
+    _add_guest(group("guest", "machines of your own behind the gateway"), add)
     _add_lab(group("lab", "the platform on one machine, namespaces as guests"), add)
     return parser
 
@@ -236,6 +237,67 @@ def _add_image(image: "argparse._SubParsersAction[argparse.ArgumentParser]", add
     bundle.add_argument("-o", "--output", type=Path, required=True, help="the directory to make")
     predict = add(image, "predict", _call("image", "predict"), "compute the PCRs that an image leads to")
     predict.add_argument("uki", type=Path, help="a unified kernel image")
+
+
+def _add_guest(guest: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    authority = add(
+        guest, "authority", _call("guest", "authority"), "make the authority that vouches for them"
+    )
+    authority.add_argument("directory", type=Path, help="where it is kept; a new one, root's alone")
+    authority.add_argument(
+        "--name",
+        default="Quotegate guests TPM CA",
+        help="what its CA is called (default: Quotegate guests TPM CA)",
+    )
+    authority.add_argument("--days", type=int, default=3650, help="how long the CA is valid (default: 3650)")
+    issue = add(
+        guest, "issue", _call("guest", "issue_guest"), "issue what one machine, its gateway and its host need"
+    )
+    issue.add_argument("name", help="what the gateway calls it")
+    issue.add_argument("--ip", required=True, help="its address, pinned")
+    issue.add_argument(
+        "--port", required=True, help="its interface at the host's bridge, for example its tap"
+    )
+    issue.add_argument("--mac", help="pinned as well (default: one made from the address)")
+    issue.add_argument("--uuid", help="the machine's (default: a fresh one)")
+    issue.add_argument("--image", required=True, help="what it runs, as `quotegate image describe` was told")
+    issue.add_argument(
+        "--references",
+        type=Path,
+        metavar="FILE",
+        help="the image's signed reference set, where the gateway has none with it yet",
+    )
+    tpm = issue.add_mutually_exclusive_group(required=True)
+    tpm.add_argument(
+        "--ek",
+        type=Path,
+        metavar="FILE",
+        help="its TPM's endorsement key: what `quotegate-agent identity` prints in it",
+    )
+    tpm.add_argument(
+        "--new-tpm", type=int, metavar="UID", help="make a TPM for it, for a swtpm that runs as this uid"
+    )
+    issue.add_argument(
+        "--again",
+        action="store_true",
+        help="for a machine that the gateway's map has: it moved, or its time is up",
+    )
+    issue.add_argument(
+        "--authority", type=Path, required=True, metavar="DIRECTORY", help="who vouches for it"
+    )
+    issue.add_argument(
+        "--setup", type=Path, metavar="FILE", help="the gateway's setup file (default: the lab's)"
+    )
+    issue.add_argument("--bridge", default="br0", help="the host's bridge (default: br0)")
+    issue.add_argument(
+        "--gateway-port", default="gateway0", help="the gateway's interface there (default: gateway0)"
+    )
+    issue.add_argument(
+        "--days", type=int, default=365, help="how long certificate and map are valid (default: 365)"
+    )
+    issue.add_argument(
+        "--out", type=Path, required=True, metavar="DIRECTORY", help="a new directory to write to"
+    )
 
 
 def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:

@@ -41,6 +41,10 @@ MISMATCHES = {
         (EVENTS[0], event(4, "evil kernel"), event(7, "another policy")),
         "^PCR 4: kernel differs: expected [0-9a-f]{64}, got [0-9a-f]{64}; PCR 7: policy differs: expected [0-9a-f]{64}",
     ),
+    "an image beside another's newer set": (
+        (EVENTS[0], event(4, "evil kernel"), EVENTS[2]),
+        "^PCR 4: kernel differs",
+    ),
     "values mixed from two sets": (EVENTS[:2], "PCR 7: policy differs"),
 }
 
@@ -49,7 +53,11 @@ MISMATCHES = {
 def test_rejects_reference_mismatch(how: str) -> None:
     """The refusal explains itself: which PCR, which event, expected, got."""
     bad, says = MISMATCHES[how]
-    sets = [SET, ReferenceSet(2, 1000.0, {"boot": (), "secure-boot": ()})] if "mixed" in how else [SET]
+    more = {
+        "mixed": ReferenceSet(2, 1000.0, {"boot": (), "secure-boot": ()}),
+        "beside": ReferenceSet(9, 1000.0, {"another-image": ()}),
+    }
+    sets = [SET, *(one for word, one in more.items() if word in how)]
     with pytest.raises(AttestationError, match=says) as caught:
         check_reference(PROFILE, Measured(bad, (), replay(bad, PROFILE.selection)), sets, now=1.0)
     assert caught.value.failure is AttestationFailure.REFERENCE_MISMATCH

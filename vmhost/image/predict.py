@@ -14,6 +14,10 @@ from vmhost.image.pe import PeFile
 
 # what the stub measures into PCR 11, in its order (systemd 252, src/fundamental/tpm-pcr.c)
 MEASURED_SECTIONS = (".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb")
+STUB = b"systemd-stub 252"
+_MAGIC, _MAGIC_END = b"#### LoaderInfo: ", b" ####"  # how the stub names itself
+# the stub hands these to the kernel in one more initrd, which goes into PCR 9 with the other
+SIGNED_SECTIONS = (".pcrsig", ".pcrpkey")
 CALLING = "Calling EFI Application from Boot Option"
 _GLOBAL, _SECURITY = (
     UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c"),
@@ -24,8 +28,9 @@ Events = tuple[ReferenceEvent, ...]
 
 
 def predict(untrusted_uki: bytes) -> dict[int, Events]:
-    """Return the events of PCR 2, 3, 4, 7, 9, 11 and 12; raises HostError `bad-pe`, `bad-uki`."""
+    """Return the events of PCR 2, 3, 4, 7, 9, 11 and 12; raises HostError `bad-pe`, `bad-uki`, `unknown-stub`."""
     program = PeFile(untrusted_uki)
+    _check_predictable(program)
     linux, initrd, command_line = (_section(program, name) for name in (".linux", ".initrd", ".cmdline"))
     try:
         options = command_line.rstrip(b"\0").decode("ascii").encode("utf-16-le") + b"\0\0"
@@ -47,6 +52,25 @@ def predict(untrusted_uki: bytes) -> dict[int, Events]:
         11: tuple(_sections(program)),
         12: (),
     }
+
+
+def _check_predictable(program: PeFile) -> None:
+    """Refuse what would be predicted wrongly: other stubs measure other sections, in another order."""
+    _section(program, ".linux")  # a kernel alone has no stub either, and wants another word
+    name = (program.content(".sdmagic") or b"").removeprefix(_MAGIC).partition(_MAGIC_END)[0]
+    if not name.startswith(STUB):
+        raise HostError(
+            "unknown-stub",
+            f"checked which stub starts the image: expected {STUB.decode()}, got {name.decode('ascii', 'replace') or 'none that says so'}; "
+            "build it around Debian 12's, /usr/lib/systemd/boot/efi/linuxx64.efi.stub (ukify build --stub=…)",
+        )
+    signed = [one for one in SIGNED_SECTIONS if program.content(one) is not None]
+    if signed:
+        raise HostError(
+            "bad-uki",
+            f"checked the image's sections: expected none that sign its PCRs, got {', '.join(signed)}; build it without "
+            "PCR signatures (ukify build without --pcr-private-key and --pcr-public-key)",
+        )
 
 
 def _section(program: PeFile, name: str) -> bytes:

@@ -7,10 +7,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from authn.portmap import PortEntry
-from authn.profile import IMA_PREFIX
 from vmhost.image.references import profile_for
+from vmhost.issue import policy_text
 from vmhost.lab.provisioning import PEER_PROFILE
 from vmhost.lab.vms import GUEST
+from vmhost.measured_boot import profile_for as lab_profile
 from vmhost.names import GATEWAY, Lab
 from vmhost.spec import LabSpec, mac_of
 
@@ -18,13 +19,7 @@ NETWORK = IPv4Network("10.77.0.0/24")
 VM_BEACON_MS = 1000  # a quote takes an emulated processor a tenth of a second and more
 FIRST_NAMES = ("web", "db", "ops")
 
-PROFILE_TEXT = f"""schema = 1
-
-[profile.{PEER_PROFILE}]
-pcrs = {{ sha256 = {{ 4 = "ref:code", 7 = "ref:deployment", 9 = "ref:{PEER_PROFILE}-command", 10 = "ref:nothing-else-ran" }} }}
-max_quote_age = "3s"
-on_fail = {{ peer = "restart", max_restarts = 3, window = "15m", then = "quarantine" }}
-"""
+PROFILE_TEXT = f"schema = 1\n\n{policy_text.profile_text(lab_profile(PEER_PROFILE))}"
 
 RULES_TEXT = """
 [[rule]]
@@ -65,9 +60,8 @@ def place(name: str, ip: IPv4Address, port: str | None = None, mac: str | None =
 
 
 def peer_text(entry: PortEntry) -> str:
-    """Write a peer as a policy has it."""
-    match = f'match = {{ port = "{entry.port}", mac = "{entry.mac}", ip = "{entry.ip}" }}'
-    return f'\n[peer.{entry.peer}]\n{match}\nprofile = "{PEER_PROFILE}"\n'
+    """Write a peer of a lab as a policy has it."""
+    return policy_text.peer_text(entry, PEER_PROFILE)
 
 
 def make_spec(
@@ -85,14 +79,10 @@ def vm_spec(lab: Lab, images: Path, count: int = 2, network: IPv4Network = NETWO
 
 def as_vms(spec: LabSpec, images: Path) -> LabSpec:
     """Let virtual machines stand where a lab has namespaces: what a peer must prove is its image."""
-    profile = profile_for(GUEST)
-    references = ", ".join(
-        f'{pcr} = "{name if name.startswith(IMA_PREFIX) else "ref:" + name}"'
-        for pcr, name in sorted(profile.references.items())
+    measured, lab = (
+        policy_text.measured_text(one) for one in (profile_for(GUEST), lab_profile(PEER_PROFILE))
     )
-    measured = f"[profile.{GUEST}]\npcrs = {{ sha256 = {{ {references} }} }}\n"
-    begin, end = PROFILE_TEXT.index("[profile."), PROFILE_TEXT.index("max_quote_age")
-    text = spec.policy_text.replace(PROFILE_TEXT[begin:end], measured)
+    text = spec.policy_text.replace(lab, measured)
     text = text.replace(f'profile = "{PEER_PROFILE}"', f'profile = "{GUEST}"')
     return replace(spec, policy_text=text, images=images, beacon_interval_ms=VM_BEACON_MS, gateway_vm=True)
 

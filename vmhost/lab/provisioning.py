@@ -16,7 +16,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from authn.ek_certificate import CertificateAuthority
 from authn.portmap import PortMap
 from authn.reference import ReferenceSet
 from authn.signing import key_id
@@ -24,6 +23,8 @@ from authn.state_policy import Approval
 from authn.tpm import TpmIdentity
 from vmhost.image.approve import approve
 from vmhost.image.references import Image
+from vmhost.issue.authority import Authority
+from vmhost.issue.peer_setup import CERTIFICATE, Gateway, peer_setup
 from vmhost.lab.gateway_vm import FIRST_VERSION, write_gateway_settings
 from vmhost.lab.vms import GUEST, write_vm_settings
 from vmhost.measured_boot import predict, profile_for
@@ -154,30 +155,28 @@ def provision(
     Later reference values are the administrator's to sign: they come with updates of the gateway's image.
     """
     paths, now = LabPaths(spec.lab), dt.datetime.now(dt.UTC)
-    signer = Ed25519PrivateKey.generate()
-    signer_public = signer.public_key().public_bytes_raw()
-    keys, administrator = {key_id(signer_public): signer_public.hex()}, _administrator(spec.lab)
+    authority = Authority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, VALID_DAYS)
     not_after = time.time() + VALID_DAYS * 86400
-    authority = CertificateAuthority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, VALID_DAYS)
-    (paths.shared / "ek_ca.pem").write_bytes(authority.root_pem())
-    (paths.shared / "portmap.json").write_bytes(PortMap(1, spec.peers).sign(not_after, signer))
+    (paths.shared / "ek_ca.pem").write_bytes(authority.ca.root_pem())
+    (paths.shared / "portmap.json").write_bytes(PortMap(1, spec.peers).sign(not_after, authority.signer))
     image = Image.load(spec.images, GUEST) if spec.images else None
     values = predict(root, f"lab {spec.lab.name}", dict(commands)) | (image.values() if image else {})
     if spec.images and spec.gateway_vm:
         values |= Image.load(spec.images, GATEWAY).values()
-    references = ReferenceSet(1, not_after, values).sign(signer)
+    references = ReferenceSet(1, not_after, values).sign(authority.signer)
     (paths.shared / "references.json").write_bytes(references)
     (paths.shared / "policy.toml").write_text(spec.policy_text)
+    gateway = _gateway(spec, identities[GATEWAY], authority.public_keys | _administrator(spec.lab))
     for peer in spec.peers:
         identity = identities[peer.peer]
-        certificate = authority.issue(identity.ek_public, peer.peer, peer.uuid, now, VALID_DAYS)
-        (paths.peer_dir(peer.peer) / "ek_certificate.der").write_bytes(certificate)
-        setup = _peer_setup(spec, paths, peer.peer, identities[GATEWAY], keys | administrator)
+        certificate = authority.ca.issue(identity.ek_public, peer.peer, peer.uuid, now, VALID_DAYS)
+        (paths.peer_dir(peer.peer) / CERTIFICATE).write_bytes(certificate)
+        setup = _peer_setup(spec, paths, peer.peer, gateway)
         _write_json(paths.peer_setup(peer.peer), setup)
         if image is not None:
             write_vm_settings(spec, peer, setup, references, certificate)
-    fingerprints = [_fingerprint(paths.peer_dir(peer.peer) / "ek_certificate.der") for peer in spec.peers]
-    setup = _gateway_setup(spec, paths, keys, fingerprints if spec.preapproved else [])
+    fingerprints = [_fingerprint(paths.peer_dir(peer.peer) / CERTIFICATE) for peer in spec.peers]
+    setup = _gateway_setup(spec, paths, authority.public_keys, fingerprints if spec.preapproved else [])
     _write_json(paths.gateway_setup, setup)
     if spec.gateway_vm:
         write_gateway_settings(spec, setup, paths.shared, _approve(spec))
@@ -235,27 +234,22 @@ def _gateway_setup(
     }
 
 
-def _peer_setup(
-    spec: LabSpec, paths: LabPaths, peer: str, gateway: TpmIdentity, keys: dict[str, str]
-) -> dict[str, Any]:
-    return {
-        "peer_id": f"{spec.lab.name}/{peer}",
-        "profile": profile_for(PEER_PROFILE).to_json(),
-        "gateway_id": f"{spec.lab.name}/{GATEWAY}",
-        "gateway_ip": str(spec.gateway.ip),
-        "control_port": spec.control_port,
-        "gateway_ak_public": gateway.ak_public.hex(),
-        "gateway_ek_public": gateway.ek_public.hex(),
-        "gateway_profile": profile_for(GATEWAY_PROFILE).to_json(),
+def _gateway(spec: LabSpec, keys: TpmIdentity, reference_keys: dict[str, str]) -> Gateway:
+    gateway_id, profile = f"{spec.lab.name}/{GATEWAY}", profile_for(GATEWAY_PROFILE)
+    return Gateway(gateway_id, str(spec.gateway.ip), spec.control_port, keys, profile, reference_keys)
+
+
+def _peer_setup(spec: LabSpec, paths: LabPaths, peer: str, gateway: Gateway) -> dict[str, Any]:
+    places = {
         "references": [str(paths.shared / "references.json")],
-        "reference_keys": keys,
         "tpm": f"swtpm:path={spec.lab.tpm_socket(peer)}",
         "event_log": str(paths.peer_log(peer)),
-        "ek_certificate": str(paths.peer_dir(peer) / "ek_certificate.der"),
+        "ek_certificate": str(paths.peer_dir(peer) / CERTIFICATE),
         "state_dir": str(spec.lab.state_dir / "peers" / peer),
         "control_socket": str(spec.lab.agent_socket(peer)),
         "monitor_socket": str(spec.lab.monitor_socket),
     }
+    return peer_setup(f"{spec.lab.name}/{peer}", profile_for(PEER_PROFILE), gateway, places)
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

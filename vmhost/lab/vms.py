@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Interface
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +17,7 @@ from authn.portmap import PortEntry
 from authn.signing import key_id
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
+from vmhost.issue.peer_setup import CERTIFICATE, REFERENCES, machine_places
 from vmhost.names import GATEWAY, QEMU_UID, TPM_UID, Lab
 from vmhost.process import Rights
 from vmhost.spec import LabSpec
@@ -38,17 +39,7 @@ FIRMWARE, VARIABLES = Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVM
 MEMORY_MIB = 512
 GOLDEN_DAYS = 30
 # what the guest's first program and agent agree on
-IN_GUEST: Mapping[str, str | None] = {
-    "references": None,
-    "tpm": "device:/dev/tpmrm0",
-    "event_log": "/sys/kernel/security/tpm0/binary_bios_measurements",
-    "ima_list": "/sys/kernel/security/ima/binary_runtime_measurements",
-    "ek_certificate": f"{DIRECTORY}/ek_certificate.der",
-    "state_dir": "/var/lib/quotegate",
-    "control_socket": "/run/quotegate-agent/agent.sock",
-    "monitor_socket": None,
-    "host_line": "/run/host-line",
-}
+STATE_IN_GUEST, LINE_IN_GUEST = PurePosixPath("/var/lib/quotegate"), "/run/host-line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +205,13 @@ def write_vm_settings(
     """Write a VM's settings disk: the setup of a namespace's peer, with the paths a guest has."""
     inside = {
         **setup,
-        **IN_GUEST,
+        **machine_places(PurePosixPath(DIRECTORY), STATE_IN_GUEST, (REFERENCES,)),
         "profile": profile_for(GUEST).to_json(),
-        "references": [f"{DIRECTORY}/references.json"],
+        "monitor_socket": None,
+        "host_line": LINE_IN_GUEST,
     }
     if spec.gateway_vm:
         inside["gateway_profile"] = profile_for(GATEWAY, verified_root=True).to_json()
     network = network_text(peer, IPv4Interface(f"{spec.gateway.ip}/{spec.network.prefixlen}"))
-    files = {"references.json": references, "ek_certificate.der": certificate}
+    files = {REFERENCES: references, CERTIFICATE: certificate}
     write_settings(VmPaths(spec.lab, peer.peer).settings, inside, network, files)

@@ -27,15 +27,26 @@ def efi_program(sections: Mapping[str, bytes], stamp: int = 0, certificates: byt
     return head.ljust(HEADERS, b"\0") + body + certificates
 
 
-def small_uki(command_line: str = "quiet", initrd: bytes = b"an initrd", stamp: int = 0) -> bytes:
+MAGIC = b"#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####\0"
+
+
+def small_uki(
+    command_line: str = "quiet",
+    initrd: bytes = b"an initrd",
+    stamp: int = 0,
+    magic: bytes = MAGIC,
+    **more: bytes,
+) -> bytes:
     """A unified kernel image around a kernel of ten bytes."""
     return efi_program(
         {
             ".text": b"stub",
+            ".sdmagic": magic,
             ".osrel": b"ID=small\n",
             ".cmdline": command_line.encode(),
             ".linux": efi_program({".text": b"the kernel"}),
             ".initrd": initrd,
+            **{f".{name}": content for name, content in more.items()},
         },
         stamp,
     )

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from tests.vmhost.image.programs import efi_program, small_uki
+from tests.vmhost.image.programs import MAGIC, efi_program, small_uki
 from vmhost.errors import HostError
 from vmhost.image.pe import PeFile
 from vmhost.image.predict import predict
@@ -46,7 +46,7 @@ def test_an_altered_command_line_shows_by_name() -> None:
 
 @pytest.mark.parametrize("missing", [".linux", ".initrd", ".cmdline"])
 def test_rejects_an_image_without_a_part(missing: str) -> None:
-    parts = {".linux": efi_program({}), ".initrd": b"i", ".cmdline": b"c"}
+    parts = {".sdmagic": MAGIC, ".linux": efi_program({}), ".initrd": b"i", ".cmdline": b"c"}
     with pytest.raises(HostError, match=missing):
         predict(efi_program({name: data for name, data in parts.items() if name != missing}))
 
@@ -54,3 +54,28 @@ def test_rejects_an_image_without_a_part(missing: str) -> None:
 def test_rejects_a_command_line_that_is_not_ascii() -> None:
     with pytest.raises(HostError, match="ASCII at 5"):
         predict(small_uki("quiet\N{SNOWMAN}"))
+
+
+@pytest.mark.parametrize(
+    ("magic", "named"),
+    [
+        (b"#### LoaderInfo: systemd-stub 257.8-1 ####\0", "systemd-stub 257.8-1"),
+        (b"#### LoaderInfo: systemd-boot 252 ####\0", "systemd-boot 252"),
+        (b"", "none that says so"),
+    ],
+)
+def test_rejects_another_stub_and_says_which_to_take(magic: bytes, named: str) -> None:
+    with pytest.raises(HostError) as raised:
+        predict(small_uki(magic=magic))
+    assert raised.value.code == "unknown-stub"
+    assert f"expected systemd-stub 252, got {named}; build it around Debian 12's" in raised.value.message
+
+
+@pytest.mark.parametrize("section", ["pcrsig", "pcrpkey"])
+def test_rejects_an_image_whose_stub_would_add_an_initrd(section: str) -> None:
+    with pytest.raises(HostError, match=rf"got \.{section}; build it without PCR signatures"):
+        predict(small_uki(**{section: b"{}"}))
+
+
+def test_sections_that_the_stub_does_not_measure_change_the_image_alone() -> None:
+    assert _changed(small_uki(uname=b"6.1.0"), small_uki(uname=b"6.1.1")) == {(4, "the image")}

@@ -1,0 +1,88 @@
+"""Who vouches for machines: a CA for their TPMs' endorsement keys, and the key that signs port maps and reference sets.
+
+A lab's authority lives as long as the process that provisions it. One for other machines is kept in a directory.
+"""
+
+import datetime as dt
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from authn.ek_certificate import CertificateAuthority
+from authn.signing import key_id
+from vmhost.errors import HostError
+
+CA_CERTIFICATE, CA_KEY, SIGNING_KEY = "ek_ca.pem", "ek_ca.key", "signing.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The CA, and the key that signs documents."""
+
+    ca: CertificateAuthority
+    signer: Ed25519PrivateKey
+
+    @classmethod
+    def create(cls, name: str, now: dt.datetime, days: int) -> "Authority":
+        """Make both with fresh keys."""
+        return cls(CertificateAuthority.create(name, now, days), Ed25519PrivateKey.generate())
+
+    @property
+    def public_keys(self) -> dict[str, str]:
+        """Return the public key of its signatures, hex by id, as setup files have it."""
+        public = self.signer.public_key().public_bytes_raw()
+        return {key_id(public): public.hex()}
+
+    def store(self, directory: Path) -> None:
+        """Keep it in a new directory, the keys root's alone; raises HostError `exists`, `unwritable`."""
+        key = self.ca.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        try:
+            directory.mkdir(mode=0o700)
+            write_secret(directory / CA_KEY, key)
+            write_secret(directory / SIGNING_KEY, self.signer.private_bytes_raw().hex().encode() + b"\n")
+            (directory / CA_CERTIFICATE).write_bytes(self.ca.root_pem())
+        except FileExistsError as error:
+            raise HostError(
+                "exists",
+                f"{directory}: checked before making an authority: expected a new directory, found one; its keys are "
+                "never overwritten: name another, or use this one",
+            ) from error
+        except OSError as error:
+            raise HostError(
+                "unwritable",
+                f"{directory}: making an authority: expected room for it, got {error.strerror}; name another directory",
+            ) from error
+
+    @classmethod
+    def load(cls, directory: Path) -> "Authority":
+        """Read what `store` wrote; raises HostError `bad-authority`."""
+        try:
+            key = serialization.load_pem_private_key((directory / CA_KEY).read_bytes(), None)
+            certificate = x509.load_pem_x509_certificate((directory / CA_CERTIFICATE).read_bytes())
+            signer = bytes.fromhex((directory / SIGNING_KEY).read_text().strip())
+            if (
+                not isinstance(key, ec.EllipticCurvePrivateKey)
+                or key.public_key() != certificate.public_key()
+            ):
+                raise ValueError(f"{CA_KEY} is not the key of {CA_CERTIFICATE}")
+            return cls(CertificateAuthority(certificate, key), Ed25519PrivateKey.from_private_bytes(signer))
+        except (OSError, ValueError, TypeError) as error:
+            raise HostError(
+                "bad-authority",
+                f"{directory}: expected {CA_CERTIFICATE}, {CA_KEY} and {SIGNING_KEY}, got: {error}; "
+                f"make an authority once: quotegate guest authority {directory}",
+            ) from error
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a new file that its owner alone may read; raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
