@@ -6,7 +6,7 @@ import pytest
 import zstandard
 
 from gateway.cli.parser import build_parser
-from tests.vmhost.image.programs import efi_program, small_uki
+from tests.vmhost.image.programs import MAGIC, efi_program, small_uki
 from vmhost.errors import HostError
 from vmhost.image.esp import make_esp, read_program
 from vmhost.image.pe import PeFile
@@ -24,6 +24,7 @@ def uki() -> bytes:
     return efi_program(
         {
             ".text": b"stub",
+            ".sdmagic": MAGIC,
             ".osrel": b"ID=small\n",
             ".cmdline": b"console=ttyS0 quiet",
             ".linux": KERNEL,
