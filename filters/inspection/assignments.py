@@ -56,6 +56,11 @@ class Assignments:
             pairs.setdefault((one.protocol, one.source, one.destination), []).append(one)
         self._pairs: Mapping[tuple[int, str, str], list[Assignment]] = pairs
 
+    @property
+    def specs(self) -> frozenset[InspectionSpec]:
+        """All ways in which anything is inspected."""
+        return frozenset(one.spec for entries in self._pairs.values() for one in entries)
+
     def find(self, protocol: int, source: str, destination: str, port: int) -> Assignment | None:
         """Return who inspects this flow, or None: then it must not pass. ICMP echo has port 0."""
         ranges = self._pairs.get((protocol, source, destination), [])

@@ -1,5 +1,6 @@
 """A planned restart of the inspector under traffic: no connection, no datagram and no byte is lost, nothing goes unseen."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -107,6 +108,15 @@ def lab() -> Iterator[RunningLab]:
         yield one
 
 
+@contextlib.contextmanager
+def started(argv: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # else a failure would wait for it
+
+
 def inspector(lab: RunningLab) -> int:
     return int(ask(lab.lab, "status")["gateway"]["pids"]["inspector"])
 
@@ -124,11 +134,13 @@ def test_nothing_is_lost_and_the_former_ends_with_its_last_connection(lab: Runni
         ["nsenter", f"--net=/run/netns/{lab.lab.peer_namespace(one)}", sys.executable, "-c"]
         for one in ("web", "db")
     ]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*argv[1], SERVERS], **pipes) as servers:  # type: ignore[call-overload]
+    with started([*argv[1], SERVERS]) as servers:
+        assert servers.stdout
         servers.stdout.readline()
         target = str(lab.spec.machine("db").ip)
-        with subprocess.Popen([*argv[0], CLIENTS, target], **pipes) as clients:  # type: ignore[call-overload]
+        with started([*argv[0], CLIENTS, target]) as clients:
+            assert clients.stdin
+            assert clients.stdout
             assert clients.stdout.readline() == "running\n"
             time.sleep(0.5)
             first = inspector(lab)
@@ -138,7 +150,7 @@ def test_nothing_is_lost_and_the_former_ends_with_its_last_connection(lab: Runni
             clients.stdin.write("enough\n")
             clients.stdin.flush()
             *counts, failed = clients.stdout.readline().split(maxsplit=3)
-            assert failed.strip() == "[]"
+            assert failed.strip() == "[]", lab.json("status")["drops"]
             assert all(int(one) > 50 for one in counts), counts
             second = inspector(lab)
             assert second != first
@@ -152,4 +164,3 @@ def test_nothing_is_lost_and_the_former_ends_with_its_last_connection(lab: Runni
         lab.until(lambda: lab.json("status")["inspectors"] == 1)
         assert inspector(lab) == second
         assert ask(lab.lab, "status")["gateway"]["starts"] == 1
-        servers.kill()

@@ -14,6 +14,8 @@ from filters.inspection.material import Material
 from filters.inspection.worker.flow import Flow
 from filters.netd.protocol import FrameReader, encode_frame
 
+PortOf = Callable[[Endpoint, Endpoint], int]
+
 
 class ControlLost(FiltersError):
     """quotegated is away."""
@@ -37,24 +39,33 @@ class Control:
                 "away", f"quotegated does not answer at {path.name}: {error.strerror}"
             ) from error
 
-    async def listen(self, changed: Callable[[], None], port_of: Callable[[Endpoint, Endpoint], int]) -> None:
+    async def learn(self) -> None:
+        """Take the first assignments, which quotegated tells at once; raises ControlLost."""
+        told = asyncio.Event()
+        while not told.is_set():
+            await self._hear(told.set, lambda _client, _server: 0)
+
+    async def listen(self, changed: Callable[[], None], port_of: PortOf) -> None:
         """Take assignments and questions for ever; raises ControlLost when quotegated goes.
 
         changed: told when assignments have changed. port_of: knows the port of a connection's far leg.
         """
-        while data := await self._reader.read(1 << 16):
-            for message in self._frames.feed(data):
-                if "where" in message:
-                    (client, near), (server, port) = message["client"], message["server"]
-                    far = port_of((str(client), int(near)), (str(server), int(port)))
-                    self._send({"there": message["where"], "port": far})
-                    continue
-                self.assignments = Assignments(
-                    tuple(Assignment.from_json(one) for one in message["assignments"])
-                )
-                changed()
-                self._send({"taken": message["number"]})
-        raise ControlLost("away", "quotegated hung up")
+        while True:
+            await self._hear(changed, port_of)
+
+    async def _hear(self, changed: Callable[[], None], port_of: PortOf) -> None:
+        data = await self._reader.read(1 << 16)
+        if not data:
+            raise ControlLost("away", "quotegated hung up")
+        for message in self._frames.feed(data):
+            if "where" in message:
+                (client, near), (server, port) = message["client"], message["server"]
+                far = port_of((str(client), int(near)), (str(server), int(port)))
+                self._send({"there": message["where"], "port": far})
+                continue
+            self.assignments = Assignments(tuple(Assignment.from_json(one) for one in message["assignments"]))
+            changed()
+            self._send({"taken": message["number"]})
 
     def introduce(self, confined: list[str]) -> None:
         """Say what confines this process."""

@@ -129,6 +129,8 @@ class Inspector:
 
     def _reassign(self) -> None:
         """End connections whose rule says something else now: what they carried was inspected otherwise."""
+        specs = self._control.assignments.specs
+        asyncio.get_running_loop().run_in_executor(None, self._workshop.prepare, specs)
         for flow in list(self._flows):
             found = self._assignment(flow.ends.client, flow.ends.server)
             if found is None or found.spec != flow.spec:
@@ -180,6 +182,8 @@ async def run(netd: Path, control: Path, material: Path | None, number: int) -> 
     told.introduce(confine_inspector(material))
     workshop = Workshop(material, told.tell_material)
     await workshop.open()
+    await told.learn()
+    workshop.prepare(told.assignments.specs)
     sockets = await Sockets.connect(netd, number)  # last: from here on connections come
     workshop.tell()
     notify.ready()

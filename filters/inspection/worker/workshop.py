@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,11 @@ class Workshop:
     def tell(self) -> None:
         """Say what is in use: this inspector is ready."""
         self._told(self._toolbox.material, self._toolbox.notes)
+
+    def prepare(self, specs: Iterable[InspectionSpec]) -> None:
+        """Compile what these need: netd does not wait so long for the verdict on a first packet."""
+        for spec in specs:
+            self.judge(spec)
 
     def judge(self, spec: InspectionSpec) -> Judge:
         """Return the engines for a rule, compiled once."""
