@@ -10,11 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography import x509
-
 from authn import labels
 from authn.appraisal import Appraisal, appraise
-from authn.ek_certificate import verify_ek_chain
 from authn.errors import AuthnError
 from authn.evidence import Counters, Quote
 from authn.layers import Layer
@@ -198,6 +195,11 @@ class BundleVerifier:
         return None
 
     def _check_certificate(self) -> None:
+        # X.509 is a sixth of what a gateway loads, and it only writes bundles
+        from cryptography import x509
+
+        from authn.ek_certificate import verify_ek_chain
+
         try:
             roots = [x509.load_pem_x509_certificate(pem.encode()) for pem in self.anchors.ek_roots]
         except ValueError as error:

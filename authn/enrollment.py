@@ -12,15 +12,16 @@ import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from authn.credential import Random, make_credential
-from authn.ek_certificate import EkIdentity, verify_ek_chain
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.fields import Cursor, Writer
 from authn.public_area import AttestationKey
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 SECRET_SIZE = 32
 
@@ -57,15 +58,18 @@ class _Hello:
 class EnrollmentVerifier:
     """The gateway's end, for one connection."""
 
-    def __init__(self, roots: Sequence[x509.Certificate], now: dt.datetime, random: Random) -> None:
+    def __init__(self, roots: "Sequence[x509.Certificate]", now: dt.datetime, random: Random) -> None:
         self._roots, self._now, self._random = roots, now, random
         self._expected: bytes | None = None
         self._identity: EnrolledIdentity | None = None
 
     def receive_hello(self, untrusted_e1: bytes) -> bytes:
         """Check certificate and keys and return e2; raises AttestationError."""
+        # X.509 is a sixth of what agent and gateway load, and most starts enroll nobody
+        from authn.ek_certificate import verify_ek_chain
+
         hello = _Hello.parse(untrusted_e1)
-        endorsement: EkIdentity = verify_ek_chain(hello.certificate, hello.ek_public, self._roots, self._now)
+        endorsement = verify_ek_chain(hello.certificate, hello.ek_public, self._roots, self._now)
         key = AttestationKey.from_public(hello.ak_public, hello.ek_public)
         secret = self._random(SECRET_SIZE)
         credential = make_credential(hello.ek_public, key.name, secret)

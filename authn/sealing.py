@@ -6,20 +6,23 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from tpm2_pytss import (
-    ESYS_TR,
-    TPM2_ALG,
-    TPM2_EO,
-    TPM2_SE,
-    TPM2B_OPERAND,
-    TPM2B_PRIVATE,
-    TPM2B_PUBLIC,
-    TPM2B_SENSITIVE_CREATE,
-    TPMS_SENSITIVE_CREATE,
-    TPMT_PUBLIC,
-    TPMT_SIGNATURE,
-    TPMT_SYM_DEF,
-)
+from authn.tss import certificates_later
+
+with certificates_later():
+    from tpm2_pytss import (
+        ESYS_TR,
+        TPM2_ALG,
+        TPM2_EO,
+        TPM2_SE,
+        TPM2B_OPERAND,
+        TPM2B_PRIVATE,
+        TPM2B_PUBLIC,
+        TPM2B_SENSITIVE_CREATE,
+        TPMS_SENSITIVE_CREATE,
+        TPMT_PUBLIC,
+        TPMT_SIGNATURE,
+        TPMT_SYM_DEF,
+    )
 
 from authn.errors import TpmError
 from authn.pcr import PcrSelection

@@ -9,32 +9,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from authn.tss import certificates_later
+
 os.environ.setdefault(
     "TSS2_LOG", "all+NONE"
 )  # tpm2-tss writes to stderr otherwise; errors reach us as exceptions
 
-from tpm2_pytss import (
-    ESAPI,
-    ESYS_TR,
-    TPM2_ALG,
-    TPM2_CAP,
-    TPM2_NT,
-    TPM2_SE,
-    TPM2B_DATA,
-    TPM2B_ENCRYPTED_SECRET,
-    TPM2B_ID_OBJECT,
-    TPM2B_NV_PUBLIC,
-    TPM2B_PUBLIC,
-    TPM2B_SENSITIVE_CREATE,
-    TPMA_NV,
-    TPML_DIGEST_VALUES,
-    TPML_PCR_SELECTION,
-    TPMS_NV_PUBLIC,
-    TPMT_HA,
-    TPMT_SIG_SCHEME,
-    TPMT_SYM_DEF,
-    TSS2_Exception,
-)
+with certificates_later():
+    from tpm2_pytss import (
+        ESAPI,
+        ESYS_TR,
+        TPM2_ALG,
+        TPM2_CAP,
+        TPM2_NT,
+        TPM2_SE,
+        TPM2B_DATA,
+        TPM2B_ENCRYPTED_SECRET,
+        TPM2B_ID_OBJECT,
+        TPM2B_NV_PUBLIC,
+        TPM2B_PUBLIC,
+        TPM2B_SENSITIVE_CREATE,
+        TPMA_NV,
+        TPML_DIGEST_VALUES,
+        TPML_PCR_SELECTION,
+        TPMS_NV_PUBLIC,
+        TPMT_HA,
+        TPMT_SIG_SCHEME,
+        TPMT_SYM_DEF,
+        TSS2_Exception,
+    )
 
 from authn.errors import TpmError
 from authn.evidence import Counters, Quote

@@ -6,8 +6,6 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
-from cryptography import x509
-
 from authn import messages
 from authn.bundle import Anchors
 from authn.fields import malformed
@@ -164,7 +162,7 @@ class Service:
         )
         return Introduction(
             self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self.policy.profile,
-            lambda: self.references, tuple(_load_root(path) for path in self.setup.ek_roots), _own_references(self.setup),
+            lambda: self.references, tuple(path.read_bytes() for path in self.setup.ek_roots), _own_references(self.setup),
         )  # fmt: skip
 
     def _parameters(self) -> SessionParameters:
@@ -376,7 +374,3 @@ def _evidence_keeper(setup: GatewaySetup) -> EvidenceKeeper:
     anchors = Anchors(tuple(path.read_text() for path in setup.ek_roots), setup.reference_keys)
     references = tuple(path.read_bytes() for path in setup.references)
     return EvidenceKeeper(setup.state_dir / "evidence", setup.gateway_id, anchors, references)
-
-
-def _load_root(path: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(path.read_bytes())

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from vmhost.errors import HostError
+from vmhost.image.generated import add_generated
 from vmhost.image.libraries import libraries_of
 from vmhost.image.modules import modules_in_order
 from vmhost.image.recipe import Recipe
@@ -47,6 +48,7 @@ def _add_python(recipe: Recipe, root: Path, source: Path, tree: Path) -> None:
     for package in recipe.code:
         copy_tree(source / package, tree / CODE / package, recipe.left_out)
     install_wheels(recipe.wheels, source / "requirements.lock", tree / CODE)
+    add_generated(tree / CODE, sorted({Path(name).parts[0] for name in recipe.code}), source)
     compile_ahead(tree, STANDARD_LIBRARY, CODE)
 
 
