@@ -1,7 +1,10 @@
 """What the platform is for, with real machines: the same lab for all of it, in this order."""
 
+from pathlib import Path
+
 import pytest
 
+from filters.ruleset.names import HANDED_BIT
 from tests.vm.conftest import BOOT_S, VmLab, predicted
 from vmhost.image.references import PCRS
 from vmhost.monitor.client import ask
@@ -87,3 +90,37 @@ def test_the_gateways_state_survives_its_restart(vms: VmLab) -> None:
     vms.until(vms.all_trusted)
     assert vms.last_sequence() > before
     assert vms.api.get("/v1/status")["authority"] == "valid"
+
+
+DEEP = """
+[[rule]]
+id = "deep"
+from = "web"
+to = "db"
+service = "tcp/9091"
+action = "allow"
+open = "on-demand"
+lease = "1h"
+inspect = { detectors = ["secrets"], offload_after = "64KiB" }
+"""
+
+
+def test_behind_its_depth_a_connection_goes_back_to_the_gateways_kernel(vms: VmLab, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.toml"
+    deep.write_text(vms.spec.policy_text + DEEP)
+    vms.cli("policy", "apply", str(deep))
+    vms.inside("db", "(sleep 100 | nc -l -p 9091 > /tmp/got) >/dev/null 2>&1 &")
+    vms.inside(
+        "web",
+        "head -c 400000 /dev/urandom > /tmp/one; head -c 3000000 /dev/urandom > /tmp/two; mkfifo /tmp/more; "
+        "((cat /tmp/one; read go < /tmp/more; cat /tmp/two; sleep 30) | nc 10.77.0.3 9091) >/dev/null 2>&1 &",
+    )
+
+    def marks() -> list[int]:
+        listed = vms.inside(GATEWAY, "grep 'dport=9091 ' /proc/net/nf_conntrack; true")
+        return [int(word[5:]) for word in listed.split() if word.startswith("mark=")]
+
+    vms.until(lambda: [bool(mark & HANDED_BIT) for mark in marks()] == [True], 60)
+    vms.inside("web", "echo go > /tmp/more")
+    expected = vms.inside("web", "cat /tmp/one /tmp/two | sha256sum")
+    vms.until(lambda: vms.inside("db", "sha256sum < /tmp/got") == expected, 60)
