@@ -24,6 +24,7 @@ from filters.inspection.stream import StreamInspector, Verdict
 from filters.inspection.suricata.ruleset import load_rules
 from filters.inspection.toolbox import Toolbox
 from filters.inspection.worker.opening import read_ends
+from filters.inspection.worker.windows import read_shift
 from tests.filters.inspection import (
     drive,
     test_datagrams,
@@ -131,6 +132,7 @@ def datagrams(data: bytes) -> None:
         tuple(Assignment(one, "10.0.0.2", "10.0.0.3", 0, 65535, "r", judge().spec) for one in (1, 17))
     )
     with contextlib.suppress(Unreadable):
+        read_shift(data)
         read_ends(data)
     verdicts = []
     for _ in range(2):

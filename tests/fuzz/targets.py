@@ -287,7 +287,7 @@ TARGETS: dict[str, Target] = {
     "capture": Target(inspection.capture, inspection.captures, (CaptureError,), ("Capture", "Twin.events")),
     "rules": Target(inspection.rules, inspection.rule_files, (), ("load_rules", "read_rules")),
     "dns-message": Target(parse_message, lambda: [b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"], (Refusal,), ("parse_message",)),
-    "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict", "plain_ends", "read_datagram", "read_ends")),
+    "datagrams": Target(inspection.datagrams, inspection.packets, (), ("Datagrams.verdict", "plain_ends", "read_datagram", "read_ends", "read_shift")),
     "fingerprints": Target(inspection.fingerprints, lambda: [b"\x40" + inspection.PROTECTED[:600], b"\0" + bytes(99)], (), ("Watch.scan", "Engine.whole")),
     "fingerprint-set": Target(
         _written_back(set_file.parse, set_file.encode), inspection.set_seeds, (FingerprintError,), ("parse",)

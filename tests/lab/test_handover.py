@@ -1,5 +1,6 @@
 """Connections given back to the kernel behind their rule's depth: nothing is lost, nothing more is allowed, and no inspector is needed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -197,17 +198,32 @@ def test_another_policy_that_inspects_otherwise_ends_it(
         assert clients.exchange(1000) == 0
 
 
-def test_a_leg_that_counts_windows_otherwise_stays_with_its_inspector(lab: RunningLab, echo: None) -> None:
-    setting = [
-        "nsenter", f"--net=/run/netns/{lab.lab.peer_namespace('web')}", "sysctl", "-qw", "net.ipv4.tcp_window_scaling",
-    ]  # fmt: skip
-    subprocess.run([*setting[:-1], f"{setting[-1]}=0"], check=True)
+@contextlib.contextmanager
+def setting(lab: RunningLab, name: str, value: str) -> Iterator[None]:
+    """Change a setting of web's kernel for a while."""
+    enter = ["nsenter", f"--net=/run/netns/{lab.lab.peer_namespace('web')}", "sysctl", "-n"]
+    before = subprocess.run([*enter, name], capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run([*enter, "-qw", f"{name}={value}"], check=True)
     try:
+        yield
+    finally:
+        subprocess.run([*enter, "-qw", f"{name}={before}"], check=True)
+
+
+def test_a_client_with_another_window_scale_is_matched(lab: RunningLab, echo: None) -> None:
+    with setting(lab, "net.ipv4.tcp_rmem", "4096 131072 2097152"):
+        one = Clients(lab)
+        assert one.exchange(1 << 20) == 1
+        lab.until(lambda: handed(lab) == 1)
+        assert one.exchange(4 << 20) == 1
+        one.close()
+
+
+def test_a_client_without_window_scaling_stays_with_its_inspector(lab: RunningLab, echo: None) -> None:
+    with setting(lab, "net.ipv4.tcp_window_scaling", "0"):
         one = Clients(lab)
         assert one.exchange(1 << 20) == 1
         time.sleep(0.5)
         assert handed(lab) == 0
         assert one.exchange(1 << 20) == 1
         one.close()
-    finally:
-        subprocess.run([*setting[:-1], f"{setting[-1]}=1"], check=True)

@@ -25,6 +25,7 @@ from filters.inspection.worker.memory import Memory
 from filters.inspection.worker.opening import Opening
 from filters.inspection.worker.packets import Packets
 from filters.inspection.worker.sockets import Sockets
+from filters.inspection.worker.windows import agreed_shift, offer
 from filters.inspection.worker.workshop import Workshop
 from filters.memory import forbid_inspection
 from filters.reason import DropReason
@@ -47,7 +48,7 @@ class Inspector:
         self._tasks: set[asyncio.Task[None]] = set()
         self._retired = asyncio.Event()
         datagrams = Datagrams(workshop.judge, workshop.lacking, control.tell_datagram)
-        self._opening = Opening(sockets.far_leg, lambda *ends: self._assignment(*ends) is not None)
+        self._opening = Opening(self._far_leg, lambda *ends: self._assignment(*ends) is not None)
         self._packets = Packets(
             sockets.packets, datagrams, self._opening, lambda: control.assignments, self._retired.set
         )
@@ -137,6 +138,14 @@ class Inspector:
                 flow.reset()
                 detail = "another policy is in force, which inspects this connection otherwise or not at all"
                 self._control.tell_stream(flow, Finding(DropReason.ADMIN_CUT, "policy", detail))
+
+    async def _far_leg(self, client: Endpoint, server: Endpoint, shift: int | None) -> socket.socket:
+        found = self._assignment(client, server)
+        deep = found is not None and found.spec.offload_after > 0
+        far = await self._sockets.far_leg(client, server, shift if deep else None)
+        # its near leg comes next: at most one beside it is made with this one's window scale
+        offer(self._sockets.listener, agreed_shift(far) if deep else None)
+        return far
 
     def _assignment(self, client: Endpoint, server: Endpoint) -> Assignment | None:
         return self._control.assignments.find(socket.IPPROTO_TCP, client[0], server[0], server[1])

@@ -8,6 +8,7 @@ from typing import Final
 
 from filters.inspection.datagrams import Endpoint
 from filters.inspection.offline.packet import TCP, Unreadable, parse_ip, parse_transport
+from filters.inspection.worker.windows import read_shift
 from filters.netd.verdicts import PASS, REASONS, REFUSED
 from filters.reason import DropReason
 
@@ -21,7 +22,8 @@ _UNASSIGNED: Final = REASONS.index(DropReason.INSPECTOR_DOWN) + 1
 _FULL: Final = REASONS.index(DropReason.RESOURCE_LIMIT) + 1
 
 Ends = tuple[Endpoint, Endpoint]
-Connect = Callable[[Endpoint, Endpoint], Awaitable[socket.socket]]
+# the last: the window scale that the client offers (windows.py)
+Connect = Callable[[Endpoint, Endpoint, int | None], Awaitable[socket.socket]]
 
 
 class Opening:
@@ -48,7 +50,9 @@ class Opening:
         if leg is None:
             if len(self._legs) >= MOST:
                 return _FULL
-            leg = self._legs[ends] = asyncio.create_task(self._open(*ends), name="far leg")
+            leg = self._legs[ends] = asyncio.create_task(
+                self._open(*ends, read_shift(packet)), name="far leg"
+            )
             leg.add_done_callback(lambda _: self._later(ends))
         try:
             await asyncio.wait_for(asyncio.shield(leg), ANSWER_WITHIN_S)
@@ -77,9 +81,9 @@ class Opening:
         """Say that a connection whose far leg was taken, or could not be, is over."""
         self._taken.discard((client, server))
 
-    async def _open(self, client: Endpoint, server: Endpoint) -> socket.socket:
+    async def _open(self, client: Endpoint, server: Endpoint, shift: int | None = None) -> socket.socket:
         async with asyncio.timeout(CONNECT_S):
-            return await self._connect(client, server)
+            return await self._connect(client, server, shift)
 
     def _later(self, ends: Ends) -> None:
         """Close what nobody takes: its client went away."""

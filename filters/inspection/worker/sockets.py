@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from filters.errors import FiltersError
+from filters.inspection.worker.windows import offer
 from filters.ruleset.names import MOST_INSPECTORS
 
 AT_ONCE: Final = 16
@@ -67,8 +68,10 @@ class Sockets:
                 async with self._lock:
                     await self._refill()
 
-    async def far_leg(self, client: tuple[str, int], server: tuple[str, int]) -> socket.socket:
-        """Connect to the server in the client's name; raises OSError as the server's answer says."""
+    async def far_leg(
+        self, client: tuple[str, int], server: tuple[str, int], shift: int | None = None
+    ) -> socket.socket:
+        """Connect to the server in the client's name, with its window scale; raises OSError as the server's answer says."""
         key = (client[0], *server)
         while True:
             made = await self._take()
@@ -78,6 +81,8 @@ class Sockets:
                 self._spare.append(made)
                 continue
             try:
+                if shift is not None:
+                    offer(made, shift)
                 made.bind((client[0], port))
                 await asyncio.get_running_loop().sock_connect(made, server)
             except OSError as error:

@@ -22,7 +22,10 @@ class Servers:
     def __init__(self, error: OSError | None = None, delay_s: float = 0.0) -> None:
         self.error, self.delay_s, self.made = error, delay_s, []  # type: ignore[var-annotated]
 
-    async def connect(self, _client: opening.Endpoint, _server: opening.Endpoint) -> socket.socket:
+    async def connect(
+        self, _client: opening.Endpoint, _server: opening.Endpoint, shift: int | None
+    ) -> socket.socket:
+        self.shift = shift
         self.made.append(socket.socket())
         await asyncio.sleep(self.delay_s)
         if self.error:
