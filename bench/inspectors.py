@@ -21,7 +21,7 @@ from vmhost.process import Program, Rights, start
 from vmhost.spec import LabSpec
 
 READY_WITHIN_S = 30.0
-FIRST_SOURCE = 40_000  # source ports that far legs never use
+FIRST_SOURCE = 61_000  # source ports that neither far legs nor the kernel choose
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
