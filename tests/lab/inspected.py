@@ -7,6 +7,19 @@ import sys
 
 from tests.lab.conftest import RunningLab
 
+ECHO = """
+import socket, sys, threading
+server = socket.create_server(("0.0.0.0", int(sys.argv[1])), backlog=512)
+print("up", flush=True)
+def one(c):
+    with c:
+        try:
+            while data := c.recv(1 << 18): c.sendall(data)
+        except OSError: pass
+while True:
+    threading.Thread(target=one, args=(server.accept()[0],), daemon=True).start()
+"""
+
 
 class Service:
     """A server in db: each connection gets what `serve` sends; what came in is kept."""

@@ -15,6 +15,7 @@ import pytest
 from filters.ruleset.names import HANDED_BIT
 from gateway.cli.demo.capture import Capture
 from tests.lab.conftest import RunningLab, running
+from tests.lab.inspected import ECHO
 from vmhost.lab.defaults import default_spec
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
@@ -31,18 +32,6 @@ action = "allow"
 open = "on-demand"
 lease = "1h"
 inspect = {{ detectors = ["secrets"], offload_after = "64KiB" }}
-"""
-ECHO = f"""
-import socket, threading
-server = socket.create_server(("0.0.0.0", {PORT}), backlog=512)
-print("up", flush=True)
-def one(c):
-    with c:
-        try:
-            while data := c.recv(1 << 18): c.sendall(data)
-        except OSError: pass
-while True:
-    threading.Thread(target=one, args=(server.accept()[0],), daemon=True).start()
 """
 # Connections at once; for each line "BYTES" on standard input each sends so many random bytes and reads them back.
 CLIENTS = f"""
@@ -83,7 +72,14 @@ def lab() -> Iterator[RunningLab]:
 
 @pytest.fixture
 def echo(lab: RunningLab) -> Iterator[None]:
-    argv = ["nsenter", f"--net=/run/netns/{lab.lab.peer_namespace('db')}", sys.executable, "-c", ECHO]
+    argv = [
+        "nsenter",
+        f"--net=/run/netns/{lab.lab.peer_namespace('db')}",
+        sys.executable,
+        "-c",
+        ECHO,
+        str(PORT),
+    ]
     server = subprocess.Popen(argv, stdout=subprocess.PIPE)
     assert server.stdout
     server.stdout.readline()

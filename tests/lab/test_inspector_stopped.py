@@ -15,7 +15,7 @@ import pytest
 from gateway.cli.demo.capture import Capture
 from gateway.inspection.heartbeats import SILENT_S
 from tests.lab.conftest import RunningLab, running
-from tests.lab.inspected import client
+from tests.lab.inspected import ECHO, client
 from vmhost.lab.defaults import default_spec
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
@@ -61,18 +61,6 @@ for line in sys.stdin:
         for key, _ in chosen.select(left):
             read(key.data)
     print(count(), flush=True)
-"""
-ECHO = f"""
-import socket, threading
-server = socket.create_server(("0.0.0.0", {PORT}), backlog=512)
-print("up", flush=True)
-def one(c):
-    with c:
-        try:
-            while data := c.recv(65536): c.sendall(data)
-        except OSError: pass
-while True:
-    threading.Thread(target=one, args=(server.accept()[0],), daemon=True).start()
 """
 
 
@@ -133,7 +121,7 @@ def started(lab: RunningLab, peer: str, code: str, *words: str) -> Iterator["sub
 @pytest.fixture
 def clients(lab: RunningLab) -> Iterator[Clients]:
     with (
-        started(lab, "db", ECHO),
+        started(lab, "db", ECHO, str(PORT)),
         started(lab, "web", CLIENTS, str(lab.spec.machine("db").ip)) as process,
     ):
         found = Clients(process)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.lab.conftest import RunningLab, running
-from tests.lab.inspected import Service, client, found, token
+from tests.lab.inspected import ECHO, Service, client, found, token
 from vmhost.lab.defaults import default_spec
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
@@ -34,18 +34,6 @@ def answers(one):
 print(sum(map(answers, some)), flush=True)
 for line in sys.stdin:
     print(sum(map(answers, some)), flush=True)
-"""
-ECHO = f"""
-import socket, threading
-server = socket.create_server(("0.0.0.0", {PORT}), backlog=512)
-print("up", flush=True)
-def one(c):
-    with c:
-        try:
-            while data := c.recv(65536): c.sendall(data)
-        except OSError: pass
-while True:
-    threading.Thread(target=one, args=(server.accept()[0],), daemon=True).start()
 """
 
 
@@ -78,7 +66,7 @@ def pids(lab: RunningLab) -> dict[str, int]:
 def test_one_that_dies_costs_its_own_connections_alone(lab: RunningLab) -> None:
     assert set(pids(lab)) == {"inspector", "inspector-1", "inspector-2"}
     with (
-        start(lab, "db", ECHO) as server,
+        start(lab, "db", ECHO, str(PORT)) as server,
         start(lab, "web", CLIENTS, str(lab.spec.machine("db").ip)) as clients,
     ):
         assert clients.stdin
