@@ -1,5 +1,6 @@
 """Several inspectors side by side: connections are spread, each inspects, and one that dies costs its own alone."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -47,9 +48,14 @@ def lab() -> Iterator[RunningLab]:
         yield one
 
 
-def start(lab: RunningLab, peer: str, code: str, *words: str) -> "subprocess.Popen[str]":
+@contextlib.contextmanager
+def start(lab: RunningLab, peer: str, code: str, *words: str) -> Iterator["subprocess.Popen[str]"]:
     argv = ["nsenter", f"--net=/run/netns/{lab.lab.peer_namespace(peer)}", sys.executable, "-c", code, *words]
-    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def said(process: "subprocess.Popen[str]") -> str:
@@ -82,8 +88,6 @@ def test_one_that_dies_costs_its_own_connections_alone(lab: RunningLab) -> None:
             before, left = left, int(said(clients))
             assert 0 < left < before
             lab.until(lambda: lab.json("status")["inspectors"] == 3)
-        for one in (clients, server):
-            one.kill()
 
 
 def test_each_inspects_and_all_take_a_planned_restart(lab: RunningLab) -> None:
