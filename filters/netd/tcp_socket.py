@@ -35,7 +35,6 @@ _TAKE_NO_BYTES: Final = (
 _INFO: Final = struct.Struct("=8B20I")  # struct tcp_info up to tcpi_advmss
 _ESTABLISHED: Final = 1
 _TIMESTAMPS: Final = 0x01  # TCPI_OPT_TIMESTAMPS
-_OUTQ: Final = termios.TIOCOUTQ
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def read_connection(sock: socket.socket) -> Connection:
         fields[5],
         (shifts & 0xF, shifts >> 4),
         (segment, said),
-        _count(sock, termios.FIONREAD) + _count(sock, _OUTQ),
+        _count(sock, termios.FIONREAD) + _count(sock, termios.TIOCOUTQ),
     )
 
 
@@ -99,6 +98,15 @@ def hush(sock: socket.socket) -> None:
     _attach(sock, _TAKE_NO_BYTES)
 
 
+def unhush(sock: socket.socket) -> None:
+    """Let a hushed socket take bytes again; needs no rights. Raises OSError."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+
+
 def silence(sock: socket.socket) -> None:
     """Let the socket take no packet any more, and send none: it stands still and closes without a word."""
     _attach(sock, _TAKE_NOTHING)
@@ -108,11 +116,7 @@ def silence(sock: socket.socket) -> None:
 def wake(sock: socket.socket) -> None:
     """Let a silenced socket go on."""
     sock.setsockopt(socket.IPPROTO_TCP, _REPAIR, _REPAIR_OFF_SILENTLY)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise
+    unhush(sock)
 
 
 def read_place(sock: socket.socket) -> Place:

@@ -6,16 +6,14 @@ netd joins the legs (filters/netd/handover.py). Where that can't be, the bytes g
 
 import asyncio
 import contextlib
-import fcntl
 import socket
-import termios
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from filters.inspection.worker.splicing import Bypass
+from filters.netd.tcp_socket import read_connection, unhush
 from filters.netd.verdicts import APART, HANDED, HUSH, JOIN, UNDER_WAY
 
-_DETACH_FILTER: Final = 27  # asm-generic/socket.h
 PATIENCE_S: Final = 0.1  # a receiver that takes longer is slow: not now
 LOOK_EVERY_S: Final = 0.0005
 AGAIN_AFTER_S: Final = (0.0, 1.0, 4.0, 16.0)
@@ -41,7 +39,8 @@ async def hand_back(bypass: Bypass, ask: Ask) -> bytes:
         finally:
             if answer[:1] != HANDED:
                 for leg in (near, far):
-                    _take_bytes(leg)
+                    with contextlib.suppress(OSError):  # the connection is over
+                        unhush(leg)
         if answer not in (APART, UNDER_WAY):
             return answer
     return answer
@@ -50,23 +49,8 @@ async def hand_back(bypass: Bypass, ask: Ask) -> bytes:
 async def _becomes_still(near: socket.socket, far: socket.socket, bypass: Bypass) -> bool:
     loop = asyncio.get_running_loop()
     until = loop.time() + PATIENCE_S
-    while bypass.carries or any(_waiting(leg) for leg in (near, far)):
+    while bypass.carries or any(read_connection(leg).waiting for leg in (near, far)):
         if loop.time() > until or bypass.ended:
             return False
         await asyncio.sleep(LOOK_EVERY_S)
     return not bypass.ended
-
-
-def _take_bytes(leg: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # there is none any more, or the connection is over
-        leg.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
-
-
-def _waiting(leg: socket.socket) -> int:
-    """Return the bytes that are not read, not sent or not acknowledged."""
-    total = 0
-    for request in (termios.FIONREAD, termios.TIOCOUTQ):
-        number = bytearray(4)
-        fcntl.ioctl(leg, request, number)
-        total += int.from_bytes(number, "little")
-    return total

@@ -25,9 +25,10 @@ from filters.inspection.worker.memory import Memory
 from filters.inspection.worker.opening import Opening
 from filters.inspection.worker.packets import Packets
 from filters.inspection.worker.sockets import Sockets
-from filters.inspection.worker.windows import agreed_shift, offer
+from filters.inspection.worker.windows import offer
 from filters.inspection.worker.workshop import Workshop
 from filters.memory import forbid_inspection
+from filters.netd.tcp_socket import read_connection
 from filters.reason import DropReason
 from filters.ruleset.names import MOST_INSPECTORS
 
@@ -144,7 +145,7 @@ class Inspector:
         deep = found is not None and found.spec.offload_after > 0
         far = await self._sockets.far_leg(client, server, shift if deep else None)
         # its near leg comes next: at most one beside it is made with this one's window scale
-        offer(self._sockets.listener, agreed_shift(far) if deep else None)
+        offer(self._sockets.listener, read_connection(far).window_shifts[0] if deep else None)
         return far
 
     def _assignment(self, client: Endpoint, server: Endpoint) -> Assignment | None:

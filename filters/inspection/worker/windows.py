@@ -8,7 +8,6 @@ _WINDOW_CLAMP: Final = (
 )
 _LARGEST: Final = 14
 _END, _NOTHING, _WINDOW_SCALE = 0, 1, 3  # kinds of TCP options
-_SHIFTS_AT: Final = 6  # in struct tcp_info: the peer's in its lower half
 
 
 def read_shift(untrusted_packet: bytes) -> int | None:
@@ -36,8 +35,3 @@ def offer(sock: socket.socket, shift: int | None) -> None:
     """Let a socket, or those that a listener makes, offer this from now on; None: what the kernel would."""
     largest = 0xFFFF << (_LARGEST if shift is None else shift)
     sock.setsockopt(socket.IPPROTO_TCP, _WINDOW_CLAMP, largest)
-
-
-def agreed_shift(sock: socket.socket) -> int:
-    """Return what the peer of a connected socket offered."""
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[_SHIFTS_AT] & 0xF

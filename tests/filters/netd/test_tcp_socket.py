@@ -13,6 +13,7 @@ from filters.netd.tcp_socket import (
     read_connection,
     read_place,
     silence,
+    unhush,
     wake,
     why_apart,
 )
@@ -73,7 +74,7 @@ def test_a_hushed_socket_takes_no_bytes_and_hears_what_is_acknowledged(
     with pytest.raises(TimeoutError):
         other.recv(10)
     assert read_connection(other).waiting == 0
-    other.setsockopt(socket.SOL_SOCKET, 27, 0)  # SO_DETACH_FILTER
+    unhush(other)
     other.settimeout(5)
     assert other.recv(10) == b"later"
 
