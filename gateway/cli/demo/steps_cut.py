@@ -67,14 +67,16 @@ def _late(scene: Scene[Any], story: Story, bound: float) -> None:
         delayers[0].first_line()
         return time.time()
 
-    cut_after(scene, story, "good answers delivered late", bound, delay)
-    story.until(
-        "answers were good and too late: none of them counted, none was punished",
-        lambda: scene.peer(scene.a)["late_answers"] > late_before,
-    )
-    for one in delayers:
-        one.kill()
-    see.signal_agent(scene.a, "CONT")
+    try:
+        cut_after(scene, story, "good answers delivered late", bound, delay)
+        story.until(
+            "answers were good and too late: none of them counted, none was punished",
+            lambda: scene.peer(scene.a)["late_answers"] > late_before,
+        )
+    finally:
+        for one in delayers:
+            one.kill()
+        see.signal_agent(scene.a, "CONT")
     story.until(f"{scene.a} answers in time and is trusted again", lambda: scene.state(scene.a) == "trusted")
 
 
