@@ -31,13 +31,19 @@ table bridge {TABLE} {{
 	chain ingress {{
 		type filter hook prerouting priority -300; policy drop;
 		ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 goto drop_unknown
+		ether type ip iifname . ether saddr . ip saddr @places accept
+		iifname "{gateway.port}" goto from_gateway
+		ether type ip goto drop_spoofed
+		ether type != arp goto drop_unknown
+		iifname . arp saddr ether . arp saddr ip != @places goto drop_spoofed
+		iifname . ether saddr . arp saddr ip != @places goto drop_spoofed
+		accept
+	}}
+
+	chain from_gateway {{
 		ether type != {{ ip, arp }} goto drop_unknown
-		iifname "{gateway.port}" ether saddr != {gateway.mac} goto drop_spoofed
-		iifname "{gateway.port}" ether type arp arp saddr ether != {gateway.mac} goto drop_spoofed
-		iifname "{gateway.port}" accept
-		ether type arp iifname . arp saddr ether . arp saddr ip != @places goto drop_spoofed
-		ether type arp iifname . ether saddr . arp saddr ip != @places goto drop_spoofed
-		ether type ip iifname . ether saddr . ip saddr != @places goto drop_spoofed
+		ether saddr != {gateway.mac} goto drop_spoofed
+		ether type arp arp saddr ether != {gateway.mac} goto drop_spoofed
 		accept
 	}}
 

@@ -82,7 +82,7 @@ class NetdClient(asyncio.Protocol):
         await self._ask(Verb.DISTRUST, ip=str(ip))
 
     async def quarantine(self, ip: IPv4Address, on: bool) -> None:
-        """Put a peer in quarantine or take it out."""
+        """Put a peer in quarantine, which ends its trust, or take it out."""
         await self._ask(Verb.QUARANTINE, ip=str(ip), on=on)
 
     async def authority(self, expires_at: float | None) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from filters.errors import FiltersError
 from filters.memory import forbid_inspection
-from filters.netd.diversion import divert_marked
 from filters.netd.inspector_sockets import InspectorSockets
 from filters.netd.server import Server
 from filters.netd.service import Service
@@ -33,7 +32,6 @@ async def run(path: Path, client_uid: int, interface: str, inspectors: tuple[Pat
     service = Service(interface, server.emit)
     try:
         apply_sysctls(interface)
-        divert_marked()
         server.service = service
         listener = await loop.create_unix_server(server.connection, path)
         await asyncio.to_thread(path.chmod, _SOCKET_MODE)

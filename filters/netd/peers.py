@@ -2,19 +2,27 @@
 
 from ipaddress import IPv4Address
 
+from filters.errors import NetdError
 from filters.netd import elements
 from filters.netd.book import remaining_ms
 from filters.netd.nfnetlink import remove, replace
+from filters.netd.protocol import NetdCode
 from filters.netd.state import State, boottime
 
 
 def trust(state: State, ip: IPv4Address, expires_at: float) -> None:
-    """Trust a pinned peer until `expires_at` (CLOCK_BOOTTIME s); one in the past distrusts it."""
+    """Trust a pinned peer until `expires_at` (CLOCK_BOOTTIME s); one in the past distrusts it.
+
+    Raises NetdError `quarantined`: the rules count on it that no such peer is trusted.
+    """
     state.check_pinned(ip)
     now = boottime()
     if expires_at <= now:
         distrust(state, ip)
         return
+    if ip in state.book.quarantined:
+        message = f"{ip} is in quarantine: release it before it is trusted again"
+        raise NetdError(NetdCode.QUARANTINED.value, message, ip=str(ip))
     state.kernel.renew([elements.trusted(ip, remaining_ms(expires_at, now))])
     state.book.trusted[ip] = expires_at
 
@@ -27,11 +35,16 @@ def distrust(state: State, ip: IPv4Address) -> None:
 
 
 def quarantine(state: State, ip: IPv4Address, on: bool) -> None:
-    """Put a peer in quarantine or take it out."""
+    """Put a peer in quarantine, which ends its trust in the same moment, or take it out."""
     state.check_pinned(ip)
     element = elements.quarantined(ip)
-    state.kernel.apply(replace(element) if on else remove(element))
-    (state.book.quarantined.add if on else state.book.quarantined.discard)(ip)
+    if not on:
+        state.kernel.apply(remove(element))
+        state.book.quarantined.discard(ip)
+        return
+    state.kernel.apply([*remove(elements.trusted(ip, 1000)), *replace(element)])
+    state.book.trusted.pop(ip, None)
+    state.book.quarantined.add(ip)
 
 
 def set_authority(state: State, expires_at: float | None) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 from filters.errors import NetdError
 from filters.netd import elements, neighbours, peers
 from filters.netd.conntrack import flush_connections
+from filters.netd.diversion import divert_marked
 from filters.netd.element_text import add_text, remove_text
 from filters.netd.fingerprint import Fingerprint, differences
 from filters.netd.leases import Leases
@@ -75,6 +76,8 @@ class Policies:
         if policy.interface != state.interface:
             message = f"netd serves {state.interface}, the policy is for {policy.interface}"
             raise NetdError(NetdCode.MALFORMED.value, message)
+        if any(key.inspected for key in policy.allowed):
+            divert_marked()  # not before it is needed: every packet's route takes longer then
         async with self._lock:
             state.incoming = policy
             try:

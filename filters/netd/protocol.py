@@ -48,6 +48,7 @@ class NetdCode(StrEnum):
     BUSY = "busy"  # another client is connected
     FORBIDDEN = "forbidden"  # the caller's uid may not use netd
     NO_POLICY = "no-policy"  # nothing loaded yet
+    QUARANTINED = "quarantined"  # the peer may not be trusted
     UNKNOWN_PEER = "unknown-peer"  # the address is not pinned by the policy
     NOT_PERMITTED = "not-permitted"  # the policy has no rule for this key
     LEASE_ID_IN_USE = "lease-id-in-use"

@@ -66,7 +66,6 @@ class Recovery:
 
     async def quarantine(self, peer: PeerRecord, reason: str) -> None:
         """Keep a peer out until it is released; this survives restarts of the gateway."""
-        await self._kernel.distrust(peer.ip)
         await self._kernel.quarantine(peer.ip, True)
         self._store.quarantine(peer.name, reason)
         if peer.link is not None:

@@ -53,6 +53,9 @@ def exchange(one, count, good):
     except OSError:
         good.append(False)
 for line in sys.stdin:
+    if line == "urgent\\n":
+        for one in some: one.send(b"!", socket.MSG_OOB)
+        continue
     good = []
     threads = [threading.Thread(target=exchange, args=(one, int(line), good)) for one in some]
     for one in threads: one.start()
@@ -103,6 +106,12 @@ class Clients:
         self.process.stdin.write(b"%d\n" % count)
         self.process.stdin.flush()
         return int(self._line())
+
+    def send_urgent(self) -> None:
+        """Send a byte out of band on each."""
+        assert self.process.stdin
+        self.process.stdin.write(b"urgent\n")
+        self.process.stdin.flush()
 
     def close(self) -> None:
         self.process.kill()
@@ -158,6 +167,14 @@ def test_up_to_the_depth_nothing_is_handed_over(lab: RunningLab, clients: Client
     assert clients.exchange(16 << 10) == 1
     time.sleep(0.5)
     assert handed(lab) == 0
+
+
+def test_rejects_urgent_data_of_a_connection_that_was_handed_over(lab: RunningLab, clients: Clients) -> None:
+    assert clients.exchange(256 << 10) == 1
+    lab.until(lambda: handed(lab) == 1)
+    before = lab.json("status")["drops"].get("parse-error", 0)
+    clients.send_urgent()
+    lab.until(lambda: lab.json("status")["drops"].get("parse-error", 0) > before)
 
 
 def test_it_outlives_its_inspector(lab: RunningLab, clients: Clients) -> None:

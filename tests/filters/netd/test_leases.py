@@ -154,13 +154,25 @@ def test_authority_that_ran_out_says_so(ready: Client, flow: socket.socket) -> N
     assert ready.call(ready.netd.counters())[DropReason.COMMUNICATION_DISABLED] == 0
 
 
-def test_quarantine_cuts_and_its_end_restores(ready: Client, flow: socket.socket) -> None:
+def test_quarantine_cuts_and_its_end_does_not_trust(ready: Client, flow: socket.socket) -> None:
     ready.call(ready.netd.quarantine(IP_A, True))
     ready.call(ready.netd.quarantine(IP_A, True))
     assert not passes(flow)
+    assert ready.call(ready.netd.counters())[DropReason.PEER_QUARANTINED] >= 1
     assert ready.call(ready.netd.snapshot()).quarantined == (IP_A,)
     ready.call(ready.netd.quarantine(IP_A, False))
     assert ready.call(ready.netd.snapshot()).quarantined == ()
+    assert not passes(flow)
+
+
+def test_rejects_trust_in_quarantine(ready: Client, flow: socket.socket) -> None:
+    ready.call(ready.netd.quarantine(IP_A, True))
+    assert ready.code(ready.netd.trust(IP_A, boottime() + 10)) == "quarantined"
+    assert not passes(flow)
+    assert IP_A not in ready.call(ready.netd.snapshot()).trusted
+    ready.call(ready.netd.quarantine(IP_A, False))
+    ready.call(ready.netd.trust(IP_A, boottime() + 10))
+    assert IP_A in ready.call(ready.netd.snapshot()).trusted
 
 
 def test_rejects_grant_without_rule(ready: Client) -> None:

@@ -147,6 +147,13 @@ class Network:
     def delete(self, name: str, *elements: str) -> None:
         self.nft(f"delete element inet quotegate {name} {{ {', '.join(elements)} }}\n")
 
+    def quarantine(self, address: str) -> None:
+        """Do what netd does: nobody is trusted and in quarantine."""
+        self.nft(
+            f"delete element inet quotegate trusted {{ {address} }}\n"
+            f"add element inet quotegate quarantined {{ {address} }}\n"
+        )
+
     def trust(self, *numbers: int, timeout: str = "30s") -> None:
         self.add("trusted", *(f"{policies.address(number)} timeout {timeout}" for number in numbers))
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from scapy.layers.inet import TCP, IPOption_NOP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from filters.flow import Protocol
 from filters.reason import DropReason
@@ -172,8 +175,8 @@ def test_flow_ends_when_authority_expires(network: Network, flow: socket.socket)
         (lambda network: network.delete("live", "7"), DropReason.LEASE_EXPIRED),
         (lambda network: network.nft("flush set inet quotegate live\n"), DropReason.LEASE_EXPIRED),
         (lambda network: network.delete("trusted", DB[0]), DropReason.NOT_ATTESTED),
-        (lambda network: network.add("quarantined", DB[0]), DropReason.PEER_QUARANTINED),
-        (lambda network: network.add("quarantined", str(policies.address(A))), DropReason.PEER_QUARANTINED),
+        (lambda network: network.quarantine(DB[0]), DropReason.PEER_QUARANTINED),
+        (lambda network: network.quarantine(str(policies.address(A))), DropReason.PEER_QUARANTINED),
     ],
     ids=["lease-revoked", "all-leases-revoked", "trust-withdrawn", "to-quarantined", "from-quarantined"],
 )
@@ -185,6 +188,27 @@ def test_not_one_byte_after_a_cut(
         assert not echoes(flow, b"after the cut")
         assert not any(b"after the cut" in bytes(packet) for packet in sniffer.packets())
     assert set(network.drops()) == {reason}
+
+
+@pytest.mark.parametrize(
+    ("altered", "reason"),
+    [
+        (lambda packet: packet[Ether].setfieldval("src", "52:54:00:00:00:99"), DropReason.SPOOFED_SOURCE),
+        (lambda packet: packet[IP].setfieldval("src", "10.77.0.99"), DropReason.SPOOFED_SOURCE),
+        (lambda packet: packet[IP].setfieldval("options", [IPOption_NOP()]), DropReason.PARSE_ERROR),
+    ],
+    ids=["mac", "source", "options"],
+)
+def test_rejects_an_altered_packet_of_an_established_flow(
+    network: Network, flow: socket.socket, altered: Callable[[Packet], None], reason: DropReason
+) -> None:
+    packet = frame(A, B) / TCP(sport=flow.getsockname()[1], dport=DB[1], flags="A") / b"x"
+    altered(packet)
+    with Sniffer(network.guests[B]) as sniffer:
+        send(network.guests[A], packet)
+        assert sniffer.packets() == []
+    assert network.drops() == {reason: 1}
+    assert echoes(flow)
 
 
 def test_mid_stream_packets_are_dropped_after_conntrack_is_flushed(

@@ -118,6 +118,7 @@ def test_untrusted_destination_is_not_held_for(fresh: Network) -> None:
 
 def test_foreign_interface(network: Network) -> None:
     network.update(replace(policies.small(), interface="eth1"))
+    network.delete("authority", '"eth0"')  # there is only one for the policy's interface
     assert_dropped(network, DropReason.SPOOFED_SOURCE, frame(A, B) / DATAGRAM)
 
 
@@ -140,7 +141,7 @@ def test_fragments_of_an_untrusted_source_fill_nothing(fresh: Network) -> None:
 
 def test_quarantined(network: Network) -> None:
     lease_everything(network)
-    network.add("quarantined", A_IP)
+    network.quarantine(A_IP)
     assert_dropped(network, DropReason.PEER_QUARANTINED, frame(A, B) / DATAGRAM)
 
 

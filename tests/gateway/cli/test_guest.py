@@ -216,7 +216,8 @@ def test_the_host_gets_every_place(platform: Platform) -> None:
     rules, port = ((platform.out / "host" / name).read_text() for name in ("antispoof.nft", "port.sh"))
     assert '"tap3" . 52:54:0a:00:00:02 . 10.0.0.2' in rules
     assert '"tap9" . 52:54:00:00:00:09 . 10.0.0.9' in rules
-    assert 'iifname "gw" ether saddr != 52:54:00:00:00:01' in rules
+    assert 'iifname "gw" goto from_gateway' in rules
+    assert "ether saddr != 52:54:00:00:00:01 goto drop_spoofed" in rules
     assert "ip link set dev tap3 master br7\n" in port
     assert "isolated on" in port
 
