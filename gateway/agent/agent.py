@@ -64,7 +64,7 @@ class Agent:
         try:
             while True:
                 if self._line is not None:
-                    self._line.up()
+                    self._line.up(time.monotonic())
                 await self._attempt(identity)
                 await asyncio.sleep(RETRY_S)
         finally:

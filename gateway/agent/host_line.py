@@ -9,6 +9,9 @@ from pathlib import Path
 from authn.failure import AttestationFailure
 from hostlink.reports import AuditHead, GatewayFailed, Report, Up, encode
 
+UP_EVERY_S = (
+    60.0  # the host gives up on a guest that nobody has heard for five minutes (vmhost/monitor/newcomer.py)
+)
 HEAD_EVERY_S = 5.0  # the record grows all the time; a witness need not know its last second
 
 
@@ -20,13 +23,14 @@ class HostLine:
         self._port: int | None = (
             None  # opened when there is something to say; the kernel lets one process have it
         )
-        self._told_up = False
+        self._next_up = 0.0
         self._told_head = 0
         self._next_head = 0.0
 
-    def up(self) -> None:
-        """Say that the agent runs, once the host listens."""
-        self._told_up = self._told_up or self._say(Up())
+    def up(self, now: float) -> None:
+        """Say that the agent runs, every minute until there is an audit head to tell: then a gateway knows us. `now` is monotonic."""
+        if not self._told_head and now >= self._next_up and self._say(Up()):
+            self._next_up = now + UP_EVERY_S
 
     def head(self, sequence: int, head: bytes, now: float) -> None:
         """Have the host keep the newest audit head too; told every few seconds when it has changed. `now` is monotonic."""

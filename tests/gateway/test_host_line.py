@@ -12,7 +12,7 @@ import pytest
 from authn.errors import AttestationError
 from authn.failure import REFUTES_THE_GATEWAY, AttestationFailure
 from gateway.agent.agent import Agent
-from gateway.agent.host_line import HEAD_EVERY_S, HostLine
+from gateway.agent.host_line import HEAD_EVERY_S, UP_EVERY_S, HostLine
 from hostlink.reports import MAX_LINE, AuditHead, GatewayFailed, Lines, Up, encode, parse_line
 
 ONE, TWO = b"\1" * 32, b"\2" * 32
@@ -46,19 +46,24 @@ def port(tmp_path: Path) -> Iterator[Port]:
 def test_tells_what_the_host_understands(port: Port) -> None:
     port.listen()
     line = HostLine(port.path)
-    line.up()
+    line.up(100.0)
     line.head(7, ONE, 100.0)
     line.gateway_failed(AttestationFailure.PCR_MISMATCH)
     assert port.said() == [Up(), AuditHead(7, ONE), GatewayFailed("pcr-mismatch")]
 
 
-def test_up_is_told_once_and_as_soon_as_somebody_listens(port: Port) -> None:
+def test_up_is_told_as_soon_as_somebody_listens_and_every_minute_until_there_is_a_head(port: Port) -> None:
     line = HostLine(port.path)
-    line.up()
+    line.up(100.0)
     port.listen()
-    for _ in range(3):
-        line.up()
+    for seconds in range(3):
+        line.up(101.0 + seconds)
     assert port.said() == [Up()]
+    line.up(101.0 + UP_EVERY_S)
+    assert port.said() == [Up()]
+    line.head(7, ONE, 200.0)
+    line.up(101.0 + 2 * UP_EVERY_S)
+    assert port.said() == [AuditHead(7, ONE)]
 
 
 def test_heads_are_told_every_few_seconds_and_when_they_changed(port: Port) -> None:
@@ -93,7 +98,7 @@ def test_waits_for_nobody_and_survives_a_host_that_hangs_up(port: Port) -> None:
 
 def test_without_a_port_nothing_happens(tmp_path: Path) -> None:
     line = HostLine(tmp_path / "none")
-    line.up()
+    line.up(100.0)
     line.gateway_failed(AttestationFailure.NO_ANSWER)
 
 

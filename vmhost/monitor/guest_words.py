@@ -25,12 +25,12 @@ Refuse = Callable[[str, str], Awaitable[None]]
 
 
 class GuestWords:
-    """What all guests of a lab said. `alive` is told who says anything, `now` is monotonic, `wall` the time of day, `log` takes a line."""
+    """What all guests of a lab said. `alive` is told who says anything, and whether a gateway knows it, `now` is monotonic, `wall` the time of day, `log` takes a line."""
 
     def __init__(
         self,
         lab: Lab,
-        alive: Callable[[str], None],
+        alive: Callable[[str, bool], None],
         refuse: Refuse,
         now: Callable[[], float],
         wall: Callable[[], float],
@@ -45,7 +45,7 @@ class GuestWords:
     async def heard(self, guest: str, said: Report | LinkError) -> None:
         """Take what a guest said; a report is seen to beside it, so that no further one waits and comes too late."""
         if not isinstance(said, LinkError):
-            self._alive(guest)
+            self._alive(guest, isinstance(said, AuditHead))
         match said:
             case Up():
                 self._tell(guest, "its agent runs")

@@ -146,8 +146,8 @@ class Monitor:
             newcomer.off()
         await asyncio.to_thread(machine.power_off)
 
-    def _alive(self, guest: str) -> None:
-        self.newcomers[guest].heard()
+    def _alive(self, guest: str, known: bool) -> None:
+        self.newcomers[guest].heard(time.monotonic(), known=known)
 
     @asynccontextmanager
     async def _alone(self, name: str, *, by_operator: bool = False) -> AsyncIterator[None]:
@@ -168,8 +168,8 @@ class Monitor:
     async def supervise(self) -> None:
         """Bring the gateway back when one of its processes dies or when it does not answer.
 
-        A guest whose agent died falls silent: the gateway notices and asks for its restart. One whose agent was never
-        heard is unknown to the gateway: we see to it.
+        A guest whose agent died falls silent: the gateway notices and asks for its restart. One that no gateway has let in
+        yet is missed by none: we see to it.
         """
         revive_at = 0.0
         while True:
@@ -193,7 +193,7 @@ class Monitor:
             case Step.RESTART:
                 await self.restart_peer(guest)
             case Step.SWITCH_OFF:
-                await self.stop_machine(guest, "its agent was never heard")
+                await self.stop_machine(guest, "its agent was not heard")
 
     async def _revive(self) -> None:
         async with self._alone(GATEWAY):

@@ -1,7 +1,8 @@
-"""Decide what becomes of a guest whose agent was never heard on its line. Pure: times (s) come in, orders go out.
+"""Decide what becomes of a guest whose agent is not heard on its line. Pure: times (s) come in, orders go out.
 
-The gateway restarts guests that it knows and misses. One that hangs before its agent ever ran is unknown to it, and the
-monitor's to see to: it is restarted a few times, then switched off. Once its agent was heard, the monitor has done its part.
+The gateway restarts guests that it knows and misses. One that hangs before a gateway has let it in is the monitor's to see
+to: it is restarted a few times, then switched off. While its agent says every minute that it runs, it waits for a gateway,
+or for an operator's approval, as long as that takes. Once it tells of a gateway's audit record, the monitor has done its part.
 """
 
 from dataclasses import dataclass
@@ -26,27 +27,29 @@ class Newcomer:
 
     patience_s: float = PATIENCE_S
     restarts: int = RESTARTS
-    _heard: bool = False
-    _started: float | None = None  # None: it is off, or being restarted
+    _known: bool = False  # a gateway has let it in
+    _since: float | None = None  # its start or last word; None: it is off, or being restarted
     _restarted: int = 0
 
     def started(self, now: float) -> None:
         """Note that it runs from now on."""
-        self._started = now
+        self._since = now
 
     def off(self) -> None:
         """Note that it was switched off: nothing is expected of it, and a later start begins anew."""
-        self._started, self._restarted = None, 0
+        self._since, self._restarted = None, 0
 
-    def heard(self) -> None:
-        """Note that its agent spoke."""
-        self._heard = True
+    def heard(self, now: float, *, known: bool) -> None:
+        """Note that its agent spoke; known: of a gateway that let it in."""
+        self._known |= known
+        if self._since is not None:
+            self._since = now
 
     def tick(self, now: float) -> Step | None:
         """Say what to do now; each order is given once."""
-        if self._heard or self._started is None or now < self._started + self.patience_s:
+        if self._known or self._since is None or now < self._since + self.patience_s:
             return None
-        self._started = None
+        self._since = None
         if self._restarted >= self.restarts:
             return Step.SWITCH_OFF
         self._restarted += 1

@@ -30,14 +30,14 @@ class Host:
     now: float = 100.0
     restarts: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
-    alive: set[str] = field(default_factory=set)
+    alive: dict[str, bool] = field(default_factory=dict)  # whether a gateway knows who spoke last
     booted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.booted.set()
         self.unit.started(self.now)
         self.words = GuestWords(
-            Lab("lab"), self.alive.add, self.refused, lambda: self.now, lambda: 1e9, self.log.append
+            Lab("lab"), self.alive.__setitem__, self.refused, lambda: self.now, lambda: 1e9, self.log.append
         )
 
     async def refused(self, guest: str, check: str) -> None:
@@ -119,7 +119,7 @@ def test_rejects_check_that_refutes_no_gateway(check: str) -> None:
 def test_noise_is_logged_and_changes_nothing(heads: Callable[[str], Path]) -> None:
     host = play(lambda host: host.hear("web", NOISE, Up()))
     assert host.log[0] == "VM web on its line: refused: bad-report: expected up, got noise"
-    assert host.alive == {"web"}
+    assert host.alive == {"web": False}
     assert host.restarts == []
     assert not heads("web").exists()
 
@@ -193,5 +193,5 @@ def test_testimonies_lie_where_audit_verify_looks() -> None:
 
 @pytest.mark.parametrize("said", [Up(), AuditHead(1, ONE), BAD], ids=repr)
 def test_whoever_says_anything_is_alive(heads: Callable[[str], Path], said: Report) -> None:
-    assert play(lambda host: host.hear("web", said)).alive == {"web"}
-    assert play(lambda host: host.hear("web", NOISE)).alive == set()
+    assert play(lambda host: host.hear("web", said)).alive == {"web": isinstance(said, AuditHead)}
+    assert play(lambda host: host.hear("web", NOISE)).alive == {}

@@ -1,4 +1,4 @@
-"""A guest whose agent is never heard: dialogues with what decides about it."""
+"""A guest whose agent is not heard: dialogues with what decides about it."""
 
 import pytest
 
@@ -10,13 +10,28 @@ def guest() -> Newcomer:
     return Newcomer(patience_s=10.0, restarts=2)
 
 
-def test_one_that_is_heard_in_time_is_left_alone_for_good(guest: Newcomer) -> None:
+def test_one_that_a_gateway_knows_is_left_alone_for_good(guest: Newcomer) -> None:
     guest.started(0.0)
     assert guest.tick(9.9) is None
-    guest.heard()
-    assert guest.tick(10.0) is None
-    guest.started(20.0)  # the gateway knows it now, and restarts it when it hangs
+    guest.heard(9.9, known=True)
+    assert guest.tick(20.0) is None
+    guest.started(30.0)  # the gateway restarts it when it hangs
+    guest.heard(31.0, known=False)
     assert guest.tick(99.0) is None
+
+
+def test_one_that_says_every_minute_that_it_runs_waits_for_its_approval(guest: Newcomer) -> None:
+    guest.started(0.0)
+    for now in range(5, 100, 5):
+        guest.heard(float(now), known=False)
+        assert guest.tick(now + 4.9) is None
+
+
+def test_one_that_spoke_and_hangs_before_a_gateway_knows_it_is_restarted(guest: Newcomer) -> None:
+    guest.started(0.0)
+    guest.heard(8.0, known=False)
+    assert guest.tick(17.9) is None
+    assert guest.tick(18.0) is Step.RESTART
 
 
 def test_one_that_hangs_is_restarted_a_few_times_then_switched_off(guest: Newcomer) -> None:
@@ -40,6 +55,7 @@ def test_one_that_is_off_is_not_missed_and_begins_anew(guest: Newcomer) -> None:
         guest.started(0.0)
         assert guest.tick(10.0) is Step.RESTART
     guest.off()
+    guest.heard(0.0, known=False)  # its last word
     assert guest.tick(1e9) is None
     guest.started(0.0)
     assert guest.tick(10.0) is Step.RESTART
@@ -49,5 +65,5 @@ def test_one_that_comes_up_late_is_kept(guest: Newcomer) -> None:
     guest.started(0.0)
     assert guest.tick(10.0) is Step.RESTART
     guest.started(11.0)
-    guest.heard()
+    guest.heard(12.0, known=True)
     assert guest.tick(99.0) is None
