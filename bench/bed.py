@@ -1,6 +1,7 @@
 """Test beds: a topology with plain routing, and one behind a netd of our own."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -44,6 +45,14 @@ class Bed:
     def push(self, seconds: float, file: str = "", port: int = PORT) -> float:
         """Send from a to b; return bits per second."""
         return self._run("push", port, seconds, *([file] if file else []))[0]
+
+    def push_from_one_cpu(self, seconds: float, port: int = PORT) -> float:
+        """Do the same with a sender that stays where it is: for flows that nobody inspects, whose ends share the work.
+
+        Where the scheduler puts both ends is worth a factor of two, and that is not what is measured.
+        """
+        cpu = str(min(os.sched_getaffinity(0)))
+        return float(run(["taskset", "-c", cpu, *self._argv("push", port, seconds)]))
 
     def push_together(self, seconds: float, file: str, ports: Sequence[int], sources: Sequence[int]) -> float:
         """Send from a to several ports of b at the same time, each from a port of its own; return the sum of bits per second."""

@@ -1,4 +1,8 @@
-"""Use TCP as hard as it goes: `python -m bench.flow serve PORT | echo PORT | push IP PORT SECONDS [FILE [SOURCE_PORT]] | connect IP PORT SECONDS | ask IP PORT COUNT`."""
+"""Use TCP as hard as it goes: `python -m bench.flow serve PORT | echo PORT | push IP PORT SECONDS [FILE [SOURCE_PORT]] | connect IP PORT SECONDS | ask IP PORT COUNT`.
+
+Clients send by CUBIC (RFC 9438), Linux's default. A machine may have BBR instead, which paces a flow by what it once saw,
+and was seen to keep a connection at the speed of its first milliseconds.
+"""
 
 import socket
 import sys
@@ -31,6 +35,12 @@ def echo(port: int) -> None:
         threading.Thread(target=_answer, args=(connection,), daemon=True).start()
 
 
+def _open(ip: str, port: int, source: int = 0) -> socket.socket:
+    out = socket.create_connection((ip, port), 10, ("", source))
+    out.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    return out
+
+
 def _answer(connection: socket.socket) -> None:
     with connection:
         while data := connection.recv(4096):
@@ -41,7 +51,7 @@ def connect(ip: str, port: int, seconds: float) -> None:
     """Connect, ask once, close, again and again; print connections per second."""
     begun, count = time.monotonic(), 0
     while time.monotonic() - begun < seconds:
-        with socket.create_connection((ip, port), timeout=10) as out:
+        with _open(ip, port) as out:
             out.sendall(b"\0request")
             out.recv(64)
         count += 1
@@ -51,7 +61,7 @@ def connect(ip: str, port: int, seconds: float) -> None:
 def ask(ip: str, port: int, count: int) -> None:
     """Print median and 99th percentile of round trips on one idle connection, in microseconds."""
     times = []
-    with socket.create_connection((ip, port), timeout=10) as out:
+    with _open(ip, port) as out:
         out.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(count):
             time.sleep(0.001)
@@ -66,7 +76,7 @@ def ask(ip: str, port: int, count: int) -> None:
 def push(ip: str, port: int, seconds: float, file: str = "", source: str = "0") -> None:
     """Send for a while and print bits per second as acknowledged by the other end's close."""
     data = Path(file).read_bytes() if file else bytes(CHUNK)
-    with socket.create_connection((ip, port), 10, ("", int(source))) as out:
+    with _open(ip, port, int(source)) as out:
         begun, sent = time.monotonic(), 0
         while time.monotonic() - begun < seconds:
             sent += out.send(data)

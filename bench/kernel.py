@@ -52,8 +52,8 @@ async def _measure(plain: Bed, leased: Bed, socket: object, rounds: int) -> list
 async def _interleave(plain: Bed, leased: Bed, rounds: int) -> tuple[list[float], list[float]]:
     routed, behind = [], []
     for _ in range(rounds):
-        routed.append(await asyncio.to_thread(plain.push, SECONDS))
-        behind.append(await asyncio.to_thread(leased.push, SECONDS))
+        routed.append(await asyncio.to_thread(plain.push_from_one_cpu, SECONDS))
+        behind.append(await asyncio.to_thread(leased.push_from_one_cpu, SECONDS))
     return routed, behind
 
 
