@@ -52,6 +52,11 @@ def send(spec: LabSpec, peer: str, kind: str, target: str) -> list[str]:
     return sorted(name for name, one in listeners.items() if "seen" in one.communicate(timeout=10)[0])
 
 
+def test_the_hosts_own_firewall_does_not_see_the_bridge(spec: LabSpec) -> None:
+    script = "for one in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $one ] || cat $one; done"
+    assert set(run(in_namespace(spec.lab.host_namespace, ["sh", "-c", script])).split()) <= {"0"}
+
+
 def test_the_gateway_is_reached(spec: LabSpec) -> None:
     assert send(spec, "web", "to-gateway", "db") == ["gateway"]
     assert send(spec, "web", "arp-for-gateway", "db") == ["gateway"]

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from filters.flow import FlowKey, Protocol, Service
 from filters.netd.protocol import Disconnected, Dropped
 from filters.netd.state import boottime
 from filters.reason import DropReason
+from filters.ruleset.names import INSPECTION_TABLE, MARK_INSPECTED
 from filters.ruleset.sysctls import GATEWAY_SYSCTLS
 from tests.filters.netd.daemon import UID, Client, Daemon, eventually
 from tests.filters.ruleset import policies
@@ -61,6 +63,17 @@ def test_pins_permanent_neighbours(ready: Client, daemon: Daemon) -> None:
     listed = daemon.network.gateway.run("ip", "neigh", "show", "nud", "permanent")
     for number in (A, B):
         assert f"{policies.address(number)} dev eth0 lladdr {policies.mac(number)} PERMANENT" in listed
+
+
+def test_packets_are_routed_to_inspectors_from_the_first_policy_on_that_inspects(
+    ready: Client, daemon: Daemon
+) -> None:
+    rule = f"fwmark {MARK_INSPECTED:#x} lookup {INSPECTION_TABLE}"
+    assert rule not in daemon.network.gateway.run("ip", "rule")
+    policy = policies.small()
+    inspecting = replace(policy, allowed=tuple(replace(one, inspected=True) for one in policy.allowed))
+    ready.call(ready.netd.load_policy(inspecting))
+    assert rule in daemon.network.gateway.run("ip", "rule")
 
 
 def test_samples_of_drops_are_pushed(ready: Client, daemon: Daemon) -> None:
