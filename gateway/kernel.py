@@ -23,7 +23,7 @@ class Kernel(Protocol):
         """Cut a peer now."""
 
     async def quarantine(self, ip: IPv4Address, on: bool) -> None:
-        """Cut a peer now, and drop its packets for that reason, or take that back."""
+        """Cut a peer now, and drop its packets for that reason, or let it be trusted again."""
 
     async def grant(self, lease_id: int, key: FlowKey, ttl_ms: int) -> None:
         """Put a lease in force."""

@@ -35,16 +35,16 @@ table bridge {TABLE} {{
 		iifname "{gateway.port}" goto from_gateway
 		ether type ip goto drop_spoofed
 		ether type != arp goto drop_unknown
-		iifname . arp saddr ether . arp saddr ip != @places goto drop_spoofed
-		iifname . ether saddr . arp saddr ip != @places goto drop_spoofed
-		accept
+		iifname . arp saddr ether . arp saddr ip @places iifname . ether saddr . arp saddr ip @places accept
+		goto drop_spoofed
 	}}
 
 	chain from_gateway {{
 		ether type != {{ ip, arp }} goto drop_unknown
 		ether saddr != {gateway.mac} goto drop_spoofed
-		ether type arp arp saddr ether != {gateway.mac} goto drop_spoofed
-		accept
+		ether type ip accept
+		arp saddr ether {gateway.mac} accept
+		goto drop_spoofed
 	}}
 
 	chain drop_spoofed {{

@@ -17,7 +17,7 @@ _BRIDGE_OPTIONS = "stp_state 0 mcast_snooping 0 group_fwd_mask 0"
 _GUEST_PORT = "isolated on flood off mcast_flood off bcast_flood off learning off locked on"
 _GATEWAY_PORT = "isolated off flood off mcast_flood off bcast_flood on learning off"
 _HOST_SYSCTLS = ("net.ipv6.conf.all.disable_ipv6=1",)
-# the host's own firewall has no say on what crosses the bridge, and costs it a fifth (absent where br_netfilter is)
+# the host's own firewall has no say on what crosses the bridge, and would look at all of it (absent where br_netfilter is)
 _BRIDGE_SYSCTLS = tuple(
     f"net.bridge.bridge-nf-call-{kind}=0" for kind in ("arptables", "iptables", "ip6tables")
 )

@@ -35,8 +35,8 @@ def distrust(state: State, ip: IPv4Address) -> None:
 
 
 def quarantine(state: State, ip: IPv4Address, on: bool) -> None:
-    """Put a peer in quarantine, which ends its trust in the same moment, or take it out."""
-    state.check_pinned(ip)
+    """Put an address in quarantine, which ends its trust in the same moment, or take it out: pinned or not, it only forbids."""
+    state.loaded()
     element = elements.quarantined(ip)
     if not on:
         state.kernel.apply(remove(element))

@@ -135,8 +135,8 @@ def _guard() -> Chain:
         "meta mark set 0",
         # Nearly every packet, at half the price: what is asked below line by line, for the reason, in one. Not asked are
         # interface, quarantine and control port: authority is only given for the interface, and netd trusts only
-        # peers, none in quarantine.
-        f"ip hdrlength 5 {BOTH_TRUSTED} ether saddr . ip saddr @{SetName.PINS} iifname @{SetName.AUTHORITY} "
+        # peers, none in quarantine. Fragments are left out: until the last one is there trust may have ended.
+        f"ip hdrlength 5 {whole} {BOTH_TRUSTED} ether saddr . ip saddr @{SetName.PINS} iifname @{SetName.AUTHORITY} "
         f"meta mark set {MARK_VOUCHED:#x} accept",
         f"meta nfproto != ipv4 {_goto(DropReason.UNKNOWN_PROTOCOL)}",
         # who sends it comes first: whatever else is wrong is charged to a pinned source
@@ -346,8 +346,8 @@ def _untrusted_destination() -> Chain:
 
 
 def _known(features: Features) -> tuple[str, ...]:
-    # The guard has just seen that both ends are trusted, and nothing waits between it and here but what opens a
-    # connection or is inspected: this is the rest of the way of nearly every packet, in one rule.
+    # The guard has just seen that both ends are trusted: what waits between it and here opens a connection, is inspected
+    # or was in fragments, and has no such mark. This is the rest of the way of nearly every packet, in one rule.
     leased = f"@{SetName.LIVE} meta mark set {MARK_LEASED:#x} accept"
     both = f"{INSPECTED_BIT | HANDED_BIT:#x}"
     established = f"meta mark {MARK_VOUCHED:#x} ct state established ct mark & {both}"

@@ -21,7 +21,7 @@ LOG_GROUP: Final = 7
 LOG_SNAPLEN: Final = 96
 LOG_PREFIX: Final = "qg "  # followed by the reason and one space
 
-MARK_VOUCHED: Final = 0x1  # the guard chain saw that both ends are trusted
+MARK_VOUCHED: Final = 0x1  # the guard chain saw that both ends of a whole packet are trusted
 MARK_LEASED: Final = 0x10  # the lease chain let the packet through; forward demands it
 MARK_REJECT: Final = 0x20  # the kernel's own answer to a rejected packet (fwmark_reflect); output demands it
 MARK_INSPECTED: Final = 0x40  # for an inspector's socket: routed to this machine itself; input demands it

@@ -68,7 +68,9 @@ class ControlServer:
             if link is not None:
                 await self._serve_link(record, link)
         except (OSError, GatewayError, FiltersError):
-            pass  # the connection broke, or netd is gone and the service about to end: the kernel cuts by itself
+            # the connection broke, the peer was put in quarantine meanwhile, or netd is gone and the service about to end:
+            # the kernel cuts by itself
+            pass
         finally:
             with contextlib.suppress(RuntimeError):
                 writer.close()

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from aiohttp.web import AppRunner
 
 STARTUP_S = 10.0
-API_AFTER_S = 2.0
 
 
 async def _connect(setup: GatewaySetup) -> Service:
@@ -43,10 +42,6 @@ def _begin_api(service: Service) -> "Coroutine[Any, Any, AppRunner]":
 
 
 async def _start_api(service: Service) -> "AppRunner":
-    """Wait for the first trusted peer, not for long: loading takes turns with the handshakes (Python's one lock)."""
-    until = asyncio.get_running_loop().time() + API_AFTER_S
-    while not any(peer.trusted for peer in service.registry) and asyncio.get_running_loop().time() < until:
-        await asyncio.sleep(0.02)
     return await (await asyncio.to_thread(_begin_api, service))
 
 

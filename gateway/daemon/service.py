@@ -170,8 +170,8 @@ class Service:
         return SessionParameters(self.setup.beacon_interval_ms, PROOF_EVERY, sequence, head)
 
     async def _restore_peers(self) -> None:
-        """Take up who is enrolled and who is quarantined; nobody is trusted."""
-        quarantined = self.store.quarantined()
+        """Take up who is enrolled and who is quarantined, and who is no more; nobody is trusted."""
+        quarantined, held = self.store.quarantined(), (await self.netd.snapshot()).quarantined
         for peer in self.registry:
             identity = self.store.identity(peer.name)
             if identity is not None and identity.approved:
@@ -179,6 +179,8 @@ class Service:
             if peer.name in quarantined:
                 self.registry.move(peer, Trigger.QUARANTINED, quarantined[peer.name])
                 await self.netd.quarantine(peer.ip, True)
+            elif peer.ip in held:  # netd has outlived us, and we ended while we released it
+                await self.netd.quarantine(peer.ip, False)
 
     async def _expect_peers(self) -> None:
         """Have every enrolled peer whose machine runs prove itself in time: it may hang since before our start."""

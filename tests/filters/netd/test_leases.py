@@ -175,6 +175,18 @@ def test_rejects_trust_in_quarantine(ready: Client, flow: socket.socket) -> None
     assert IP_A in ready.call(ready.netd.snapshot()).trusted
 
 
+def test_a_quarantine_outlives_its_peers_place_in_the_policy_and_can_be_ended_without_it(
+    ready: Client,
+) -> None:
+    ready.call(ready.netd.quarantine(IP_A, True))
+    ready.call(ready.netd.load_policy(policies.empty()))
+    ready.call(ready.netd.quarantine(IP_B, True))
+    assert ready.call(ready.netd.snapshot()).quarantined == (IP_A, IP_B)
+    for ip in (IP_A, IP_B):
+        ready.call(ready.netd.quarantine(ip, False))
+    assert ready.call(ready.netd.snapshot()).quarantined == ()
+
+
 def test_rejects_grant_without_rule(ready: Client) -> None:
     assert ready.code(ready.netd.grant(9, tcp(22), 1000)) == "not-permitted"
     assert ready.code(ready.netd.grant(9, tcp(5432, IP_B, IP_A), 1000)) == "not-permitted"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from scapy.layers.inet import TCP, IPOption_NOP
+from scapy.layers.inet import TCP, IPOption_NOP, fragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
@@ -209,6 +209,24 @@ def test_rejects_an_altered_packet_of_an_established_flow(
         assert sniffer.packets() == []
     assert network.drops() == {reason: 1}
     assert echoes(flow)
+
+
+def test_rejects_a_packet_whose_first_fragment_is_older_than_the_end_of_trust(network: Network) -> None:
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], NAMES[1]) as server, udp_socket(network.guests[A], to=NAMES) as client:
+        client.send(b"question")
+        server.sendto(b"answer", server.recvfrom(100)[1])
+        assert client.recv(100) == b"answer"
+        whole = frame(A, B, id=7) / UDP(sport=client.getsockname()[1], dport=NAMES[1]) / bytes(64)
+        first, last = fragment(whole[IP], fragsize=40)
+        header = whole[Ether].copy()
+        header.remove_payload()
+        with Sniffer(network.guests[B]) as sniffer:
+            send(network.guests[A], header / first)
+            network.delete("trusted", DB[0])
+            send(network.guests[A], header / last)
+            assert sniffer.packets() == []
+    assert network.drops() == {DropReason.NOT_ATTESTED: 1}
 
 
 def test_mid_stream_packets_are_dropped_after_conntrack_is_flushed(
