@@ -72,7 +72,7 @@ class Running:
 def start(program: Program) -> Running:
     """Start a program in a session of its own, its output going to its log."""
     program.log.parent.mkdir(parents=True, exist_ok=True)
-    if program.log.exists() and program.log.stat().st_size > MAX_LOG:
+    if is_large(program.log):
         program.log.replace(program.log.with_suffix(".old"))
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", **program.environment}
     with program.log.open("ab") as log:
@@ -87,6 +87,15 @@ def start(program: Program) -> Running:
             pass_fds=program.inherited,
         )
     return Running(program, process)
+
+
+def is_large(log: Path) -> bool:
+    """Tell whether a log takes more than its share of the disk, by what it says or by what was set aside for it."""
+    try:
+        found = log.stat()
+    except OSError:
+        return False
+    return max(found.st_size, found.st_blocks * 512) > MAX_LOG
 
 
 def wait_for_socket(path: Path, running: Running, within_s: float = 10.0) -> bool:

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 from ipaddress import IPv4Address
+from typing import Final
 
 from filters.errors import NetdError
 from filters.flow import FlowKey, Protocol, Service
@@ -22,6 +23,7 @@ from filters.netd.tcp_socket import hush, read_connection, read_place, silence, 
 from filters.netd.verdicts import APART, HANDED, JOIN, LOST
 from filters.ruleset.names import HANDED_BIT
 
+_AT_ONCE: Final = bytes(8)  # struct linger: off
 _log = logging.getLogger(__name__)
 
 
@@ -136,7 +138,16 @@ class Handover:
 
 
 def _leg(descriptor: int) -> socket.socket:
-    return socket.socket(fileno=os.dup(descriptor))
+    """Make a socket of a copy; raises OSError for what is none."""
+    copy = os.dup(descriptor)
+    try:
+        leg = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
+    with contextlib.suppress(OSError):  # closing must not wait for a peer that acknowledges nothing
+        leg.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    return leg
 
 
 def _ends(near: socket.socket, far: socket.socket) -> tuple[Endpoint, Endpoint, Endpoint]:

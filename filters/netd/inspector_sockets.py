@@ -17,7 +17,9 @@ from typing import Final
 from filters.ruleset.names import INSPECTION_PORT, MOST_INSPECTORS
 
 MOST_AT_ONCE: Final = 64
+MOST_CONNECTIONS: Final = 2 * MOST_INSPECTORS  # each may be about to be replaced
 BACKLOG: Final = 4096
+_AGAIN_S: Final = 0.1
 _UCRED: Final = struct.Struct("=iII")
 _log = logging.getLogger(__name__)
 
@@ -41,22 +43,37 @@ class InspectorSockets:
             self._path.chmod(0o666)  # who may use it is decided by SO_PEERCRED
             server.listen(8)
             while True:
-                client, _ = await asyncio.get_running_loop().sock_accept(server)
-                task = asyncio.create_task(self._attend(client), name="inspector's sockets")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                await self._accept(server)
+                await asyncio.sleep(0)  # accepting yields to nobody while somebody waits
         finally:
             for task in self._tasks:
                 task.cancel()
             server.close()
 
+    async def _accept(self, server: socket.socket) -> None:
+        try:
+            client, _ = await asyncio.get_running_loop().sock_accept(server)
+            _, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        except OSError as error:  # no descriptors are left, for example: some may be again
+            _log.warning("no inspector can come now: %s", error)
+            await asyncio.sleep(_AGAIN_S)
+            return
+        if uid != self._uid or len(self._tasks) >= MOST_CONNECTIONS:
+            why = (
+                "may not have inspectors' sockets"
+                if uid != self._uid
+                else "has as many connections as may be"
+            )
+            _log.warning("refused: uid %d %s", uid, why)
+            client.close()
+            return
+        task = asyncio.create_task(self._attend(client), name="inspector's sockets")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _attend(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         with client, contextlib.suppress(OSError):
-            _, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-            if uid != self._uid:
-                _log.warning("refused: uid %d may not have inspectors' sockets", uid)
-                return
             said = await loop.sock_recv(client, 1)
             if not said or said[0] >= MOST_INSPECTORS:
                 _log.warning("refused: an inspector says no number below %d", MOST_INSPECTORS)
@@ -64,6 +81,7 @@ class InspectorSockets:
             hand_over(client, [make_listener(said[0]), *self._admit(said[0])])
             while wanted := await loop.sock_recv(client, 1):
                 hand_over(client, [make_transparent() for _ in range(min(wanted[0], MOST_AT_ONCE))])
+                await asyncio.sleep(0)
 
 
 def make_transparent() -> socket.socket:

@@ -52,9 +52,10 @@ class State:
             raise NetdError(NetdCode.UNKNOWN_PEER.value, f"the policy pins no peer to {ip}", ip=str(ip))
 
     def check_permitted(self, key: FlowKey) -> KeyRange:
-        """Refuse a key that the policy, or the one being loaded, does not permit: `not-permitted`."""
+        """Refuse a key that the policy, or the one being loaded, does not permit, or not in the same way: `not-permitted`."""
         found = self.loaded().permits(key)
-        if found is None or not (self.incoming is None or self.incoming.permits(key)):
+        later = self.incoming.permits(key) if self.incoming else found
+        if found is None or later is None or _inspection(found) != _inspection(later):
             raise NetdError(NetdCode.NOT_PERMITTED.value, f"no rule permits {key}", key=str(key))
         return found
 
@@ -74,3 +75,7 @@ class State:
         """Tell whether a first packet of this key may wait for its session."""
         found = self.policy.permits(key) if self.policy else None
         return found is not None and found.on_demand and self.book.holder(key, boottime()) is None
+
+
+def _inspection(permitted: KeyRange) -> tuple[bool, str]:
+    return permitted.inspected, permitted.offloads

@@ -296,6 +296,8 @@ def _related() -> Chain:
         f"icmp type != {errors} {_goto(DropReason.UNKNOWN_PROTOCOL)}",
         f"ct mark 0 {_goto(DropReason.NO_SESSION)}",
         f"{LEASE_ID} != @{SetName.LIVE} {_goto(DropReason.LEASE_EXPIRED)}",
+        # it quotes what its sender likes, and no inspector looks at it
+        f"ct mark & {INSPECTED_BIT | HANDED_BIT:#x} == {INSPECTED_BIT:#x} {_goto(DropReason.UNKNOWN_PROTOCOL)}",
         f"ip length > {ICMP_ERROR_LENGTH} {_goto(DropReason.PARSE_ERROR)}",
         f"{rate} {_goto(DropReason.RESOURCE_LIMIT)}",
         f"meta mark set {MARK_LEASED:#x} accept",

@@ -18,6 +18,7 @@ from authn.signing import key_id
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
 from vmhost.issue.peer_setup import CERTIFICATE, REFERENCES, machine_places
+from vmhost.log import say
 from vmhost.names import GATEWAY, QEMU_UID, TPM_UID, Lab
 from vmhost.process import Rights
 from vmhost.spec import LabSpec
@@ -150,7 +151,7 @@ def make_guests(
 def accelerator() -> Choice:
     """Choose the accelerator of this host's VMs, once, and say which."""
     choice = choose(os.environ, Rights(QEMU_UID, QEMU_UID))
-    print(f"monitor: virtual machines run under {choice.accelerator}: {choice.reason}", flush=True)  # noqa: T201 - its log
+    say(f"virtual machines run under {choice.accelerator}: {choice.reason}")
     return choice
 
 
@@ -196,7 +197,7 @@ def vm_of(
 
 def _log_change(change: Change) -> None:
     reason = f": {change.reason}" if change.reason else ""
-    print(f"monitor: VM {change.name} is {change.state}{reason}", flush=True)  # noqa: T201 - the monitor's log
+    say(f"VM {change.name} is {change.state}{reason}")
 
 
 def write_vm_settings(

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -55,7 +56,8 @@ async def _run(lab: Lab, root: Path, owner: int | None) -> None:
             (lab.run_dir / "ready").touch()
             await _first_of(serving, supervising, stop)
     except Failure as error:
-        (lab.run_dir / "failed").write_text(str(error))
+        with contextlib.suppress(OSError):  # no space left, for example
+            (lab.run_dir / "failed").write_text(str(error))
     finally:
         if not starting.done():
             await asyncio.wait({starting})

@@ -23,6 +23,7 @@ from vmhost.lab.provisioning import (
     provision,
 )
 from vmhost.lab.vms import make_guests, prepare_vms
+from vmhost.log import say
 from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import MISSES, End, GatewayUnit, Order, Probe, Restart
@@ -44,7 +45,7 @@ from vmhost.spec import LabSpec
 from vmhost.swtpm import VirtualTpm
 from vmhost.vm.gateway import GatewayVm
 from vmhost.vm.gateway_api import GatewayApi
-from vmhost.vm.guest import VmGuest
+from vmhost.vm.guest import VmGuest, threads_for
 
 CHECK_EVERY_S = 0.1
 REVIVE_EVERY_S = 0.5
@@ -80,7 +81,7 @@ class Monitor:
                 self.peers[name] = self.machines[name]
         else:
             key = load_administrator_key(self.lab).public_key().public_bytes_raw()
-            words = GuestWords(self.lab, self._alive, self.gateway_refused, time.monotonic, time.time, _log)
+            words = GuestWords(self.lab, self._alive, self.gateway_refused, time.monotonic, time.time, say)
             for name, guest in make_guests(spec, key, asyncio.get_running_loop()).items():
                 guest.heard = words.heard
                 self.peers[name], self.newcomers[name] = guest, Newcomer()
@@ -113,6 +114,7 @@ class Monitor:
     async def start(self) -> None:
         """Power all TPMs on, provision, boot the gateway, then the peers; raises HostError or AuthnError."""
         machines: dict[str, Guest] = {GATEWAY: self.gateway, **self.peers}
+        asyncio.get_running_loop().set_default_executor(threads_for(len(machines)))
         await asyncio.to_thread(prepare_vms, self.spec, load_administrator_key(self.lab))
         await asyncio.to_thread(prepare_gateway, self.spec)
         found = await asyncio.gather(*(asyncio.to_thread(one.identify) for one in machines.values()))
@@ -137,9 +139,11 @@ class Monitor:
             await self._boot_now(machine)
 
     async def _boot_now(self, machine: Guest) -> None:
-        await asyncio.to_thread(machine.boot)
-        if newcomer := self.newcomers.get(machine.name):
-            newcomer.started(time.monotonic())
+        try:
+            await asyncio.to_thread(machine.boot)
+        finally:  # one that did not start is missed as one that hangs
+            if newcomer := self.newcomers.get(machine.name):
+                newcomer.started(time.monotonic())
 
     async def _off_now(self, machine: Guest) -> None:
         if newcomer := self.newcomers.get(machine.name):
@@ -176,7 +180,7 @@ class Monitor:
             await asyncio.sleep(CHECK_EVERY_S)
             for name, newcomer in self.newcomers.items():
                 if step := newcomer.tick(time.monotonic()):
-                    _log(f"VM {name}: nothing was heard of its agent for {newcomer.patience_s:.0f} s: {step}")
+                    say(f"VM {name}: nothing was heard of its agent for {newcomer.patience_s:.0f} s: {step}")
                     await self._try(self._see_to(name, step))
             if GATEWAY in self._kept_off:
                 continue
@@ -214,7 +218,9 @@ class Monitor:
         try:
             await work
         except Failure as error:
-            _log(str(error))
+            say(str(error))
+        except Exception as error:  # noqa: BLE001 - one machine's trouble must not end the watch over the others
+            say(f"not expected, please report it: {error!r}")
 
     async def restart_gateway(self, reason: str, *, reset_tpm: bool, by_operator: bool = False) -> None:
         """Restart all processes of the gateway; with `reset_tpm` the machine itself."""
@@ -358,10 +364,6 @@ class Monitor:
             },
             "peers": {name: {"pids": machine.pids()} for name, machine in self.peers.items()},
         }
-
-
-def _log(line: str) -> None:
-    print(f"monitor: {line}", flush=True)  # noqa: T201 - its log
 
 
 def load_spec(path: Path) -> LabSpec:

@@ -79,7 +79,10 @@ def _compare(path: Path, digest: str) -> str:
 
 def _kernel_image(spec: VmSpec, measured: Measured, images: Path | None) -> dict[str, Any] | None:
     """Hash the program on the boot disk; None once that disk is not what was measured."""
-    if not spec.disks or _compare(spec.disks[0].path, measured.digests[spec.disks[0].path]) != UNCHANGED:
+    if (
+        not spec.disks
+        or _compare(spec.disks[0].path, measured.digests.get(spec.disks[0].path, "")) != UNCHANGED
+    ):
         return None
     digest = hashlib.sha256(read_program(spec.disks[0].path)).hexdigest()
     image = GATEWAY if spec.name == GATEWAY else GUEST

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections import Counter
 from pathlib import Path
 from subprocess import SubprocessError
 
@@ -15,14 +16,18 @@ from vmhost.monitor.monitor import Monitor
 from vmhost.monitor.protocol import LENGTH, MAX_MESSAGE, Payload, Request
 from vmhost.names import GATEWAY_UID
 
+MOST_OF_ONE, MOST = 64, 256  # connections of one uid, and of all, that are not root's
+IDLE_S = 30.0  # those of others than root are closed when nothing is asked for so long
+
 
 class MonitorServer:
-    """Answer requests to one monitor."""
+    """Answer requests to one monitor. Anybody may connect, so nobody may have all descriptors."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self.shutdown = asyncio.Event()
         self._conversations: set[asyncio.Task[None]] = set()
+        self._open: Counter[int] = Counter()  # by uid
 
     async def serve(self, path: Path) -> None:
         """Serve until cancelled."""
@@ -33,12 +38,23 @@ class MonitorServer:
             await server.serve_forever()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sock: socket.socket = writer.get_extra_info("socket")
-        uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        uid = _uid_of(writer)
+        if self._is_full(uid):
+            writer.close()
+            return
         await self._converse(reader, writer, uid)
 
+    def _is_full(self, uid: int) -> bool:
+        others = self._open.total() - self._open[0]
+        return uid != 0 and (self._open[uid] >= MOST_OF_ONE or others >= MOST)
+
     async def for_gateway(self) -> Streams:
-        """Open a connection on behalf of the gateway's VM: it has the gateway's rights here, whatever it says."""
+        """Open a connection on behalf of the gateway's VM: it has the gateway's rights here, whatever it says.
+
+        Raises OSError when it has too many.
+        """
+        if self._is_full(GATEWAY_UID):
+            raise OSError("the gateway has as many connections as may be")
         theirs, ours = socket.socketpair()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         task = asyncio.create_task(self._converse(reader, writer, GATEWAY_UID), name="the gateway's VM")
@@ -47,16 +63,20 @@ class MonitorServer:
         return await asyncio.open_unix_connection(sock=theirs)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, uid: int) -> None:
+        self._open[uid] += 1
         try:
             while True:
-                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-                if length > MAX_MESSAGE:
-                    break
-                writer.write(protocol.encode(await self._answer(await reader.readexactly(length), uid)))
+                async with asyncio.timeout(None if uid == 0 else IDLE_S):
+                    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                    if length > MAX_MESSAGE:
+                        break
+                    untrusted = await reader.readexactly(length)
+                writer.write(protocol.encode(await self._answer(untrusted, uid)))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             pass
         finally:
+            self._open[uid] -= 1
             writer.close()
 
     async def _answer(self, untrusted: bytes, uid: int) -> Payload:
@@ -129,3 +149,8 @@ class MonitorServer:
                 return await monitor.commit_update()
             case protocol.UpdateStatus():
                 return monitor.updates.status()
+
+
+def _uid_of(writer: asyncio.StreamWriter) -> int:
+    sock: socket.socket = writer.get_extra_info("socket")
+    return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])

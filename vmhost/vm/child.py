@@ -4,14 +4,15 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from vmhost.errors import HostError
-from vmhost.process import Program, Running, start
+from vmhost.process import Program, Running, is_large, start
 from vmhost.vm.whole import whole
 
 LAST_WORDS = 600
+LOOK_EVERY_S = 0.5
 
 
 class Child:
@@ -28,7 +29,7 @@ class Child:
         return self._running.alive
 
     async def ended(self) -> None:
-        """Return once it has ended."""
+        """Return once it has ended. Until then its log is emptied whenever it is too large: a guest can have QEMU write."""
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -36,10 +37,20 @@ class Child:
         loop, over = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(fd, over.set)
         try:
-            await over.wait()
+            while not over.is_set():
+                self._keep_log_small()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await over.wait()
         finally:
             loop.remove_reader(fd)
             os.close(fd)
+
+    def _keep_log_small(self) -> None:
+        log = self._running.program.log
+        if is_large(log):
+            with suppress(OSError):  # it is written at its end, so what comes next stands at the new begin
+                os.truncate(log, 0)
 
     def kill(self) -> None:
         """End it without asking."""

@@ -30,7 +30,8 @@ class Console:
 
         The guest may write while we cut: those few bytes are lost.
         """
-        if os.fstat(self.fd).st_size <= maximum:
+        found = os.fstat(self.fd)
+        if max(found.st_size, found.st_blocks * 512) <= maximum:  # QEMU may set blocks aside behind the end
             return False
         kept = os.pread(self.fd, maximum, max(0, os.fstat(self.fd).st_size - maximum))
         os.ftruncate(self.fd, 0)

@@ -2,12 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from authn.tpm import TpmIdentity
 from vmhost.vm.domain import Domain
 from vmhost.vm.identity import identify
 from vmhost.vm.vtpm import VtpmSpec
+
+_FOR_EACH, _BESIDES = 2, 16
+
+
+def threads_for(machines: int) -> ThreadPoolExecutor:
+    """Make a loop's threads: a verb waits in one of them for work that needs another, for each machine at the same time."""
+    return ThreadPoolExecutor(_FOR_EACH * machines + _BESIDES, thread_name_prefix="machines")
 
 
 class VmGuest:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from hostlink.errors import LinkError
 from hostlink.reports import MAX_LINE, Lines, Report
+from vmhost.log import say
 from vmhost.vm.guest import VmGuest
 
 PACE_S = 0.1  # after each line, and after each piece of one
@@ -49,7 +50,7 @@ class ReportingGuest(VmGuest):
         except OSError:
             pass  # the VM is over: the next one has a line of its own
         except Exception as error:  # noqa: BLE001 - the line's outer edge: a guest must not go unheard unnoticed
-            print(f"monitor: VM {self.name}: its line is not read any more: {error!r}", flush=True)  # noqa: T201 - the monitor's log
+            say(f"VM {self.name}: its line is not read any more: {error!r}")
 
     async def _hang_up(self) -> None:
         if self._line is not None:

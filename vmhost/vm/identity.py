@@ -19,12 +19,14 @@ def _identify(spec: VtpmSpec, key: bytes, mark: int) -> TpmIdentity:
     own_state(spec)
     sockets = spec.state_dir / "sockets"
     sockets.mkdir(mode=0o700, exist_ok=True)  # one that was killed left it
+    if sockets.is_symlink():  # the state is its uid's own
+        raise HostError("tpm-failed", f"{sockets}: expected a directory, got a link; remove it")
     server, control = (
         sockets / "tpm",
         sockets / "tpm.ctrl",
     )  # the names that tpm2-tss' swtpm transport expects
     try:
-        os.chown(sockets, spec.rights.uid, spec.rights.gid)
+        os.chown(sockets, spec.rights.uid, spec.rights.gid, follow_symlinks=False)
         with key_pipe(key) as key_fd:
             argv = (
                 "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={spec.state_dir},mode=0600",

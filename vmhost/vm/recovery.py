@@ -57,7 +57,7 @@ def _converse(
     serial: socket.socket, lines: Sequence[bytes], token: str, deadline: float
 ) -> "re.Match[bytes] | None":
     """Wait for the shell's prompt before each line: what comes earlier may be lost with the former one."""
-    result = re.compile(rf"<{token} (\d+) (?:([A-Za-z0-9+/=]+) )?{token}>".encode())
+    result = re.compile(rf"<{token} (\d{{1,9}}) (?:([A-Za-z0-9+/=]+) )?{token}>".encode())
     *before, last = lines
     while time.monotonic() < deadline:
         serial.sendall(_CANCEL)

@@ -157,12 +157,20 @@ class Inspector:
         loop = asyncio.get_running_loop()
         for sock, leg in ((far, flow.legs[1]), (near, flow.legs[0])):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _end_when_forgotten(sock)
             await loop.connect_accepted_socket(partial(_itself, leg), sock)
         await flow.done.wait()
 
 
 def _itself(leg: Leg) -> Leg:
     return leg
+
+
+def _end_when_forgotten(sock: socket.socket) -> None:
+    """Have the kernel ask an idle peer for a sign of life: one whose lease has ended can't say that it went."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4)):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _drop(near: socket.socket) -> None:

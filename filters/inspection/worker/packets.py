@@ -53,7 +53,7 @@ class Packets:
                 over.set()
                 break
             (number,), packet = PACKET.unpack_from(data), data[PACKET.size :]
-            if number == RETIRE:
+            if number == RETIRE and not packet:
                 self._retire()
                 continue
             if opens(packet):

@@ -164,8 +164,10 @@ def test_one_that_sends_no_pair_is_dismissed_and_nothing_is_kept(legs: Legs, joi
 
 def test_what_is_no_socket_is_refused_and_the_inspector_stays(legs: Legs, joined: list[Joined]) -> None:
     read, write = os.pipe()
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names only
     first, second = _speak(_state(legs), [(HUSH, [read, write]), (HUSH, [legs[0].fileno(), read])])
     assert first[:1] == second[:1] == APART
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
     os.close(read)
     os.close(write)
 

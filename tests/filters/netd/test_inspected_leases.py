@@ -27,6 +27,20 @@ def test_rejects_a_lease_that_says_otherwise_than_the_policy(in_force: object, l
     state.check_inspected(lease_id ^ INSPECTED_BIT, FLOW)
 
 
+@pytest.mark.parametrize(("in_force", "incoming"), [(PLAIN, INSPECTED), (INSPECTED, PLAIN)])
+def test_rejects_a_lease_that_the_policy_being_loaded_would_inspect_otherwise(
+    in_force: object, incoming: object
+) -> None:
+    state = State("eth0", None)  # type: ignore[arg-type]
+    state.enforce(in_force)  # type: ignore[arg-type]
+    state.incoming = incoming  # type: ignore[assignment]
+    with pytest.raises(NetdError) as refused:
+        state.check_permitted(FLOW)
+    assert refused.value.code == "not-permitted"
+    state.incoming = in_force  # type: ignore[assignment]
+    state.check_permitted(FLOW)
+
+
 def test_a_policy_that_begins_to_inspect_takes_the_leases_that_are_not() -> None:
     book = Book()
     book.put(Lease(7, FLOW, 100.0))

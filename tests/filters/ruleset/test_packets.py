@@ -16,6 +16,7 @@ from filters.flow import Protocol
 from filters.reason import DropReason
 from filters.ruleset.compiler import compile_ruleset
 from filters.ruleset.features import Features
+from filters.ruleset.names import INSPECTED_BIT
 from tests.filters.ruleset import policies
 from tests.filters.ruleset.network import A, B, Network
 from tests.filters.ruleset.traffic import (
@@ -99,6 +100,24 @@ def test_port_unreachable_of_a_leased_flow_comes_back(network: Network) -> None:
         with pytest.raises(ConnectionRefusedError):
             client.recv(10)
     assert network.drops() == {}
+
+
+def test_rejects_an_icmp_error_about_an_inspected_flow(network: Network) -> None:
+    """What it quotes is its sender's own choice, and no inspector looks at it."""
+    network.lease("udp . 5300")
+    network.add("live", f"{INSPECTED_BIT | 7:#x} timeout 30s")
+    network.nft(
+        "table inet other {\nchain before {\ntype filter hook prerouting priority -170;\n"
+        f"ct mark 7 ct mark set {INSPECTED_BIT | 7:#x}\n}}\n}}\n"
+    )
+    try:
+        with udp_socket(network.guests[A], to=NAMES) as client:
+            client.send(b"anybody there?")  # the kernel of B says no
+            with pytest.raises(TimeoutError):
+                client.recv(10)
+    finally:
+        network.nft("delete table inet other\n")
+    assert network.drops() == {DropReason.UNKNOWN_PROTOCOL: 1}
 
 
 def test_one_way_udp_follows_a_new_lease_id(network: Network) -> None:

@@ -1,0 +1,106 @@
+"""The monitor's socket, which anybody may open: nobody can have all of it."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vmhost.monitor import server
+from vmhost.monitor.protocol import LENGTH, encode
+from vmhost.monitor.server import MOST_OF_ONE, MonitorServer
+
+
+class Monitor:
+    """Has nothing but a status."""
+
+    def status(self) -> dict[str, object]:
+        return {"peers": {}}
+
+
+def play(story: Callable[[MonitorServer, Path], Awaitable[None]], uid: int) -> None:
+    """Run a story against a server whose callers all have this uid."""
+
+    async def run() -> None:
+        monitor: Any = Monitor()
+        one = MonitorServer(monitor)
+        with tempfile.TemporaryDirectory(prefix="qg-t-") as directory:
+            path = Path(directory) / "socket"
+            serving = asyncio.create_task(one.serve(path))
+            while not path.exists():
+                await asyncio.sleep(0.01)
+            try:
+                await story(one, path)
+            finally:
+                serving.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_uid_of", lambda _: uid)
+        asyncio.run(run())
+
+
+async def answered(path: Path) -> bool:
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(encode({"op": "status"}))
+        return bool(await asyncio.wait_for(reader.read(LENGTH.size), 5))
+    except ConnectionError:
+        return False
+    finally:
+        writer.close()
+
+
+async def crowd(path: Path) -> list[asyncio.StreamWriter]:
+    found = [(await asyncio.open_unix_connection(path))[1] for _ in range(MOST_OF_ONE)]
+    await asyncio.sleep(0.1)
+    return found
+
+
+def test_rejects_a_uids_connections_above_its_share_until_one_is_over() -> None:
+    async def story(_: MonitorServer, path: Path) -> None:
+        idle = await crowd(path)
+        assert not await answered(path)
+        idle.pop().close()
+        await asyncio.sleep(0.1)
+        assert await answered(path)
+        for one in idle:
+            one.close()
+
+    play(story, 4242)
+
+
+def test_root_is_always_heard() -> None:
+    async def story(_: MonitorServer, path: Path) -> None:
+        idle = await crowd(path)
+        assert await answered(path)
+        for one in idle:
+            one.close()
+
+    play(story, 0)
+
+
+def test_the_gateways_vm_has_a_share_too() -> None:
+    async def story(monitor: MonitorServer, _: Path) -> None:
+        opened = [await monitor.for_gateway() for _ in range(MOST_OF_ONE)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(OSError, match="as many connections as may be"):
+            await monitor.for_gateway()
+        for _, writer in opened:
+            writer.close()
+        await asyncio.sleep(0.1)
+        (await monitor.for_gateway())[1].close()
+
+    play(story, os.getuid())
+
+
+def test_who_asks_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(_: MonitorServer, path: Path) -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+    monkeypatch.setattr(server, "IDLE_S", 0.2)
+    play(story, 4242)

@@ -1,0 +1,31 @@
+"""A process of a VM, whose guest decides how much it writes."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from vmhost.process import MAX_LOG, Program, Rights
+from vmhost.vm.child import child
+
+# writes more than may be kept, in one go, then a last line
+TALKS = "import os, sys, time; os.write(2, b'x' * int(sys.argv[1])); time.sleep(1.5); print('last')"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: programs are started with rights of their own")
+def test_its_log_is_kept_small_while_it_runs(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = Program(
+        "talks", (sys.executable, "-c", TALKS, str(2 * MAX_LOG)), "", Rights(os.getuid(), os.getgid()), log
+    )
+
+    async def story() -> None:
+        async with child(program) as one:
+            async with asyncio.timeout(20):
+                await one.ended()
+            assert one.describe_end().endswith("it last said: last")
+
+    asyncio.run(story())
+    assert log.stat().st_size < 100
