@@ -61,7 +61,7 @@ class Endpoint:
         """Listen at a unix socket for one service of the other side, for these uids only. Never returns."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if _uid_of(writer) in uids:
+            if uid_of(writer) in uids:
                 await self.connect(service, (reader, writer))
             else:
                 writer.close()
@@ -165,6 +165,7 @@ class Endpoint:
         self._writer.write(frame.encode())
 
 
-def _uid_of(writer: asyncio.StreamWriter) -> int:
+def uid_of(writer: asyncio.StreamWriter) -> int:
+    """Tell who is at the other end of a unix socket (SO_PEERCRED)."""
     sock: socket.socket = writer.get_extra_info("socket")
     return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])

@@ -92,10 +92,14 @@ def start(program: Program) -> Running:
 def is_large(log: Path) -> bool:
     """Tell whether a log takes more than its share of the disk, by what it says or by what was set aside for it."""
     try:
-        found = log.stat()
+        return room_of(log.stat()) > MAX_LOG
     except OSError:
         return False
-    return max(found.st_size, found.st_blocks * 512) > MAX_LOG
+
+
+def room_of(found: os.stat_result) -> int:
+    """Return a file's bytes, or those that were set aside for it where these are more."""
+    return max(found.st_size, found.st_blocks * 512)
 
 
 def wait_for_socket(path: Path, running: Running, within_s: float = 10.0) -> bool:

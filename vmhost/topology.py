@@ -37,8 +37,8 @@ def build_topology(spec: LabSpec) -> None:
         host = spec.lab.host_namespace
         # not in the gateway: it must see IPv6 to drop and count it
         for name in (host, *(one for one in machines if one != spec.lab.gateway_namespace)):
-            run(in_namespace(name, ["sysctl", "-qw", *_HOST_SYSCTLS]), check=False)
-        run(in_namespace(host, ["sysctl", "-qw", *_BRIDGE_SYSCTLS]), check=False)
+            settings = (*_HOST_SYSCTLS, *(_BRIDGE_SYSCTLS if name == host else ()))
+            run(in_namespace(name, ["sysctl", "-qw", *settings]), check=False)
         run(["ip", "-n", host, "-batch", "-"], text=f"link add {BRIDGE} type bridge {_BRIDGE_OPTIONS}\n")
         # the rules stand before the first port is up
         run(in_namespace(host, ["nft", "-f", "-"]), text=compile_antispoof(spec.gateway, spec.peers))

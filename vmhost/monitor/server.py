@@ -3,13 +3,12 @@
 import asyncio
 import json
 import socket
-import struct
 from collections import Counter
 from pathlib import Path
 from subprocess import SubprocessError
 
 from authn.errors import AuthnError
-from hostlink.endpoint import Streams
+from hostlink.endpoint import Streams, uid_of
 from vmhost.errors import HostError
 from vmhost.monitor import protocol
 from vmhost.monitor.monitor import Monitor
@@ -38,7 +37,7 @@ class MonitorServer:
             await server.serve_forever()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        uid = _uid_of(writer)
+        uid = uid_of(writer)
         if self._is_full(uid):
             writer.close()
             return
@@ -149,8 +148,3 @@ class MonitorServer:
                 return await monitor.commit_update()
             case protocol.UpdateStatus():
                 return monitor.updates.status()
-
-
-def _uid_of(writer: asyncio.StreamWriter) -> int:
-    sock: socket.socket = writer.get_extra_info("socket")
-    return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])

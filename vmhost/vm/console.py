@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmhost.errors import HostError
+from vmhost.process import room_of
 
 MAX_CONSOLE = 1 << 20
 CHECK_EVERY_S = 0.5
@@ -30,8 +31,7 @@ class Console:
 
         The guest may write while we cut: those few bytes are lost.
         """
-        found = os.fstat(self.fd)
-        if max(found.st_size, found.st_blocks * 512) <= maximum:  # QEMU may set blocks aside behind the end
+        if room_of(os.fstat(self.fd)) <= maximum:
             return False
         kept = os.pread(self.fd, maximum, max(0, os.fstat(self.fd).st_size - maximum))
         os.ftruncate(self.fd, 0)

@@ -38,7 +38,7 @@ def play(story: Callable[[MonitorServer, Path], Awaitable[None]], uid: int) -> N
                 serving.cancel()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "_uid_of", lambda _: uid)
+        patch.setattr(server, "uid_of", lambda _: uid)
         asyncio.run(run())
 
 
