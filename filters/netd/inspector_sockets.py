@@ -58,13 +58,9 @@ class InspectorSockets:
             _log.warning("no inspector can come now: %s", error)
             await asyncio.sleep(_AGAIN_S)
             return
-        if uid != self._uid or len(self._tasks) >= MOST_CONNECTIONS:
-            why = (
-                "may not have inspectors' sockets"
-                if uid != self._uid
-                else "has as many connections as may be"
-            )
-            _log.warning("refused: uid %d %s", uid, why)
+        why = "may not have inspectors' sockets" if uid != self._uid else ""
+        if why or len(self._tasks) >= MOST_CONNECTIONS:
+            _log.warning("refused: uid %d %s", uid, why or "has as many connections as may be")
             client.close()
             return
         task = asyncio.create_task(self._attend(client), name="inspector's sockets")

@@ -55,8 +55,11 @@ class State:
         """Refuse a key that the policy, or the one being loaded, does not permit, or not in the same way: `not-permitted`."""
         found = self.loaded().permits(key)
         later = self.incoming.permits(key) if self.incoming else found
-        if found is None or later is None or _inspection(found) != _inspection(later):
+        if found is None or later is None:
             raise NetdError(NetdCode.NOT_PERMITTED.value, f"no rule permits {key}", key=str(key))
+        if (found.inspected, found.offloads) != (later.inspected, later.offloads):
+            message = f"the policy that is being loaded inspects {key} otherwise: ask again once it is in force"
+            raise NetdError(NetdCode.NOT_PERMITTED.value, message, key=str(key))
         return found
 
     def check_inspected(self, lease_id: int, key: FlowKey) -> KeyRange:
@@ -75,7 +78,3 @@ class State:
         """Tell whether a first packet of this key may wait for its session."""
         found = self.policy.permits(key) if self.policy else None
         return found is not None and found.on_demand and self.book.holder(key, boottime()) is None
-
-
-def _inspection(permitted: KeyRange) -> tuple[bool, str]:
-    return permitted.inspected, permitted.offloads
