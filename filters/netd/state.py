@@ -58,7 +58,9 @@ class State:
         if found is None or later is None:
             raise NetdError(NetdCode.NOT_PERMITTED.value, f"no rule permits {key}", key=str(key))
         if (found.inspected, found.offloads) != (later.inspected, later.offloads):
-            message = f"the policy that is being loaded inspects {key} otherwise: ask again once it is in force"
+            message = (
+                f"the policy that is being loaded inspects {key} otherwise: ask again once it is in force"
+            )
             raise NetdError(NetdCode.NOT_PERMITTED.value, message, key=str(key))
         return found
 

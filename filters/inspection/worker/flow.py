@@ -185,10 +185,8 @@ class Flow:
 
     def _start(self, job: Job) -> None:
         async def judge() -> None:
-            try:
-                found = await self._judge_object(job)
-            finally:
-                self._jobs.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            found = await self._judge_object(job)
+            self._jobs.discard(cast("asyncio.Task[None]", asyncio.current_task()))
             if self.done.is_set():
                 return
             with self._whatever_breaks():

@@ -94,6 +94,12 @@ class Judging:
         except BrokenProcessPool:
             self._replace(pool)
             return [Finding(DropReason.INSPECTOR_DOWN, "judge", "the process that judged this object died")]
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # the flow is given up
+                raise
+            waited = "the processes were replaced while this object waited for one"
+            return [Finding(DropReason.INSPECTOR_DOWN, "judge", waited)]
         except TimeoutError:
             self._replace(pool)
             within = f"judging took longer than {self._within_s:g} s"

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from filters.inspection.material import Material, SourceFile, sift
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
@@ -81,6 +83,44 @@ def test_a_slow_start_of_judges_is_no_timeout() -> None:
             judging.close()
 
     asyncio.run(story())
+
+
+def test_who_waits_behind_a_judge_that_hangs_hears_so() -> None:
+    """What was not begun is cancelled with the processes: its flow must not wait for ever."""
+
+    async def story() -> set[str]:
+        judging = Judging(Material(), None, 10)
+        try:
+            await judging.warm()
+            for process in judging._pool._processes.values():
+                assert process.pid
+                os.kill(process.pid, signal.SIGSTOP)
+            judging._within_s = 0.3
+            waiting = [asyncio.create_task(judging.judge(InspectionSpec(), OBJECT)) for _ in range(20)]
+            await asyncio.sleep(0.1)
+            judging._within_s = 30
+            waiting += [asyncio.create_task(judging.judge(InspectionSpec(), OBJECT)) for _ in range(20)]
+            found = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+            return {one[0].reason for one in found}
+        finally:
+            judging.close()
+
+    assert asyncio.run(story()) == {DropReason.INSPECTOR_TIMEOUT, DropReason.INSPECTOR_DOWN}
+
+
+def test_a_flow_that_is_given_up_gives_its_judgement_up() -> None:
+    async def story() -> None:
+        judging = Judging(Material(), None, 10)
+        try:
+            waiting = asyncio.create_task(judging.judge(InspectionSpec(), OBJECT))
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            await waiting
+        finally:
+            judging.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(story())
 
 
 def test_a_judge_that_hangs_is_a_timeout() -> None:

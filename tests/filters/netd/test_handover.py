@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -170,6 +171,13 @@ def test_what_is_no_socket_is_refused_and_the_inspector_stays(legs: Legs, joined
     assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
     os.close(read)
     os.close(write)
+
+
+def test_closing_a_leg_never_waits_for_its_peer(legs: Legs, joined: list[Joined]) -> None:
+    """An inspector may have asked for that wait; it would be netd's, should its own copy be the last one."""
+    legs[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    _speak(_state(legs), [(HUSH, [one.fileno() for one in legs])])
+    assert struct.unpack("ii", legs[0].getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0] == 0
 
 
 def test_a_connection_that_the_kernel_lost_is_said_to_be_lost(

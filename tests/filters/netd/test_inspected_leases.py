@@ -34,7 +34,7 @@ def test_rejects_a_lease_that_the_policy_being_loaded_would_inspect_otherwise(
     state = State("eth0", None)  # type: ignore[arg-type]
     state.enforce(in_force)  # type: ignore[arg-type]
     state.incoming = incoming  # type: ignore[assignment]
-    with pytest.raises(NetdError, match="inspects .* otherwise") as refused:
+    with pytest.raises(NetdError, match=r"inspects .* otherwise") as refused:
         state.check_permitted(FLOW)
     assert refused.value.code == "not-permitted"
     state.incoming = in_force  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from filters.netd import inspector_sockets
-from filters.netd.inspector_sockets import InspectorSockets
+from filters.netd.inspector_sockets import MOST_CONNECTIONS, InspectorSockets
 from filters.ruleset.names import MOST_INSPECTORS
 
 
@@ -86,3 +86,38 @@ def test_refuses_another_uid(desk: Desk, tmp_path: Path, caplog: pytest.LogCaptu
     assert asked(desk, tmp_path / "netd", b"\0", os.geteuid() + 1) == 0
     assert (desk.admitted, desk.listening) == ([], [])
     assert "may not have inspectors' sockets" in caplog.text
+
+
+def test_goes_on_when_nobody_can_be_accepted(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No descriptors are left, for example; netd must not end for that."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.setblocking(False)  # bound to nothing: accept fails (EINVAL)
+        asyncio.run(InspectorSockets(tmp_path / "netd", os.geteuid(), desk.admit)._accept(server))
+    assert "no inspector can come now" in caplog.text
+
+
+def test_refuses_more_connections_than_inspectors_need(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "netd"
+
+    async def story() -> bytes:
+        serving = asyncio.create_task(InspectorSockets(path, os.geteuid(), desk.admit).serve())
+        while not path.exists():
+            await asyncio.sleep(0.01)
+        clients = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(MOST_CONNECTIONS + 1)]
+        try:
+            for one in clients:
+                one.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(one, str(path))
+                await asyncio.sleep(0.01)
+            return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(clients[-1], 1), 5)
+        finally:
+            for one in clients:
+                one.close()
+            serving.cancel()
+
+    assert asyncio.run(story()) == b""
+    assert "as many connections as may be" in caplog.text
