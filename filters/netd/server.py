@@ -14,6 +14,7 @@ from filters.netd.service import Answer, Service
 _UCRED: Final = struct.Struct("=iII")  # pid, uid, gid
 _MAX_BACKLOG: Final = 8 * 1024 * 1024  # bytes of events a client may leave unread before they are lost
 _PARTING_S: Final = 1.0
+_MOST_PARTING: Final = 16  # refused connections that are still told why; more of them are closed at once
 _log = logging.getLogger(__name__)
 
 
@@ -25,6 +26,7 @@ class Server:
         self._client_uid = client_uid
         self._client: Connection | None = None
         self._lost_events = 0
+        self.parting = 0
 
     def stop(self) -> None:
         """Answer no more; the service is about to close."""
@@ -81,7 +83,6 @@ class Connection(asyncio.Protocol):
         try:
             self._server.admit(self, uid)
         except NetdError as error:
-            _log.warning("refused: %s", error.message)
             self._refuse(error)
 
     def data_received(self, data: bytes) -> None:
@@ -115,11 +116,21 @@ class Connection(asyncio.Protocol):
         return self._transport.get_write_buffer_size()
 
     def _refuse(self, error: NetdError) -> None:
+        """Say why not. Who is refused may come as often as it likes: descriptors it holds are netd's."""
         self._refused = True
+        if self._server.parting >= _MOST_PARTING:
+            self._transport.abort()
+            return
+        _log.warning("refused: %s", error.message)
+        self._server.parting += 1
         self.send({"id": 0, "error": _describe(error)})
         self._transport.write_eof()
         # closing with its request unread would reset the connection before it has read why
-        asyncio.get_running_loop().call_later(_PARTING_S, self._transport.close)
+        asyncio.get_running_loop().call_later(_PARTING_S, self._part)
+
+    def _part(self) -> None:
+        self._server.parting -= 1
+        self._transport.close()
 
     def _handle(self, request: dict[str, Any]) -> None:
         number = request.get("id")

@@ -90,6 +90,31 @@ def test_second_client_is_refused_and_the_first_stays(ready: Client, daemon: Dae
     ready.call(ready.netd.ping())
 
 
+def test_who_is_refused_again_and_again_holds_few_descriptors(ready: Client, daemon: Daemon) -> None:
+    descriptors = Path(f"/proc/{daemon.process.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    refused = [socket.socket(socket.AF_UNIX) for _ in range(60)]
+    try:
+        for one in refused:
+            one.connect(str(daemon.socket))
+            one.settimeout(5)
+        told = [_answer(one) for one in refused]
+        assert len(list(descriptors.iterdir())) - before <= 16
+        assert 1 <= sum(b"has a client" in one for one in told) <= 16
+        assert all(b"has a client" in one for one in told[:10])
+    finally:
+        for one in refused:
+            one.close()
+    ready.call(ready.netd.ping())
+
+
+def _answer(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(4096)
+    except ConnectionResetError:
+        return b""
+
+
 def test_rejects_a_foreign_uid(network: Network, code: Path) -> None:
     daemon = Daemon(network, code, client_uid=64103)
     try:
