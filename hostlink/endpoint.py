@@ -12,6 +12,7 @@ from hostlink.errors import LinkError
 from hostlink.frames import MAX_DATA, WINDOW, Decoder, Frame, Kind, credit_frame
 
 MOST_CHANNELS = 256
+MOST_UNREAD = 8 << 20  # bytes; all channels' frames together stay below it while the other end reads
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Service = Callable[[], Awaitable[Streams]]
 """Opens a connection to whatever the service is; raises OSError."""
@@ -50,6 +51,8 @@ class Endpoint:
             while data := await self._reader.read(1 << 16):
                 for frame in decoder.feed(data):
                     self._take(frame)
+                if self._writer.transport.get_write_buffer_size() > MOST_UNREAD:
+                    await self._writer.drain()  # who does not read our answers is not asked for more
             raise LinkError("line-ended", "the other end of the line is gone")
         finally:
             for task in self._tasks:

@@ -158,3 +158,20 @@ async def test_rejects_more_than_the_window(tmp_path: Path) -> None:
                 await running
         assert raised.value.code == "over-window"
         writer.close()
+
+
+@in_a_loop
+async def test_an_end_that_does_not_read_our_answers_is_not_read_either() -> None:
+    ours, (reader, writer) = await _pair()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hostlink.endpoint.MOST_UNREAD", 100_000)
+        running = asyncio.create_task(Endpoint(*ours, 0, {}).run())
+        asked, answer = 200_000, Frame(1, Kind.CLOSE).encode()
+        writer.write(Frame(1, Kind.OPEN, b"shell").encode() * asked)
+        await asyncio.sleep(1)
+        assert ours[1].transport.get_write_buffer_size() < 200_000
+        async with asyncio.timeout(30):
+            assert await reader.readexactly(asked * len(answer)) == answer * asked
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        writer.close()
