@@ -18,10 +18,12 @@ from filters.netd.queue import WHOLE, PacketQueue, QueuedPacket, Verdict
 from filters.netd.verdicts import PACKET, PASS, REASONS, REFUSED, RETIRE, VERDICT
 from filters.reason import DropReason
 from filters.ruleset.names import INSPECTION_QUEUE_NUMBER, MARK_JUDGED, MARK_REFUSED, opening_mark
+from filters.shares import Shares
 
 WAITS_S: Final = 0.5
 MOST_WAITING: Final = 2048
 _ROOM: Final = 4 << 20  # bytes of packets on their way to one inspector
+_LEAST: Final = _ROOM // MOST_WAITING  # what a smaller packet counts
 _SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
 _TCP: Final = bytes([Protocol.TCP])
 _log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ class _Waiting:
     inspector: socket.socket
     until: float
     mark: int  # what it bears when it may pass
+    source: tuple[bytes]  # whose share of the room it takes
+    size: int
 
 
 class PacketDesk:
@@ -44,6 +48,7 @@ class PacketDesk:
         self._serving: dict[int, socket.socket] = {}  # by the inspector's number
         self._numbers: tuple[int, ...] = ()
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
+        self._shares = Shares(_ROOM)
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._queue.fileno(), self._receive)
@@ -79,16 +84,23 @@ class PacketDesk:
         self._arm()
 
     def _hand_on(self, packet: QueuedPacket, until: float) -> None:
-        if self._numbers and len(self._waiting) < MOST_WAITING:
+        source, size = (packet.head[12:16],), max(len(packet.head), _LEAST)
+        if self._numbers and self._shares.take(source, size):
             number = self._numbers[spread(packet.head) % len(self._numbers)]
             inspector = self._serving[number]
-            with contextlib.suppress(OSError):  # full, or gone: then nobody judges it
+            opens = packet.head[9:10] == _TCP
+            mark = opening_mark(number) if opens else MARK_JUDGED
+            self._waiting[packet.packet_id] = _Waiting(inspector, until, mark, source, size)
+            try:
                 inspector.send(PACKET.pack(packet.packet_id) + packet.head)
-                opens = packet.head[9:10] == _TCP
-                mark = opening_mark(number) if opens else MARK_JUDGED
-                self._waiting[packet.packet_id] = _Waiting(inspector, until, mark)
                 return
+            except OSError:  # full, or gone: then nobody judges it
+                self._forget(packet.packet_id)
         self._queue.decide([packet.packet_id], Verdict.ACCEPT)
+
+    def _forget(self, packet_id: int) -> None:
+        waiting = self._waiting.pop(packet_id)
+        self._shares.give(waiting.source, waiting.size)
 
     def _answered(self, inspector: socket.socket) -> None:
         try:
@@ -114,7 +126,7 @@ class PacketDesk:
             reason = REASONS[number - 1]
             self._queue.decide([packet_id], Verdict.DROP)
             self.dropped[reason] = self.dropped.get(reason, 0) + 1
-        del self._waiting[packet_id]
+        self._forget(packet_id)
 
     def _dismiss(self, inspector: socket.socket) -> None:
         self._loop.remove_reader(inspector.fileno())
@@ -124,7 +136,7 @@ class PacketDesk:
         inspector.close()
         gone = [packet_id for packet_id, one in self._waiting.items() if one.inspector is inspector]
         for packet_id in gone:
-            del self._waiting[packet_id]
+            self._forget(packet_id)
         self._queue.decide(gone, Verdict.ACCEPT)
 
     def _arm(self) -> None:
@@ -135,5 +147,7 @@ class PacketDesk:
     def _expire(self) -> None:
         self._timer, now = None, time.monotonic()
         while self._waiting and next(iter(self._waiting.values())).until <= now:
-            self._queue.decide([self._waiting.popitem(last=False)[0]], Verdict.ACCEPT)
+            expired = next(iter(self._waiting))
+            self._forget(expired)
+            self._queue.decide([expired], Verdict.ACCEPT)
         self._arm()

@@ -18,7 +18,7 @@ _SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/magic", "/etc/loc
 
 def start_forkserver() -> None:
     """Start what judges are forked from, while a program may still be started."""
-    multiprocessing.set_forkserver_preload(["filters.inspection.worker.judging"])
+    multiprocessing.set_forkserver_preload(["filters.inspection.worker.judge_process"])
     forkserver.ensure_running()
 
 

@@ -37,6 +37,15 @@ class Ends:
     client: tuple[str, int]
     server: tuple[str, int]
 
+    @property
+    def guests(self) -> tuple[str, str]:
+        """The addresses of both."""
+        return self.client[0], self.server[0]
+
+    def sender(self, direction: Direction) -> str:
+        """Return the address that a direction's bytes come from."""
+        return self.guests[direction]
+
 
 class Flow:
     """Two legs. `done` is set when both are gone; `tell` hears each finding, a cut one after the cut."""
@@ -180,8 +189,8 @@ class Flow:
     def _count_held(self) -> None:
         held = 0 if self.done.is_set() else sum(map(len, self._held))
         if change := held - self._counted:
+            self.memory.hold(self.ends.guests, change)
             self._counted = held
-            self.memory.hold(change)
 
     def _start(self, job: Job) -> None:
         async def judge() -> None:

@@ -1,127 +1,147 @@
-"""Judge objects in processes of their own: what breaks or hangs there costs one flow."""
+"""Judge objects in processes of their own: what breaks or hangs there costs one flow, and guests take turns."""
 
 import asyncio
-import os
-import threading
-from concurrent.futures import ProcessPoolExecutor
+import logging
+from collections.abc import Coroutine
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from filters.inspection.finding import Finding
 from filters.inspection.material import Material
-from filters.inspection.objects.judge import Judge
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
-from filters.inspection.toolbox import Toolbox
-from filters.inspection.worker.confinement import confine_judge
-from filters.memory import forbid_inspection
+from filters.inspection.worker.judge_process import Equipment, JudgeProcess
+from filters.inspection.worker.turns import Turns
 from filters.reason import DropReason
 
 PROCESSES: Final = 2
 GRACE_S: Final = 5.0
-WARM_S: Final = (
-    240.0  # starting Python and compiling rules is no judging: it takes an emulated processor its time
-)
-_equipment: tuple[Material, Path | None] = (Material(), None)  # of this judging process, for good
-
-
-def _begin(material: Material, clamd: Path | None) -> None:
-    """Set up this judging process."""
-    global _equipment  # noqa: PLW0603 - a pool's processes have no other place for it
-    _equipment = material, clamd
-    forbid_inspection()
-    confine_judge()
-    # after that: a thread is confined like the one that starts it
-    threading.Thread(target=_end_with_inspector, name="the inspector's life", daemon=True).start()
-
-
-def _end_with_inspector() -> None:
-    """End when the inspector is killed: the pool's own processes would wait for work for ever."""
-    if inspector := parent_process():
-        inspector.join()
-        os._exit(1)
-
-
-@lru_cache(maxsize=1)
-def _toolbox() -> Toolbox:
-    material, clamd = _equipment
-    return Toolbox(material, clamd=clamd)
-
-
-@lru_cache(maxsize=64)
-def _judge(spec: InspectionSpec) -> Judge:
-    return _toolbox().judge(spec)
-
-
-def judge_here(spec: InspectionSpec, job: Job) -> list[Finding]:
-    """Judge an object in this process."""
-    return _judge(spec).judge(job.data, job.name, job.media_type, whole=job.whole)
+AGAIN_S: Final = 1.0
+_log = logging.getLogger(__name__)
 
 
 class Judging:
-    """A pool of judging processes, made anew when one breaks."""
+    """Judging processes, each with one object at a time; one that breaks is made anew."""
 
     def __init__(self, material: Material, clamd: Path | None, within_s: float) -> None:
-        self._material, self._clamd, self._within_s = material, clamd, within_s + GRACE_S
-        self._pool = self._make()
+        self._equipment: Equipment = (material, clamd)
+        self._within_s = within_s + GRACE_S
+        self._turns: Turns[JudgeProcess] = Turns()
+        self._living: set[JudgeProcess] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._serving = {self._make(self._equipment) for _ in range(PROCESSES)}
+        for process in self._serving:
+            self._turns.give(process)
 
-    def _make(self) -> ProcessPoolExecutor:
-        context, equipment = get_context("forkserver"), (self._material, self._clamd)
-        return ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=_begin, initargs=equipment)
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that run."""
+        return tuple(pid for process in self._living for pid in process.pids)
 
     async def warm(self) -> None:
         """Start the processes and compile what they need; raises TimeoutError when that takes far too long."""
-        async with asyncio.timeout(WARM_S):
-            jobs = (self._run(self._pool, InspectionSpec(), _NOTHING) for _ in range(PROCESSES))
-            await asyncio.gather(*jobs)
+        await asyncio.gather(*(process.warm() for process in self._serving))
 
     async def take(self, material: Material) -> None:
-        """Judge by other material from now on; what is being judged is finished by the former."""
-        self._material, former = material, self._pool
-        self._pool = self._make()
-        former.shutdown(wait=False)
-        await self.warm()
+        """Judge by other material once its processes are ready; what is being judged is finished by the former. Raises TimeoutError."""
+        equipment = material, self._equipment[1]
+        fresh = [self._make(equipment) for _ in range(PROCESSES)]
+        try:
+            await asyncio.gather(*(process.warm() for process in fresh))
+        except BaseException:
+            for process in fresh:
+                self._end(process)
+            raise
+        self._equipment, self._serving = equipment, set(fresh)
+        for process in self._turns.take_free():
+            self._end(process)
+        for process in fresh:
+            self._turns.give(process)
 
-    async def judge(self, spec: InspectionSpec, job: Job) -> list[Finding]:
-        """Return what is found; a judge that died or hung is a finding too."""
-        pool = self._pool
+    async def judge(self, guest: str, spec: InspectionSpec, job: Job) -> list[Finding]:
+        """Return what is found in an object that a guest sent; a judge that died or hung is a finding too."""
+        while True:
+            try:
+                process = await self._turns.take(guest)
+            except BrokenProcessPool:
+                return [_died("no process could be started that judges this object")]
+            try:
+                begun = process.begin(spec, job)
+            except BrokenProcessPool:  # it had died before
+                self._replace(process)
+                continue
+            # goes on when its flow is given up: the process is busy until then
+            return await asyncio.shield(self._spawn(self._finish(process, begun)))
+
+    async def _finish(self, process: JudgeProcess, begun: asyncio.Future[list[Finding]]) -> list[Finding]:
         try:
             async with asyncio.timeout(self._within_s):
-                return await self._run(pool, spec, job)
+                found = await begun
         except BrokenProcessPool:
-            self._replace(pool)
-            return [Finding(DropReason.INSPECTOR_DOWN, "judge", "the process that judged this object died")]
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():  # the flow is given up
-                raise
-            waited = "the processes were replaced while this object waited for one"
-            return [Finding(DropReason.INSPECTOR_DOWN, "judge", waited)]
+            self._replace(process)
+            return [_died("the process that judged this object died")]
         except TimeoutError:
-            self._replace(pool)
+            self._replace(process)
             within = f"judging took longer than {self._within_s:g} s"
             return [Finding(DropReason.INSPECTOR_TIMEOUT, "judge", within)]
+        except Exception as error:  # noqa: BLE001 - whatever a parser of objects raises
+            _log.error("judging an object broke: %r", error)
+            found = [_died(f"{type(error).__name__} while this object was judged")]
+        if process in self._serving:
+            self._turns.give(process)
+        else:  # other material is in use
+            self._end(process)
+        return found
 
-    async def _run(self, pool: ProcessPoolExecutor, spec: InspectionSpec, job: Job) -> list[Finding]:
-        return await asyncio.get_running_loop().run_in_executor(pool, judge_here, spec, job)
+    def _replace(self, broken: JudgeProcess) -> None:
+        self._end(broken)
+        if broken in self._serving:
+            self._serving.remove(broken)
+            self._spawn(self._restore(self._equipment))
 
-    def _replace(self, broken: ProcessPoolExecutor) -> None:
-        _end(broken)
-        if broken is self._pool:  # once, however many objects it was judging
-            self._pool = self._make()
+    async def _restore(self, equipment: Equipment) -> None:
+        """Put a fresh process in the place of one that broke."""
+        while self._equipment is equipment:
+            process = self._make(equipment)
+            try:
+                await process.warm()
+            except (BrokenProcessPool, TimeoutError) as error:
+                _log.error("a judging process does not start: %r", error)
+                self._end(process)
+                if not self._serving:
+                    self._turns.refuse(BrokenProcessPool())
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if self._equipment is not equipment:
+                self._end(process)
+                return
+            self._serving.add(process)
+            self._turns.give(process)
+            return
 
     def close(self) -> None:
         """End the processes, also those that hang."""
-        _end(self._pool)
+        for task in self._tasks:
+            task.cancel()
+        for process in list(self._living):
+            self._end(process)
+
+    def _make(self, equipment: Equipment) -> JudgeProcess:
+        process = JudgeProcess(equipment)
+        self._living.add(process)
+        return process
+
+    def _end(self, process: JudgeProcess) -> None:
+        process.end()
+        self._living.discard(process)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name="judging")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
-    for process in list((pool._processes or {}).values()):
-        process.kill()
-    pool.shutdown(wait=False, cancel_futures=True)
-
-
-_NOTHING = Job(0, 0, "", "", b"", whole=False)  # type: ignore[arg-type]
+def _died(detail: str) -> Finding:
+    return Finding(DropReason.INSPECTOR_DOWN, "judge", detail)

@@ -31,6 +31,7 @@ from filters.memory import forbid_inspection
 from filters.netd.tcp_socket import read_connection
 from filters.reason import DropReason
 from filters.ruleset.names import MOST_INSPECTORS
+from filters.shares import Shares
 
 MOST_FLOWS: Final = 4096
 DRAIN_S: Final = 3600.0  # a newer inspector is there for so long at most
@@ -45,6 +46,7 @@ class Inspector:
     def __init__(self, sockets: Sockets, control: Control, workshop: Workshop) -> None:
         self._sockets, self._control, self._workshop = sockets, control, workshop
         self._flows: set[Flow] = set()
+        self._shares = Shares(MOST_FLOWS)
         self._memory = Memory()
         self._tasks: set[asyncio.Task[None]] = set()
         self._retired = asyncio.Event()
@@ -102,23 +104,27 @@ class Inspector:
     async def _carry(self, near: socket.socket, client: tuple[str, int]) -> None:
         ends = Ends(client, near.getsockname())
         found = self._assignment(client, ends.server)
-        if found is None or len(self._flows) >= MOST_FLOWS:
+        if found is None:
             _drop(near)
             return
         flow = Flow(
             ends,
             found.rule,
             self._workshop.judge(found.spec),
-            lambda job: self._workshop.judging.judge(found.spec, job),
+            lambda job: self._workshop.judging.judge(ends.sender(job.direction), found.spec, job),
             self._control.tell_stream,
             self._memory,
             self._sockets.give_back,
         )
         if lacking := self._workshop.lacking(found.spec):
             detail = f"the rule demands {', '.join(sorted(lacking))}, and no file of yours says what that is"
-            self._control.tell_stream(flow, Finding(DropReason.INSPECTOR_DOWN, "material", detail))
-            flow.reset()
-            _drop(near)
+            self._refuse(flow, near, Finding(DropReason.INSPECTOR_DOWN, "material", detail))
+            return
+        if not self._shares.take(ends.guests):
+            detail = (
+                f"more than {MOST_FLOWS} connections at one inspector, or more than a guest's share of them"
+            )
+            self._refuse(flow, near, Finding(DropReason.RESOURCE_LIMIT, "flows", detail))
             return
         try:
             await self._connect(flow, near)
@@ -126,8 +132,14 @@ class Inspector:
             flow.reset()
             _drop(near)  # refused, unreachable or silent: the client's connection ends
         finally:
+            self._shares.give(ends.guests)
             self._opening.over(client, ends.server)
             self._flows.discard(flow)
+
+    def _refuse(self, flow: Flow, near: socket.socket, why: Finding) -> None:
+        self._control.tell_stream(flow, why)
+        flow.reset()
+        _drop(near)
 
     def _reassign(self) -> None:
         """End connections whose rule says something else now: what they carried was inspected otherwise."""

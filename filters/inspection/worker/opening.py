@@ -11,6 +11,7 @@ from filters.inspection.offline.packet import TCP, Unreadable, parse_ip, parse_t
 from filters.inspection.worker.windows import read_shift
 from filters.netd.verdicts import PASS, REASONS, REFUSED
 from filters.reason import DropReason
+from filters.shares import Shares
 
 ANSWER_WITHIN_S: Final = 0.4  # below what netd waits; the client repeats its packet after a second
 CONNECT_S: Final = 10.0
@@ -33,6 +34,7 @@ class Opening:
         """assigned: whether anybody said how to inspect such a connection."""
         self._connect, self._assigned = connect, assigned
         self._legs: dict[Ends, asyncio.Task[socket.socket]] = {}
+        self._shares = Shares(MOST)
         self._taken: set[Ends] = set()
         self._ports: OrderedDict[Ends, int] = OrderedDict()
 
@@ -48,7 +50,7 @@ class Opening:
             return PASS  # a first packet that was repeated needlessly
         leg = self._legs.get(ends)
         if leg is None:
-            if len(self._legs) >= MOST:
+            if not self._shares.take(_guests(ends)):
                 return _FULL
             leg = self._legs[ends] = asyncio.create_task(
                 self._open(*ends, read_shift(packet)), name="far leg"
@@ -57,7 +59,7 @@ class Opening:
         try:
             await asyncio.wait_for(asyncio.shield(leg), ANSWER_WITHIN_S)
         except ConnectionRefusedError:
-            self._legs.pop(ends, None)
+            self._forget(ends)
             return REFUSED
         except (OSError, TimeoutError):
             return _SILENT
@@ -65,7 +67,7 @@ class Opening:
 
     async def take(self, client: Endpoint, server: Endpoint) -> socket.socket:
         """Return the far leg of a connection that was accepted; raises OSError, TimeoutError."""
-        leg = self._legs.pop((client, server), None)
+        leg = self._forget((client, server))
         self._taken.add((client, server))
         far = await (leg or self._open(client, server))
         self._ports[client, server] = far.getsockname()[1]
@@ -92,9 +94,14 @@ class Opening:
     def _drop(self, ends: Ends, leg: asyncio.Task[socket.socket] | None) -> None:
         if leg is None or self._legs.get(ends) is not leg:
             return
-        del self._legs[ends]
+        self._forget(ends)
         if not leg.cancelled() and leg.exception() is None:
             leg.result().close()
+
+    def _forget(self, ends: Ends) -> asyncio.Task[socket.socket] | None:
+        if (leg := self._legs.pop(ends, None)) is not None:
+            self._shares.give(_guests(ends))
+        return leg
 
     def close(self) -> None:
         """Close all that wait."""
@@ -103,6 +110,10 @@ class Opening:
                 self._drop(ends, leg)
             else:
                 leg.cancel()
+
+
+def _guests(ends: Ends) -> tuple[str, str]:
+    return ends[0][0], ends[1][0]
 
 
 def opens(packet: bytes) -> bool:

@@ -146,7 +146,7 @@ CONFINED = """
 from filters.inspection.worker import confinement
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
-from filters.inspection.worker.judging import judge_here
+from filters.inspection.worker.judge_process import judge_here
 if sys.argv[1] == "confine_inspector":
     confinement.start_forkserver()
 done = confinement.confine_judge() if sys.argv[1] == "confine_judge" else confinement.confine_inspector(None)

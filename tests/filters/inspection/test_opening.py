@@ -112,6 +112,22 @@ def test_too_many_waiting_legs_are_a_limit(monkeypatch: pytest.MonkeyPatch) -> N
     assert name(run(Servers(), lambda one: one.answer(SYN))) == DropReason.RESOURCE_LIMIT
 
 
+def test_one_guests_waiting_legs_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MOST", 8)
+    monkeypatch.setattr(opening, "ANSWER_WITHIN_S", 0.05)
+
+    def syn(source: str, server: str, port: int) -> bytes:
+        return bytes(IP(src=source, dst=server) / TCP(sport=port, dport=80, flags="S"))
+
+    async def story(one: Opening) -> list[str]:
+        greedy = [await one.answer(syn("10.0.0.2", "10.0.0.3", port)) for port in range(7)]
+        other = await one.answer(syn("10.0.0.4", "10.0.0.5", 1))
+        return [name(number) for number in (*greedy, other)]
+
+    silent, full = DropReason.HOLD_TIMEOUT, DropReason.RESOURCE_LIMIT
+    assert run(Servers(delay_s=5), story) == [silent] * 6 + [full, silent]
+
+
 @pytest.mark.parametrize("packet", [b"", SYN[:25], b"\x60" + SYN[1:]])
 def test_refuses_what_is_no_packet(packet: bytes) -> None:
     assert name(run(Servers(), lambda one: one.answer(packet))) == DropReason.PARSE_ERROR

@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+from filters.inspection.finding import Finding
 from filters.inspection.material import Material, SourceFile, sift
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
+from filters.inspection.worker.judge_process import JudgeProcess
 from filters.inspection.worker.judging import PROCESSES, Judging
 from filters.reason import DropReason
 
@@ -40,18 +43,19 @@ def test_judges_take_new_material_and_are_replaced_when_killed() -> None:
         judging = Judging(Material(), None, 10)
         told = []
         try:
-            told.append(await judging.judge(InspectionSpec(), OBJECT))
+            told.append(await judging.judge("a", InspectionSpec(), OBJECT))
             await judging.take(sift([rule], Material()))
-            told.append(await judging.judge(InspectionSpec(), OBJECT))
-            for process in judging._pool._processes.values():
-                process.kill()
-            told.append(await judging.judge(InspectionSpec(), OBJECT))
-            told.append(await judging.judge(InspectionSpec(), OBJECT))
+            told.append(await judging.judge("a", InspectionSpec(), OBJECT))
+            for pid in judging.pids:
+                os.kill(pid, signal.SIGKILL)
+            told += [await judging.judge("a", InspectionSpec(), OBJECT) for _ in range(PROCESSES + 1)]
         finally:
             judging.close()
         return [[one.check for one in found] for found in told]
 
-    assert asyncio.run(story()) == [[], ["yara.own"], ["judge"], ["yara.own"]]
+    first, second, *killed, last = asyncio.run(story())
+    assert (first, second, last) == ([], ["yara.own"], ["yara.own"])
+    assert all(one in (["judge"], ["yara.own"]) for one in killed)  # whether it was noticed before
 
 
 def test_judges_end_with_an_inspector_that_is_killed() -> None:
@@ -62,7 +66,7 @@ def test_judges_end_with_an_inspector_that_is_killed() -> None:
         "async def story():\n"
         "    judging = Judging(Material(), None, 10)\n"
         "    await judging.warm()\n"
-        "    print(*judging._pool._processes, flush=True)\n"
+        "    print(*judging.pids, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "if __name__ == '__main__':\n"
         "    asyncio.run(story())\n"
@@ -85,34 +89,92 @@ def test_a_slow_start_of_judges_is_no_timeout() -> None:
     asyncio.run(story())
 
 
-def test_who_waits_behind_a_judge_that_hangs_hears_so() -> None:
-    """What was not begun is cancelled with the processes: its flow must not wait for ever."""
-
-    async def story() -> set[str]:
+def test_a_judge_that_hangs_costs_its_own_object_alone() -> None:
+    async def story() -> list[str]:
         judging = Judging(Material(), None, 10)
         try:
             await judging.warm()
-            for process in judging._pool._processes.values():
-                assert process.pid
-                os.kill(process.pid, signal.SIGSTOP)
-            judging._within_s = 0.3
-            waiting = [asyncio.create_task(judging.judge(InspectionSpec(), OBJECT)) for _ in range(20)]
+            for pid in judging.pids:
+                os.kill(pid, signal.SIGSTOP)
+            judging._within_s = 0.5
+            hanging = [
+                asyncio.create_task(judging.judge("a", InspectionSpec(), OBJECT)) for _ in range(PROCESSES)
+            ]
             await asyncio.sleep(0.1)
             judging._within_s = 30
-            waiting += [asyncio.create_task(judging.judge(InspectionSpec(), OBJECT)) for _ in range(20)]
-            found = await asyncio.wait_for(asyncio.gather(*waiting), 10)
-            return {one[0].reason for one in found}
+            waiting = [judging.judge(guest, InspectionSpec(), OBJECT) for guest in "aabbcc" * 3]
+            found = await asyncio.wait_for(asyncio.gather(*waiting), 30)
+            assert all(one == [] for one in found)
+            return [(await one)[0].reason for one in hanging]
         finally:
             judging.close()
 
-    assert asyncio.run(story()) == {DropReason.INSPECTOR_TIMEOUT, DropReason.INSPECTOR_DOWN}
+    assert asyncio.run(story()) == [DropReason.INSPECTOR_TIMEOUT] * PROCESSES
+
+
+def test_a_guests_many_objects_do_not_keep_anothers_waiting() -> None:
+    async def story() -> list[str]:
+        judging, order = Judging(Material(), None, 10), []
+
+        async def judged(guest: str) -> None:
+            await judging.judge(guest, InspectionSpec(), OBJECT)
+            order.append(guest)
+
+        try:
+            await judging.warm()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(200):
+                    group.create_task(judged("greedy"))
+                await asyncio.sleep(0)
+                group.create_task(judged("modest"))
+        finally:
+            judging.close()
+        return order
+
+    assert asyncio.run(story()).index("modest") <= 2 * PROCESSES
+
+
+def test_while_no_judge_can_be_started_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> list[list[Finding]]:
+        judging = Judging(Material(), None, 10)
+        try:
+            await judging.warm()
+
+            async def broken(_: JudgeProcess) -> None:
+                raise BrokenProcessPool
+
+            monkeypatch.setattr(JudgeProcess, "warm", broken)
+            for pid in judging.pids:
+                os.kill(pid, signal.SIGKILL)
+            waiting = (judging.judge("a", InspectionSpec(), OBJECT) for _ in range(20))
+            return await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        finally:
+            judging.close()
+
+    found = asyncio.run(story())
+    assert {one[0].reason for one in found} == {DropReason.INSPECTOR_DOWN}
+
+
+def test_what_breaks_while_it_judges_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> list[list[Finding]]:
+        judging = Judging(Material(), None, 10)
+        odd = Job(1, None, "", "", None, whole=True)  # type: ignore[arg-type]
+        try:
+            jobs = [odd] * (PROCESSES + 1) + [OBJECT]
+            return [await judging.judge("a", InspectionSpec(), one) for one in jobs]
+        finally:
+            judging.close()
+
+    *broke, well = asyncio.run(story())
+    assert [one[0].reason for one in broke] == [DropReason.INSPECTOR_DOWN] * (PROCESSES + 1)
+    assert well == []
 
 
 def test_a_flow_that_is_given_up_gives_its_judgement_up() -> None:
     async def story() -> None:
         judging = Judging(Material(), None, 10)
         try:
-            waiting = asyncio.create_task(judging.judge(InspectionSpec(), OBJECT))
+            waiting = asyncio.create_task(judging.judge("a", InspectionSpec(), OBJECT))
             await asyncio.sleep(0.01)
             waiting.cancel()
             await waiting
@@ -129,10 +191,9 @@ def test_a_judge_that_hangs_is_a_timeout() -> None:
         try:
             await judging.warm()
             judging._within_s = 0.2
-            for process in judging._pool._processes.values():
-                assert process.pid
-                os.kill(process.pid, signal.SIGSTOP)
-            return (await judging.judge(InspectionSpec(), OBJECT))[0].reason
+            for pid in judging.pids:
+                os.kill(pid, signal.SIGSTOP)
+            return (await judging.judge("a", InspectionSpec(), OBJECT))[0].reason
         finally:
             judging.close()
 
