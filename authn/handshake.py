@@ -1,6 +1,6 @@
 """What both ends of the handshake share: commands, results and the transcript.
 
-SIGMA with TPM2_Quote as the signature, both ways (DESIGN, docs/protocol.md). The machines do no I/O:
+SIGMA with TPM2_Quote as the signature, both ways (docs/protocol.md). The machines do no I/O:
 events go in by method calls, commands come out as lists.
 """
 

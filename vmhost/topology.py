@@ -16,7 +16,12 @@ BRIDGE, INTERFACE = "br0", "eth0"
 _BRIDGE_OPTIONS = "stp_state 0 mcast_snooping 0 group_fwd_mask 0"
 _GUEST_PORT = "isolated on flood off mcast_flood off bcast_flood off learning off locked on"
 _GATEWAY_PORT = "isolated off flood off mcast_flood off bcast_flood on learning off"
-_HOST_SYSCTLS = ("net.ipv6.conf.all.disable_ipv6=1",)
+_NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6=1",)
+# Linux's default, as in machines with a kernel of their own, not the host's choice: BBR falls to 2 KB/s, and
+# stays there for minutes, when a receiver with a closed window has dropped some of what it was sent
+_CONGESTION = tuple(
+    f"net.ipv4.tcp_congestion_control={one}" for one in ("reno", "cubic")
+)  # a host may not allow the latter
 # the host's own firewall has no say on what crosses the bridge, and would look at all of it (absent where br_netfilter is)
 _BRIDGE_SYSCTLS = tuple(
     f"net.bridge.bridge-nf-call-{kind}=0" for kind in ("arptables", "iptables", "ip6tables")
@@ -35,9 +40,10 @@ def build_topology(spec: LabSpec) -> None:
             text="".join(f"netns add {name}\n" for name in (spec.lab.host_namespace, *machines)),
         )
         host = spec.lab.host_namespace
-        # not in the gateway: it must see IPv6 to drop and count it
-        for name in (host, *(one for one in machines if one != spec.lab.gateway_namespace)):
-            settings = (*_HOST_SYSCTLS, *(_BRIDGE_SYSCTLS if name == host else ()))
+        for name in (host, *machines):
+            # the gateway must see IPv6 to drop and count it
+            settings = _CONGESTION if name == spec.lab.gateway_namespace else (*_CONGESTION, *_NO_IPV6)
+            settings = (*settings, *_BRIDGE_SYSCTLS) if name == host else settings
             run(in_namespace(name, ["sysctl", "-qw", *settings]), check=False)
         run(["ip", "-n", host, "-batch", "-"], text=f"link add {BRIDGE} type bridge {_BRIDGE_OPTIONS}\n")
         # the rules stand before the first port is up

@@ -7,6 +7,7 @@ from typing import Any
 
 DETECTORS = ("secrets", "personal", "malware", "marks", "patterns", "clamd", "fingerprints", "rules")
 PROTOCOLS = ("http", "tls", "dns", "smtp", "ssh")
+OBJECT_FAMILIES = ("executable", "script", "archive", "document", "image", "audio", "video", "font", "text")
 
 
 class Hold(StrEnum):

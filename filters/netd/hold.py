@@ -1,7 +1,7 @@
 """Keep count of held first packets: who waits for what, for how long, and within which bounds. Pure.
 
 Times are monotonic seconds and passed in. A hold is one flow key; the first packets of several connections
-with this key wait in it together and share its end. Source: DESIGN section 4, "First packet".
+with this key wait in it together and share its end.
 """
 
 from collections import OrderedDict

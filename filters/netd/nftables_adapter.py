@@ -11,8 +11,7 @@ from filters.ruleset.names import FAMILY, TABLE
 
 _SHOWN: Final = 2000
 
-# What holds until the first policy: nothing in, through or out but loopback. Source: DESIGN section 4,
-# "default-drop before any interface comes up".
+# What holds until the first policy: nothing in, through or out but loopback, before any interface is up.
 CLOSED_RULESET: Final = f"""\
 table {FAMILY} {TABLE} {{ }}
 delete table {FAMILY} {TABLE}

@@ -3,13 +3,12 @@
 import re
 
 from filters.flow import Protocol
-from filters.inspection.spec import DETECTORS, PROTOCOLS, Hold, InspectionSpec, OnError
+from filters.inspection.spec import DETECTORS, OBJECT_FAMILIES, PROTOCOLS, Hold, InspectionSpec, OnError
 from filters.policy.model import ServiceRange
 from filters.policy.table import Table
 
 DEFAULT = InspectionSpec()
-
-
+_MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9][A-Za-z0-9.+_-]*")
 _SIZE = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB)")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 STREAMS_ONLY = ("hold", "allow_types", "deny_types", "partial_objects")
@@ -78,4 +77,11 @@ def _depth(text: str) -> int:
 
 
 def _types(table: Table, key: str) -> frozenset[str]:
-    return frozenset(table.texts(key)) if table.has(key) else frozenset()
+    return frozenset(table.parse_all(key, _type)) if table.has(key) else frozenset()
+
+
+def _type(word: str) -> str:
+    if word not in OBJECT_FAMILIES and not _MEDIA_TYPE.fullmatch(word):
+        known = ", ".join(OBJECT_FAMILIES)
+        raise ValueError(f"expected a media type such as application/pdf, or one of {known}; got {word!r}")
+    return word

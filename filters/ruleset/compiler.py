@@ -17,7 +17,7 @@ def compile_ruleset(policy: CompiledPolicy, features: Features) -> str:
 
     Nothing is trusted and no lease exists afterwards. With `features.native_queue` false the chain
     `hold_queue` drops, and the caller inserts its queue rule before that drop.
-    Raises PolicyError for names that nft could misread. Source: DESIGN section 4, "Kernel objects".
+    Raises PolicyError for names that nft could misread.
     """
     lines = [
         # declared first so that the deletion cannot fail when there is none yet

@@ -9,7 +9,7 @@ class Features:
 
     native_queue: the `nft queue` statement exists. Where it does not, the hold queue's chain drops and
         netd inserts an xt NFQUEUE target before that drop.
-    timeout_update: adding an existing element again renews its timeout in place (DESIGN section 4);
+    timeout_update: adding an existing element again renews its timeout in place;
         where it does not, an element is deleted and added in one batch. No rule text depends on it.
     handover: connections can be given back to the kernel (filters/netd/handover.py): it translates addresses
         and takes options out of TCP's headers (5.18).

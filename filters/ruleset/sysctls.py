@@ -4,7 +4,7 @@ from typing import Final
 
 # (path below /proc/sys with {interface}, value as the kernel reads it back)
 GATEWAY_SYSCTLS: Final[tuple[tuple[str, str], ...]] = (
-    # route between guests of one subnet and answer ARP for all of them (DESIGN section 2)
+    # route between guests of one subnet and answer ARP for all of them
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv4/conf/{interface}/proxy_arp_pvlan", "1"),
     ("net/ipv4/neigh/{interface}/proxy_delay", "0"),

@@ -42,6 +42,7 @@ class Introduction:
     clock: Clock
     parameters: Callable[[], SessionParameters]
     profile: Callable[[str], Profile]
+    ek: Callable[[str], str | None]  # the fingerprint that the policy demands
     references: Callable[[], Sequence[ReferenceSet]]
     ek_roots: tuple[bytes, ...]  # PEM
     own_references: bytes | None = (
@@ -111,6 +112,7 @@ class HandshakeDriver:
             raise AttestationError(
                 AttestationFailure.WRONG_PLACE, f"{record.name} was enrolled at another place"
             )
+        _check_ek(intro, record.name, identity.ek_fingerprint)
         if untrusted_ak_name != identity.key.name:
             raise self._other_key(untrusted_ak_name)
         high_water = intro.store.high_water(record.name)
@@ -185,6 +187,7 @@ async def run_enrollment(
             AttestationFailure.WRONG_PLACE,
             f"{identity.peer_id} with uuid {identity.uuid} does not belong here",
         )
+    _check_ek(introduction, record.name, identity.ek_fingerprint)
     known = identity.ek_fingerprint in preapproved
     approved = known or introduction.store.preapproved(record.name, identity.ek_fingerprint)
     introduction.store.enroll(identity, record.place, approved=approved)
@@ -192,6 +195,18 @@ async def run_enrollment(
     status = "approved" if outcome is not None and outcome.approved else "pending"
     stream.send(FrameType.ENROLL_RESULT, status.encode())
     return status
+
+
+def _check_ek(introduction: Introduction, peer: str, fingerprint: str) -> None:
+    """Refuse a TPM that is not the one that the policy names; raises AttestationError."""
+    wanted = introduction.ek(peer)
+    if wanted not in (None, fingerprint):
+        raise AttestationError(
+            AttestationFailure.WRONG_EK,
+            f"the policy demands another endorsement key of {peer}",
+            expected=wanted,
+            got=fingerprint,
+        )
 
 
 def _load_roots(pems: tuple[bytes, ...]) -> "list[x509.Certificate]":

@@ -10,13 +10,14 @@ from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.fields import Frame, FrameReader, FrameType, encode_frame
 from authn.handshake import EstablishedSession
+from authn.profile import Profile
 from gateway.control.limits import MESSAGES_AT_ONCE, MESSAGES_PER_S, Bucket
 
 MAX_UNSENT = 1 << 20
 
 
 class PeerLink:
-    """One established session on its TCP connection."""
+    """One established session on its TCP connection. `proved` is what was demanded; `demanded_by` the policy that still demands that."""
 
     def __init__(
         self,
@@ -25,9 +26,11 @@ class PeerLink:
         writer: asyncio.StreamWriter,
         frames: FrameReader,
         tracker: BeaconTracker,
+        proved: Profile,
     ) -> None:
         self.session = session
         self.tracker = tracker
+        self.proved, self.demanded_by = proved, ""
         self.closed = False
         self._reader, self._writer, self._frames = reader, writer, frames
         self._ready: list[Frame] = []

@@ -129,7 +129,7 @@ class ControlServer:
         if facts is None:
             return None
         tracker = self._trust.tracker(facts, session)
-        link = PeerLink(session, stream.reader, stream.writer, stream.frames, tracker)
+        link = PeerLink(session, stream.reader, stream.writer, stream.frames, tracker, facts.profile)
         pcrs = {str(index): value.hex() for index, value in session.pcr_values.items()}
         duration = (self._clock.now() - begun) * 1000
         await self._recorder.record(

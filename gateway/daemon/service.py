@@ -161,7 +161,7 @@ class Service:
             self.setup.gateway_id, self.key.name, self.epoch, self.setup.gateway_profile.id, event_log
         )
         return Introduction(
-            self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self.policy.profile,
+            self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self.policy.profile, self.policy.ek,
             lambda: self.references, tuple(path.read_bytes() for path in self.setup.ek_roots), _own_references(self.setup),
         )  # fmt: skip
 
@@ -294,11 +294,26 @@ class Service:
             await self.broker.expire()
             await self.authority.watch()
             await self.changer.watch()
+            await self._demand_anew()
             await self._assign_inspectors()
             if self.clock.now() >= next_drops:
                 next_drops = self.clock.now() + 1.0
                 for event in self.drops.take():
                     self.recorder.note(event)
+
+    async def _demand_anew(self) -> None:
+        """End sessions of peers that proved something else than the policy in force demands of them."""
+        policy = self.policy.policy
+        for peer in self.registry:
+            link = peer.link
+            if link is None or link.demanded_by == policy.revision or peer.name not in policy.peers:
+                continue
+            identity, ek = self.store.identity(peer.name), policy.peers[peer.name].ek
+            same_ek = ek is None or (identity is not None and identity.ek_fingerprint == ek)
+            if same_ek and link.proved == self.policy.profile(peer.name):
+                link.demanded_by = policy.revision
+            else:
+                await self.trust.demand_anew(peer)
 
     async def _assign_inspectors(self) -> None:
         """Tell inspectors when another policy is in force. Until they know it, they end what it newly has inspected."""
@@ -328,6 +343,7 @@ class Service:
 
     async def _policy_changed(self, lease_ids: tuple[int, ...]) -> int:
         """Close the sessions whose leases another policy took away; inspectors know it when this returns."""
+        await self._demand_anew()
         await self._assign_inspectors()
         sessions = [session for session in self.broker.book if session.lease_id in lease_ids]
         await self.broker.close(sessions, "policy-changed")

@@ -45,6 +45,11 @@ class PolicyHolder:
         spec = self.policy.profiles[known.profile]
         return Profile.of(spec.name, spec.pcrs, layers=spec.layers)
 
+    def ek(self, peer: str) -> str | None:
+        """Return the fingerprint of the endorsement key that a peer must have; None: the enrolled one."""
+        known = self.policy.peers.get(peer)
+        return known.ek if known else None
+
     def on_fail(self, peer: str) -> OnFail:
         """Return what happens when a peer fails."""
         known = self.policy.peers.get(peer)

@@ -1,4 +1,4 @@
-"""The states of a peer and the only ways from one to the next (DESIGN section 3). Pure."""
+"""The states of a peer and the only ways from one to the next. Pure."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Let many waiting handshakes share one quote: group commit over a Merkle tree (DESIGN section 3).
+"""Let many waiting handshakes share one quote: group commit over a Merkle tree (docs/protocol.md).
 
 No timer: while the TPM is busy with one batch, the next one fills.
 """

@@ -113,6 +113,16 @@ class TrustKeeper:
             self._registry.move(peer, Trigger.FAILED, error.failure.value, error.message)
             self._failed(peer, error.failure.value)
 
+    async def demand_anew(self, peer: PeerRecord) -> None:
+        """End the session of a peer that proved what is no longer enough; it may prove itself again at once."""
+        await self._kernel.distrust(peer.ip)
+        await self._cut(peer, "policy-changed")
+        self._hang_up(peer)
+        peer.silent_since = self._clock.now()
+        if peer.state in (PeerState.TRUSTED, PeerState.STALE):
+            detail = "the policy demands something else of it now"
+            self._registry.move(peer, Trigger.DISCONNECTED, "policy-changed", detail)
+
     async def disconnected(self, peer: PeerRecord, link: PeerLink) -> None:
         """Note that a peer hung up: it loses its leases, and is unreachable, not failed."""
         link.close()

@@ -111,6 +111,34 @@ def test_a_gateway_killed_on_probation_comes_back_with_the_former_policy(
     assert lab.json("policy", "history")["revisions"][0]["outcome"] == "returned"
 
 
+def _with_ek(lab: RunningLab, path: Path, ek: str) -> Path:
+    ip = f'ip = "{lab.spec.machine("ops").ip}"'
+    assert ip in lab.spec.policy_text
+    path.write_text(lab.spec.policy_text.replace(ip, f'{ip}, ek = "{ek}"'))
+    return path
+
+
+def test_a_policy_that_names_another_tpm_ends_its_peers_session(lab: RunningLab, tmp_path: Path) -> None:
+    lab.until(lab.all_trusted)
+    web, after = lab.peer("web")["session_id"], lab.last_sequence()
+    lab.cli("policy", "apply", str(_with_ek(lab, tmp_path / "ek.toml", "sha256:" + "9f" * 32)))
+    assert lab.peer("ops")["state"] != "trusted"
+    lab.until(lambda: ("ops", "wrong-ek", False) in lab.failures(after))
+    assert lab.peer("ops")["state"] != "trusted"
+    assert lab.peer("web")["session_id"] == web
+    lab.cli("policy", "rollback")
+    lab.until(lab.all_trusted)
+
+
+def test_a_policy_that_names_the_enrolled_tpm_disturbs_nobody(lab: RunningLab, tmp_path: Path) -> None:
+    lab.until(lab.all_trusted)
+    before = lab.peer("ops")
+    lab.cli("policy", "apply", str(_with_ek(lab, tmp_path / "ek.toml", before["ek_fingerprint"])))
+    time.sleep(0.5)
+    assert lab.peer("ops")["session_id"] == before["session_id"]
+    lab.cli("policy", "rollback")
+
+
 def test_replay_runs_recorded_flows_against_a_draft(lab: RunningLab, closed: Path) -> None:
     lab.exec("web", "quotegate-agent", "connect", "db", "tcp/5432")
     done = lab.cli("policy", "replay", "--hours", "1", "--json", str(closed), check=False)

@@ -57,6 +57,12 @@ def test_the_hosts_own_firewall_does_not_see_the_bridge(spec: LabSpec) -> None:
     assert set(run(in_namespace(spec.lab.host_namespace, ["sh", "-c", script])).split()) <= {"0"}
 
 
+def test_no_machine_has_the_hosts_congestion_control(spec: LabSpec) -> None:
+    for namespace in (spec.lab.gateway_namespace, *(spec.lab.peer_namespace(one.peer) for one in spec.peers)):
+        algorithm = run(in_namespace(namespace, ["cat", "/proc/sys/net/ipv4/tcp_congestion_control"]))
+        assert algorithm.strip() in ("cubic", "reno")
+
+
 def test_the_gateway_is_reached(spec: LabSpec) -> None:
     assert send(spec, "web", "to-gateway", "db") == ["gateway"]
     assert send(spec, "web", "arp-for-gateway", "db") == ["gateway"]

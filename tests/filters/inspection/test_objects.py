@@ -13,9 +13,9 @@ import libarchive
 import pytest
 
 from filters.inspection.limits import DEFAULT_LIMITS
-from filters.inspection.objects.file_type import file_type
+from filters.inspection.objects.file_type import FAMILIES, file_type
 from filters.inspection.objects.rulebook import Rulebook
-from filters.inspection.spec import InspectionSpec
+from filters.inspection.spec import OBJECT_FAMILIES, InspectionSpec
 from filters.reason import DropReason
 from tests.filters.inspection.drive import EICAR, SECRET, SPEC, toolbox
 
@@ -100,6 +100,10 @@ def test_rejects_archives_that_programs_unpack_differently() -> None:
     encrypted[6] |= 1
     encrypted[clean.index(b"PK\x01\x02") + 8] |= 1
     assert checks(bytes(encrypted)) == ["archive-encrypted"]
+
+
+def test_a_policy_may_name_every_family_and_no_other() -> None:
+    assert tuple(FAMILIES) == OBJECT_FAMILIES
 
 
 def test_types_come_from_content_and_rules_about_them_hold() -> None:

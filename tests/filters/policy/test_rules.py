@@ -33,6 +33,12 @@ def parsed(text: str) -> Rule:
         ('lease = "5m"', 'inspect = { detectors = ["secret"] }', "bad-value", "secrets, personal"),
         ('lease = "5m"', 'inspect = { detector = ["secrets"] }', "unknown-key", "did you mean detectors"),
         ('lease = "5m"', 'inspect = { protocol = "htp" }', "bad-value", "did you mean http"),
+        (
+            'lease = "5m"',
+            'inspect = { deny_types = ["executables"] }',
+            "bad-value",
+            "one of executable, script",
+        ),
         ('lease = "5m"', 'inspect = { offload_after = "1MB" }', "bad-value", "a size such as"),
         ('lease = "5m"', 'inspect = { offload_after = "0KiB" }', "bad-value", "a size such as"),
         (
