@@ -28,7 +28,7 @@ def trust(state: State, ip: IPv4Address, expires_at: float) -> None:
 
 
 def distrust(state: State, ip: IPv4Address) -> None:
-    """Cut a peer off: its packets, and those to it, drop from now on."""
+    """Cut an address off, pinned or not: its packets, and those to it, drop from now on."""
     state.loaded()
     state.kernel.apply(remove(elements.trusted(ip, 1000)))
     state.book.trusted.pop(ip, None)

@@ -54,7 +54,7 @@ class Service:
         self._handlers: Mapping[Verb, _Handler] = {
             Verb.PING: lambda _: None,
             Verb.TRUST: lambda args: peers.trust(self._state, args.ip(), args.time("expires_at")),
-            Verb.DISTRUST: self._distrust,
+            Verb.DISTRUST: lambda args: peers.distrust(self._state, args.ip()),
             Verb.QUARANTINE: lambda args: peers.quarantine(self._state, args.ip(), args.flag("on")),
             Verb.AUTHORITY: lambda args: peers.set_authority(self._state, args.optional_time("expires_at")),
             Verb.GRANT: lambda args: self._leases.grant(args.lease_id(), args.key(), args.ttl_ms()),
@@ -133,11 +133,6 @@ class Service:
     def _read_back(self) -> Answer:
         self._state.loaded()
         return {"differences": self._watch.differences()}
-
-    def _distrust(self, args: Arguments) -> None:
-        ip = args.ip()
-        self._state.check_pinned(ip)
-        peers.distrust(self._state, ip)
 
     def _counters(self) -> Answer:
         self._read_counters()

@@ -106,6 +106,7 @@ class Service:
             setup.inspector_uid, self.recorder.note, self.clock.now, self.restarter.end_inspector
         )
         self.deliveries = Deliveries(self.registry, self.recorder, self.inspectors)
+        self.started = asyncio.Event()  # only then may anybody change anything
         self._assigned = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -128,6 +129,7 @@ class Service:
         await self.changer.start(self.setup.policy.read_text(), self.setup.policy.name)
         await self.authority.start()
         await self._restore_peers()
+        self.started.set()
         control = ControlServer(
             self._introduction(),
             self.registry,
@@ -191,7 +193,8 @@ class Service:
                 await asyncio.sleep(ASK_AGAIN_S)
                 continue
             for peer in self.registry:
-                if peer.state is PeerState.ENROLLED and peer.name in running:
+                known = peer.name in self.policy.policy.peers
+                if known and peer.state is PeerState.ENROLLED and peer.name in running:
                     self.recovery.expect(peer, "the gateway's start")
             return
 
@@ -214,7 +217,7 @@ class Service:
             case messages.BeaconAnswer():
                 await self.trust.answer(peer, link, message)
             case messages.SessionProof():
-                await self.broker.proof(peer, message)
+                await self.broker.proof(peer, link, message)
             case messages.SessionRequest():
                 self._spawn(self._request(peer, link, message), f"request of {peer.name}")
             case messages.DeliveryQuery():
@@ -290,7 +293,10 @@ class Service:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.trust.attend()
             for peer in self.registry:
-                await self.trust.watch_silence(peer)
+                if peer.name in self.policy.policy.peers:
+                    await self.trust.watch_silence(peer)
+                else:
+                    self.trust.excuse(peer)
             await self.broker.expire()
             await self.authority.watch()
             await self.changer.watch()
@@ -300,20 +306,25 @@ class Service:
                 next_drops = self.clock.now() + 1.0
                 for event in self.drops.take():
                     self.recorder.note(event)
+                for name, count in self.broker.take_unrecorded().items():
+                    self.recorder.note(EventsLost(f"refused session requests of {name}", count))
 
     async def _demand_anew(self) -> None:
-        """End sessions of peers that proved something else than the policy in force demands of them."""
+        """End sessions of peers that proved something else than the policy in force demands of them, or that it does not know."""
         policy = self.policy.policy
         for peer in self.registry:
             link = peer.link
-            if link is None or link.demanded_by == policy.revision or peer.name not in policy.peers:
+            if link is None or link.demanded_by == policy.revision:
                 continue
-            identity, ek = self.store.identity(peer.name), policy.peers[peer.name].ek
-            same_ek = ek is None or (identity is not None and identity.ek_fingerprint == ek)
-            if same_ek and link.proved == self.policy.profile(peer.name):
+            known = policy.peers.get(peer.name)
+            if known and self._has_ek(peer, known.ek) and link.proved == self.policy.profile(peer.name):
                 link.demanded_by = policy.revision
             else:
                 await self.trust.demand_anew(peer)
+
+    def _has_ek(self, peer: PeerRecord, wanted: str | None) -> bool:
+        identity = self.store.identity(peer.name)
+        return wanted is None or (identity is not None and identity.ek_fingerprint == wanted)
 
     async def _assign_inspectors(self) -> None:
         """Tell inspectors when another policy is in force. Until they know it, they end what it newly has inspected."""

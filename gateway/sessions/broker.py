@@ -5,7 +5,9 @@ the grant is on record before that.
 """
 
 import asyncio
+import re
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,6 +20,8 @@ from filters.policy.model import Policy, Rule
 from filters.reason import DropReason
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
+from gateway.control.limits import Bucket
+from gateway.control.link import PeerLink
 from gateway.events.model import SessionClosed, SessionGranted, SessionRefused
 from gateway.kernel import Kernel
 from gateway.registry.registry import PeerRecord, Registry
@@ -26,6 +30,10 @@ from gateway.sessions.proofs import ProofBook, Role
 from gateway.trust.keeper import TrustKeeper
 
 PROOF_DEADLINE_S = 1.0
+OPENINGS = 8  # of one requester at a time: each makes its target sign
+WAITING = 256  # more that one requester may have waiting
+REFUSALS, REFUSALS_PER_S = 50.0, 2.0  # of one requester that go on record one by one; others are counted
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,10 @@ class SessionBroker:
         self._waiting: dict[tuple[str, int], asyncio.Future[bool]] = {}
         self._opening: dict[FlowKey, asyncio.Task[Outcome]] = {}
         self._own_requests = 1 << 63
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._asking: Counter[str] = Counter()
+        self._recordable: dict[str, Bucket] = {}
+        self._unrecorded: Counter[str] = Counter()
 
     def decide(self, request: Request, *, session_open: bool | None = None) -> Decision:
         """Evaluate a request against the policy and what is true now."""
@@ -76,12 +88,32 @@ class SessionBroker:
         key = FlowKey(source.ip, destination.ip, request.service)
         task = self._opening.get(key)
         if task is None:
+            if self._asking[request.source] >= WAITING:
+                return await self._refuse(
+                    request, DropReason.SESSION_LIMIT, "the peer asks for too many at once", ""
+                )
             task = asyncio.get_running_loop().create_task(
-                self._open(request, key, source, destination, request_id)
+                self._in_turn(request, key, source, destination, request_id)
             )
             self._opening[key] = task
-            task.add_done_callback(lambda _: self._opening.pop(key, None))
+            self._asking[request.source] += 1
+            task.add_done_callback(lambda _: self._opened(request, key))
         return await asyncio.shield(task)
+
+    async def _in_turn(
+        self,
+        request: Request,
+        key: FlowKey,
+        source: PeerRecord,
+        destination: PeerRecord,
+        request_id: int | None,
+    ) -> Outcome:
+        async with self._slots.setdefault(request.source, asyncio.Semaphore(OPENINGS)):
+            return await self._open(request, key, source, destination, request_id)
+
+    def _opened(self, request: Request, key: FlowKey) -> None:
+        self._opening.pop(key, None)
+        self._asking[request.source] -= 1
 
     async def _open(
         self,
@@ -142,17 +174,18 @@ class SessionBroker:
             self._waiting.pop((peer.name, request_id), None)
             self._proofs.forget(peer.name, request_id)
 
-    async def proof(self, peer: PeerRecord, proof: messages.SessionProof) -> None:
-        """Take a peer's proof; a wrong one fails the peer."""
+    async def proof(self, peer: PeerRecord, link: PeerLink, proof: messages.SessionProof) -> None:
+        """Take a peer's proof; a wrong one fails the peer, a late one tells what it has run nevertheless."""
         pending = self._proofs.take(peer.name, proof.request_id, self._clock.now())
-        link = peer.link
-        if pending is None or link is None:
+        if peer.link is not link:
             return
         session, tracker = link.session, link.tracker
-        wanted = labels.session(pending.nonce, session.epoch, session.exporter, proof.request_id)
         future = self._waiting.get((peer.name, proof.request_id))
         try:
-            tracker.note_files(proof.list_extension)
+            tracker.note_files(proof.list_extension)  # told once: the next quote has them
+            if pending is None:
+                return
+            wanted = labels.session(pending.nonce, session.epoch, session.exporter, proof.request_id)
             tracker.verify(proof.quote, wanted)
         except AttestationError as error:
             if future is not None and not future.done():
@@ -181,6 +214,8 @@ class SessionBroker:
         session = replace(session, rule=rule.id, expires_at=now + lease_ms / 1000)
         await self._recorder.record(_granted_event(session, lease_ms, opened_by, would_deny))
         changed = self.decide(request).reason
+        if existing is None and self.book.full_for(request.source):
+            changed = DropReason.SESSION_LIMIT
         if changed is not None:
             return await self._refuse(request, changed, "changed while the grant was being recorded", rule.id)
         self.book.add(session)
@@ -205,10 +240,21 @@ class SessionBroker:
             )
 
     async def _refuse(self, request: Request, reason: DropReason, detail: str, rule: str) -> Outcome:
+        now, source = self._clock.now(), request.source
+        bucket = self._recordable.setdefault(source, Bucket.full(REFUSALS, REFUSALS_PER_S, now))
+        if bucket.at(now) < 1:
+            self._unrecorded[source] += 1
+            return Outcome(False, reason, detail)
+        bucket.take(now)
         await self._recorder.record(
-            SessionRefused(request.source, request.destination, str(request.service), reason, detail, rule)
+            SessionRefused(source, request.destination, str(request.service), reason, detail, rule)
         )
         return Outcome(False, reason, detail)
+
+    def take_unrecorded(self) -> dict[str, int]:
+        """Return how many refusals of each requester went unrecorded since the last call: nobody may fill the disk with them."""
+        counts, self._unrecorded = dict(self._unrecorded), Counter()
+        return counts
 
     async def close(self, sessions: list[Session], reason: str) -> None:
         """End sessions: the kernel first, then everybody is told and it is recorded."""
@@ -261,5 +307,8 @@ def facts_of(registry: Registry, facts: Facts) -> Facts:
 
 
 def parse_request(source: str, to: str, service: Service) -> Request:
-    """Build the request of a peer; the platform's own prefix may stand before the name."""
-    return Request(source, to.rpartition("/")[2], service)
+    """Build the request of a peer; the platform's own prefix may stand before the name. Raises ValueError."""
+    name = to.rpartition("/")[2]
+    if not _NAME.fullmatch(name):
+        raise ValueError("expected the name of a peer: a-z, 0-9 and -, at most 32")
+    return Request(source, name, service)

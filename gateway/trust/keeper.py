@@ -67,7 +67,7 @@ class TrustKeeper:
         """Trust a peer whose full handshake has just been verified; replaces its earlier session."""
         if peer.link is not None:
             peer.link.close()
-            await self._cut(peer, "replaced")
+        await self._cut(peer, "replaced")  # also what was granted while an earlier session ended
         verified: VerifiedQuote = link.session.verified
         self._store.raise_high_water(peer.name, verified.counters)
         peer.link, peer.session_id = link, link.session.session_id
@@ -83,9 +83,11 @@ class TrustKeeper:
         except AttestationError as error:
             await self.fail(peer, error)
             return
-        if passed is None or peer.link is not link:
+        if passed is None or not self._stands(peer, link):
             return
         await self._kernel.trust(peer.ip, passed.expires_at)
+        if not self._stands(peer, link):  # the kernel was told so after that
+            return
         peer.last_quote_at, peer.counters, peer.silent_since = self._clock.now(), passed.counters, None
         if peer.state is PeerState.STALE:
             self._registry.move(peer, Trigger.ANSWERED)
@@ -95,33 +97,32 @@ class TrustKeeper:
 
     async def fail(self, peer: PeerRecord, error: AttestationError) -> None:
         """Cut a peer that failed; recovery follows when it can be held against the peer. Withdrawing waits for nothing."""
+        reason = error.failure.value
+        blamed = error.failure not in NOT_THE_PEERS_FAULT
+        punished = blamed and peer.state is not PeerState.QUARANTINED
+        # at once: nothing is granted to it while the kernel is being told
+        if punished:
+            self._registry.move(peer, Trigger.FAILED, reason, error.message)
+        elif not blamed and peer.state in (PeerState.TRUSTED, PeerState.STALE):
+            self._registry.move(peer, Trigger.DISCONNECTED, reason, error.message)
         await self._kernel.distrust(peer.ip)
-        await self._cut(peer, error.failure.value)
+        if blamed:
+            self._store.mark_failed(peer.name)
+        await self._cut(peer, reason)
         self._hang_up(peer)
-        if error.failure in NOT_THE_PEERS_FAULT:
-            self._recorder.note(
-                AttestationFailed(peer.name, str(peer.ip), error.failure.value, error.message, False)
-            )
-            if peer.state in (PeerState.TRUSTED, PeerState.STALE):
-                self._registry.move(peer, Trigger.DISCONNECTED, error.failure.value, error.message)
-            return
-        self._store.mark_failed(peer.name)
-        self._recorder.note(
-            AttestationFailed(peer.name, str(peer.ip), error.failure.value, error.message, True)
-        )
-        if peer.state is not PeerState.QUARANTINED:
-            self._registry.move(peer, Trigger.FAILED, error.failure.value, error.message)
-            self._failed(peer, error.failure.value)
+        self._recorder.note(AttestationFailed(peer.name, str(peer.ip), reason, error.message, blamed))
+        if punished:
+            self._failed(peer, reason)
 
     async def demand_anew(self, peer: PeerRecord) -> None:
         """End the session of a peer that proved what is no longer enough; it may prove itself again at once."""
+        if peer.state in (PeerState.TRUSTED, PeerState.STALE):
+            detail = "the policy demands something else of it now"
+            self._registry.move(peer, Trigger.DISCONNECTED, "policy-changed", detail)
         await self._kernel.distrust(peer.ip)
         await self._cut(peer, "policy-changed")
         self._hang_up(peer)
         peer.silent_since = self._clock.now()
-        if peer.state in (PeerState.TRUSTED, PeerState.STALE):
-            detail = "the policy demands something else of it now"
-            self._registry.move(peer, Trigger.DISCONNECTED, "policy-changed", detail)
 
     async def disconnected(self, peer: PeerRecord, link: PeerLink) -> None:
         """Note that a peer hung up: it loses its leases, and is unreachable, not failed."""
@@ -129,11 +130,16 @@ class TrustKeeper:
         if peer.link is not link:
             return
         peer.link = None
-        await self._kernel.distrust(peer.ip)
-        await self._cut(peer, "peer-disconnected")
         if peer.state in (PeerState.TRUSTED, PeerState.STALE):
             peer.silent_since = peer.silent_since or self._clock.now()
             self._registry.move(peer, Trigger.DISCONNECTED, "disconnected", "the agent's connection ended")
+        await self._kernel.distrust(peer.ip)
+        await self._cut(peer, "peer-disconnected")
+
+    def excuse(self, peer: PeerRecord) -> None:
+        """Hold no silence against a peer that the policy does not know: it counts once it is known again."""
+        if peer.silent_since is not None:
+            peer.silent_since = self._clock.now()
 
     def attend(self) -> None:
         """Note that we are awake; while we were stopped ourselves nobody's silence was his own fault."""
@@ -157,6 +163,11 @@ class TrustKeeper:
         if silent and peer.state in (PeerState.STALE, PeerState.UNREACHABLE):
             limit = f"nothing was heard for more than {self.silence_limit:.1f} s"
             await self.fail(peer, AttestationError(AttestationFailure.NO_ANSWER, limit))
+
+    @staticmethod
+    def _stands(peer: PeerRecord, link: PeerLink) -> bool:
+        """Tell whether this is still the session that a peer is trusted by."""
+        return peer.link is link and peer.state in (PeerState.TRUSTED, PeerState.STALE)
 
     def _hang_up(self, peer: PeerRecord) -> None:
         if peer.link is not None:

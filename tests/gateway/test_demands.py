@@ -30,6 +30,7 @@ def demanded(profile: Profile, ek: str | None, known: bool = True) -> tuple[bool
         store=SimpleNamespace(identity=lambda _: SimpleNamespace(ek_fingerprint=ENROLLED)),
         trust=SimpleNamespace(demand_anew=AsyncMock()),
     )
+    service._has_ek = lambda *words: Service._has_ek(service, *words)  # type: ignore[arg-type]
     asyncio.run(Service._demand_anew(service))  # type: ignore[arg-type]
     return service.trust.demand_anew.await_count == 1, link
 
@@ -44,6 +45,10 @@ def demanded(profile: Profile, ek: str | None, known: bool = True) -> tuple[bool
 )
 def test_other_demands_end_the_session(profile: Profile, ek: str | None) -> None:
     assert demanded(profile, ek)[0]
+
+
+def test_a_policy_that_does_not_know_a_peer_ends_its_session() -> None:
+    assert demanded(PROVED, None, known=False)[0]
 
 
 @pytest.mark.parametrize("ek", [None, ENROLLED])

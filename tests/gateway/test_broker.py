@@ -1,0 +1,106 @@
+"""The broker's bounds: how much one requester can have others sign, and how much of the record it can fill."""
+
+import asyncio
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+
+from authn import messages
+from authn.portmap import PortEntry
+from filters.flow import Protocol, Service
+from filters.policy.evaluator import AuthorityState, Facts
+from filters.policy.parser import parse_policy
+from gateway.control.link import PeerLink
+from gateway.registry.registry import Registry
+from gateway.registry.states import PeerState
+from gateway.sessions.broker import OPENINGS, REFUSALS, WAITING, SessionBroker, facts_of, parse_request
+from tests.filters.policy.texts import EXAMPLE
+
+PLACES = tuple(
+    PortEntry(name, name, f"52:54:00:00:00:0{number}", IPv4Address(f"10.77.0.{number}"), name)
+    for number, name in enumerate(("web", "db"), 2)
+)
+POLICY = parse_policy(EXAMPLE)
+
+
+class Scene:
+    """Web and db, trusted; nobody answers challenges."""
+
+    def __init__(self) -> None:
+        self.at, self.trust = 100.0, AsyncMock()
+        self.registry = Registry(PLACES, Mock())
+        self.recorder = Mock(record=AsyncMock())
+        clock: Any = SimpleNamespace(now=lambda: self.at)
+        kernel: Any = AsyncMock()
+        self.broker = SessionBroker(
+            self.registry, kernel, self.recorder, clock, lambda: self.trust, lambda: POLICY,
+            lambda: facts_of(self.registry, Facts(AuthorityState.VALID)), 1,
+        )  # fmt: skip
+        for peer in self.registry:
+            peer.state, peer.link = PeerState.TRUSTED, Mock(spec=PeerLink, tracker=Mock(), session=Mock())
+
+    def ask(self, port: int) -> Any:
+        return self.broker.open(parse_request("web", "db", Service(Protocol.TCP, port)), port)
+
+    def challenges(self) -> int:
+        return sum(peer.link.send.call_count for peer in self.registry)  # type: ignore[union-attr]
+
+
+def test_refusals_of_one_requester_are_counted_when_there_are_too_many() -> None:
+    async def story() -> Scene:
+        scene = Scene()
+        for port in range(20_000, 20_300):
+            await scene.ask(port)
+        return scene
+
+    scene = asyncio.run(story())
+    assert scene.recorder.record.await_count == REFUSALS
+    assert scene.broker.take_unrecorded() == {"web": 300 - REFUSALS}
+    assert scene.broker.take_unrecorded() == {}
+
+
+def test_one_requester_has_few_openings_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way = most = 0
+
+    async def opening(*_: object) -> object:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.001)
+        under_way -= 1
+        return SimpleNamespace(granted=True, reason="", session=None)
+
+    async def story() -> list[Any]:
+        scene = Scene()
+        monkeypatch.setattr(scene.broker, "_open", opening)
+        return await asyncio.gather(*(scene.ask(port) for port in range(1, WAITING + 11)))
+
+    outcomes = asyncio.run(story())
+    assert most == OPENINGS
+    assert [one.reason for one in outcomes].count("session-limit") == 10
+
+
+@pytest.mark.parametrize("name", ["\x01" * 1024, "Web", "", "platform/", "a" * 33, "db\n"])
+def test_rejects_what_is_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match="the name of a peer"):
+        parse_request("web", name, Service(Protocol.TCP, 1))
+
+
+def test_a_late_proof_tells_what_was_run_nevertheless() -> None:
+    async def story() -> Scene:
+        scene = Scene()
+        web = scene.registry.by_name("web")
+        assert web is not None
+        proof: Any = Mock(spec=messages.SessionProof, request_id=7, list_extension=b"entries")
+        await scene.broker.proof(web, web.link, proof)  # type: ignore[arg-type]
+        former: Any = Mock(spec=PeerLink, tracker=Mock())
+        await scene.broker.proof(web, former, proof)
+        assert not former.tracker.note_files.called
+        return scene
+
+    link: Any = asyncio.run(story()).registry.by_name("web").link  # type: ignore[union-attr]
+    link.tracker.note_files.assert_called_once_with(b"entries")
+    assert not link.tracker.verify.called

@@ -1,0 +1,120 @@
+"""While trust is being withdrawn nothing is granted any more: what the kernel is told last is that there is none."""
+
+import asyncio
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+
+from authn.errors import AttestationError
+from authn.failure import AttestationFailure
+from authn.portmap import PortEntry
+from gateway.control.link import PeerLink
+from gateway.registry.registry import PeerRecord, Registry
+from gateway.registry.states import PeerState
+from gateway.trust.keeper import TrustKeeper
+
+PLACE = PortEntry("web", "p1", "52:54:00:00:00:01", IPv4Address("10.0.0.2"), "u1")
+WRONG = AttestationError(AttestationFailure.PCR_MISMATCH, "PCR 4 differs")
+
+
+class SlowKernel:
+    """Takes its time to distrust; notes what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.go_on = asyncio.Event()
+
+    async def trust(self, *_: object) -> None:
+        self.told.append("trust")
+
+    async def distrust(self, *_: object) -> None:
+        self.told.append("distrust")
+        await self.go_on.wait()
+
+
+class Scene:
+    """A trusted peer, and a keeper whose kernel is slow."""
+
+    def __init__(self) -> None:
+        self.registry = Registry((PLACE,), Mock())
+        self.kernel, self.cut, self.store = SlowKernel(), AsyncMock(), Mock()
+        anyone: Any = self.kernel
+        self.keeper = TrustKeeper(
+            self.registry, anyone, self.store, Mock(), SimpleNamespace(now=lambda: 100.0, wall=lambda: 1.0), 0.2, self.cut, Mock(),
+        )  # fmt: skip
+        self.peer = next(iter(self.registry))
+        self.link = Mock(spec=PeerLink, tracker=Mock(), session=Mock(pcr_values={}))
+        self.peer.state, self.peer.link = PeerState.TRUSTED, self.link
+
+    async def answers_meanwhile(self, withdrawing: Any) -> None:
+        """Let a good answer come while trust is being withdrawn."""
+        task = asyncio.create_task(withdrawing)
+        await asyncio.sleep(0)
+        assert self.peer.state is not PeerState.TRUSTED
+        await self.keeper.answer(self.peer, self.link, Mock())
+        self.kernel.go_on.set()
+        await task
+
+
+@pytest.mark.parametrize("how", ["fail", "disconnected", "demand_anew"])
+def test_an_answer_that_comes_while_trust_is_withdrawn_gives_none_back(how: str) -> None:
+    async def story() -> Scene:
+        scene = Scene()
+        keeper, peer = scene.keeper, scene.peer
+        await scene.answers_meanwhile(
+            {
+                "fail": lambda: keeper.fail(peer, WRONG),
+                "disconnected": lambda: keeper.disconnected(peer, scene.link),
+                "demand_anew": lambda: keeper.demand_anew(peer),
+            }[how]()
+        )
+        return scene
+
+    scene = asyncio.run(story())
+    assert scene.kernel.told == ["distrust"]
+    assert not scene.store.raise_high_water.called
+    assert scene.cut.await_count == 1
+    assert scene.peer.link is None
+
+
+def test_a_failure_amid_an_answer_stays_marked() -> None:
+    async def story() -> Scene:
+        scene = Scene()
+        scene.kernel.go_on.set()
+
+        async def trusted_late(*_: object) -> None:
+            scene.kernel.told.append("trust")
+            await scene.keeper.fail(scene.peer, WRONG)
+
+        scene.kernel.trust = trusted_late  # type: ignore[method-assign]
+        await scene.keeper.answer(scene.peer, scene.link, Mock())
+        return scene
+
+    scene = asyncio.run(story())
+    assert scene.kernel.told == ["trust", "distrust"]
+    assert scene.store.mark_failed.called
+    assert not scene.store.raise_high_water.called
+
+
+def test_a_new_session_ends_what_was_granted_while_the_former_ended() -> None:
+    async def story() -> Scene:
+        scene = Scene()
+        scene.peer.link = None  # it hung up, and a grant came after its sessions were closed
+        await scene.keeper.admit(scene.peer, scene.link, 100.0)
+        return scene
+
+    assert asyncio.run(story()).cut.await_args.args[1] == "replaced"  # type: ignore[union-attr]
+
+
+def test_silence_counts_once_the_policy_knows_the_peer_again() -> None:
+    async def story() -> float | None:
+        scene = Scene()
+        record: PeerRecord = scene.peer
+        record.silent_since = 3.0
+        scene.keeper.excuse(record)
+        return record.silent_since
+
+    assert asyncio.run(story()) == 100.0
