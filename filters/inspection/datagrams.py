@@ -51,11 +51,12 @@ class DatagramFlow:
         """Return what is found in the next datagram; `tunnel` is asked for where DNS is spoken."""
         self.lengths[direction] += len(payload)
         texts: tuple[bytes, ...] = ()
+        refused: list[Finding] = []
         if not self.settled:
             try:
                 texts = self._read(payload, tunnel)
-            except Refusal as refusal:
-                return [self._placed(refusal.finding(), direction)]
+            except Refusal as refusal:  # scanned all the same: the rule may say that it passes
+                refused.append(self._placed(refusal.finding(), direction))
         scanner = self.scanners.get(direction)
         if scanner is None:
             scanner = self.scanners[direction] = Scanner(self.judge.patterns)
@@ -63,8 +64,8 @@ class DatagramFlow:
         # alone as well: a datagram's ends are ends, whatever its neighbours begin or end with
         alone = b"\n".join((payload, *texts)) if texts else payload
         if not matches and self._is_clean(scanner, alone, looked=not texts):
-            return ()
-        found = [self._matched(match, direction) for match in matches]
+            return refused
+        found = refused + [self._matched(match, direction) for match in matches]
         found += self._recognised(direction, payload)
         found += [self._placed(one, direction) for one in self.judge.text(alone, "")]
         found += [self._placed(one, direction) for one in self._rules(direction, payload)]

@@ -67,6 +67,8 @@ class StreamInspector:
         self._start = [bytearray(), bytearray()]  # until the protocol is known
         self._ended = [False, False]
         self._fed, self._released = [0, 0], [0, 0]
+        self._sure = [0, 0]  # where the piece began after which a match has been in doubt
+        self._kept = [bytearray(), bytearray()]  # where a refusal passes: what was not released yet
         self._scanners: dict[tuple[Direction, str], Scanner] = {}
         self._objects = (ObjectStore(limits), ObjectStore(limits))
         self._judging: dict[int, Direction] = {}
@@ -84,7 +86,11 @@ class StreamInspector:
     def feed(self, direction: Direction, data: bytes) -> Verdict:
         """Take the next bytes of one direction."""
         self._objects[direction].new_piece(self._fed[direction])
+        if not self._in_doubt(direction):
+            self._sure[direction] = self._fed[direction]
         self._fed[direction] += len(data)
+        if self._spec.on_error is OnError.PASS:
+            self._kept[direction] += data
         return self._guarded(direction, data)
 
     def end(self, direction: Direction) -> Verdict:
@@ -271,11 +277,13 @@ class StreamInspector:
             scanner.close()
 
     def _go_on_blindly(self, direction: Direction, found: Finding) -> None:
-        """Where the rule says `pass`: note it, and scan what follows as plain bytes."""
+        """Where the rule says `pass`: note it, and scan as plain bytes what was not released yet and what follows."""
         self._new.append(found)
         for store in self._objects:
             store.end()
         self._parser = Opaque(self)
+        for way in Direction:
+            self._parser.feed(way, bytes(self._kept[way]))
 
     def _rules_found(self) -> None:
         """Find what users' rules say of all that was read."""
@@ -311,13 +319,19 @@ class StreamInspector:
         if self._cut is None and finding.cuts and not passes:
             self._cut = finding
 
+    def _in_doubt(self, direction: Direction) -> bool:
+        """Tell whether the next byte decides about a match."""
+        return any(one.doubtful for (way, _), one in self._scanners.items() if way is direction)
+
     def _waits(self, direction: Direction) -> bool:
         return direction in self._judging.values()
 
     def _verdict(self) -> Verdict:
         for direction in Direction:
             if self._cut is None and not self._waits(direction):
-                self._released[direction] = max(self._released[direction], self._limit(direction))
+                released = max(self._released[direction], self._limit(direction))
+                del self._kept[direction][: released - self._released[direction]]
+                self._released[direction] = released
         findings, self._new = tuple(self._new), []
         jobs, self._jobs = tuple(self._jobs), []
         return Verdict((self._released[0], self._released[1]), findings, jobs, self._cut)
@@ -330,8 +344,8 @@ class StreamInspector:
         read = self._fed[direction] - self._parser.waiting(direction)
         if store.is_open and self._spec.hold is Hold.OBJECT:
             return self._released[direction]
-        if any(one.doubtful for (way, _), one in self._scanners.items() if way is direction):
-            return min(read, store.piece_start)
+        if self._in_doubt(direction):
+            return min(read, self._sure[direction])
         if store.is_open and store.wanted and store.lagging:
             return min(read, store.safe)
         return read

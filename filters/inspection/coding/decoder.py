@@ -7,6 +7,7 @@ from typing import Protocol
 import brotli
 import zstandard
 
+from filters.inspection.coding.hidden import Tail
 from filters.inspection.finding import LimitHit, Refusal
 from filters.inspection.limits import Limits
 
@@ -163,6 +164,7 @@ class Stack:
             (CODINGS[name](), _STEP.get(name, PIECE)) for name in reversed(names)
         ]
         self._limits, self._in, self._out = limits, 0, 0
+        self._tail = Tail()
 
     @property
     def undoes(self) -> bool:
@@ -174,6 +176,7 @@ class Stack:
         if not self._decoders:
             return [data] if data else []
         self._in += len(data)
+        self._tail.add(data)
         pieces: list[bytes] = []
         self._through(0, data, pieces)
         return pieces
@@ -201,7 +204,12 @@ class Stack:
             )
 
     def finish(self) -> None:
-        """Say that the message ended; raises Refusal when a coding is not complete."""
+        """Say that the message ended; raises Refusal when a coding is not complete, or hides what decoding does not show."""
+        if self._tail.ends_as_zip():
+            raise Refusal(
+                "coding-archive",
+                "the coded bytes are a zip as they are; expected what they decode to, and no more",
+            )
         if self._in:
             for decoder, _ in self._decoders:
                 decoder.finish()

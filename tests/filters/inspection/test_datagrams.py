@@ -143,6 +143,12 @@ def test_on_error_pass_lets_the_unreadable_pass_but_no_secret() -> None:
     )
 
 
+def test_on_error_pass_scans_the_unreadable_too() -> None:
+    inspect = Inspected(InspectionSpec(frozenset({"secrets"}), on_error=OnError.PASS))
+    assert inspect(udp(SECRET + b" no dns")) is DropReason.DATA_LEAK
+    assert {one.reason for one in inspect.told} == {DropReason.PARSE_ERROR, DropReason.DATA_LEAK}
+
+
 @pytest.mark.parametrize(
     "packet",
     [

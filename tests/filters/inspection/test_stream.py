@@ -151,6 +151,36 @@ def test_a_rule_that_demands_http_refuses_everything_else(start: bytes, spoken: 
     assert not driven.out[UP]
 
 
+POST = b"POST / HTTP/1.1\r\nHost: h\r\n"
+KEY = b"AKIAQYLPMN5HIEXAMPLE"  # what follows it decides whether it is one
+
+
+@pytest.mark.parametrize("between", [[b"\r"], [b"\r", b"\n", b"0", b"\r\n"]])
+def test_a_match_in_doubt_stays_while_what_follows_has_no_content(between: list[bytes]) -> None:
+    driven = Driven().feed(UP, POST + b"Transfer-Encoding: chunked\r\n\r\n14\r\n" + KEY)
+    for piece in between:
+        driven.feed(UP, piece)
+        assert not driven.out[UP].endswith((KEY, KEY + b"\r", KEY + b"\r\n", KEY + b"\r\n0"))
+    driven.feed(UP, b"\n0\r\n\r\n" if len(between) == 1 else b"\r\n")
+    assert driven.cut is not None
+    assert KEY not in driven.out[UP]
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_with_on_error_pass_what_could_not_be_read_is_scanned_before_it_goes(pieces: int) -> None:
+    spec = InspectionSpec(SPEC.detectors, on_error=OnError.PASS)
+    data = b"POST / HTTP/1.1\nHost: h\n\n" + KEY + b" "
+    if pieces == 3:  # the parser holds an incomplete head when what can't be read comes
+        data = b"POST / HTTP/1.1\r\nHost: h\r\nX: " + KEY + b" \r\nY : bad\r\n\r\n"
+    driven = Driven(spec)
+    size = -(-len(data) // pieces)
+    for start in range(0, len(data), size):
+        driven.feed(UP, data[start : start + size])
+    assert driven.cut is not None
+    assert driven.cut.check == "secrets.aws-access-key"
+    assert KEY not in driven.out[UP]
+
+
 def test_with_on_error_pass_a_parse_error_is_told_and_the_rest_scanned_as_bytes() -> None:
     spec = InspectionSpec(SPEC.detectors, on_error=OnError.PASS)
     broken = b"HTTP/1.1 200 OK\nX: y\n\n"
