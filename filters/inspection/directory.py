@@ -1,11 +1,9 @@
 """Read a directory of operator's files: patterns and marks (*.toml), YARA rules (*.yar)."""
 
 from pathlib import Path
-from typing import Final
 
-from filters.inspection.material import SourceFile
+from filters.inspection.material import LARGEST, SourceFile
 
-LARGEST: Final = 64 << 20  # bytes of one file
 Signature = frozenset[tuple[str, int, int]]
 
 
@@ -16,17 +14,21 @@ def signature(directory: Path) -> Signature:
 
 
 def read_directory(directory: Path) -> list[SourceFile]:
-    """Read all files but hidden ones, by name; raises OSError, ValueError for one that is too large."""
-    return [read_file(one) for one in sorted(_files(directory))]
+    """Read all files but hidden ones, by name, one byte more of each than it may have; raises OSError."""
+    return [_read(one) for one in sorted(_files(directory))]
 
 
 def read_file(path: Path) -> SourceFile:
     """Read one file; raises OSError, ValueError."""
-    with path.open("rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
+    one = _read(path)
+    if len(one.data) > LARGEST:
         raise ValueError(f"{path.name}: expected at most {LARGEST} bytes")
-    return SourceFile(path.name, data)
+    return one
+
+
+def _read(path: Path) -> SourceFile:
+    with path.open("rb") as file:
+        return SourceFile(path.name, file.read(LARGEST + 1))
 
 
 def _files(directory: Path) -> list[Path]:

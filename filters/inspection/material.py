@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # numpy is loaded only where there are fingerprints
     from filters.inspection.fingerprints.engine import Engine
 
 
+LARGEST: Final = 64 << 20  # bytes of one file
+
+
 class Kind(StrEnum):
     """What a file is, shown by its suffix."""
 
@@ -77,6 +80,8 @@ def sift(found: Iterable[SourceFile], before: Material) -> Material:
             good.append(one)
             continue
         try:
+            if len(one.data) > LARGEST:
+                raise ValueError(f"expected at most {LARGEST} bytes")
             _TRY[one.kind](one, Material(tuple(good)))
         except (FiltersError, PatternError, ValueError) as error:
             kept = former.get(one.name)

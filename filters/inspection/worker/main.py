@@ -71,7 +71,8 @@ class Inspector:
                 ]
                 await self._accept()
                 _log.info("a newer inspector is there; %d connections are left here", len(self._tasks))
-                await asyncio.wait_for(self._drain(), DRAIN_S)
+                with contextlib.suppress(TimeoutError):  # what lives then is reset
+                    await asyncio.wait_for(self._drain(), DRAIN_S)
                 for task in tasks:
                     task.cancel()
         finally:

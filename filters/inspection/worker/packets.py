@@ -12,7 +12,8 @@ from filters.inspection.worker.opening import Opening, opens
 from filters.netd.verdicts import PACKET, PASS, REASONS, RETIRE, VERDICT
 
 _LARGEST: Final = 1 << 17
-_BURST: Final = 64  # packets in one turn of the loop: streams must not wait long
+_BURST: Final = 64  # packets in one turn of the loop: streams must not wait long,
+_TURN_S: Final = 0.02  # however long each takes
 _NUMBERS: Final = {reason: number for number, reason in enumerate(REASONS, 1)}
 
 
@@ -63,6 +64,8 @@ class Packets:
                 continue
             reason = self._datagrams.verdict(packet, assignments, now)
             verdicts += VERDICT.pack(number, _NUMBERS[reason] if reason else PASS)
+            if time.monotonic() > now + _TURN_S:
+                break
         if verdicts:
             self._socket.send(verdicts)
 

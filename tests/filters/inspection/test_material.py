@@ -87,3 +87,16 @@ def test_suricata_rules_are_material_and_what_is_not_in_force_is_said() -> None:
     bad = sift([SourceFile("bad.rules", unsupported.encode())], Material())
     assert not bad.files
     assert "none of its rules can be used" in bad.bad[0].problem
+
+
+def test_a_file_that_is_too_large_takes_no_other_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("directory", "material"):
+        monkeypatch.setattr(f"filters.inspection.{module}.LARGEST", len(GOOD.data))
+    (tmp_path / "large.toml").write_bytes(bytes(1000))
+    (tmp_path / "own.toml").write_bytes(GOOD.data)
+    found = sift(read_directory(tmp_path), Material())
+    assert found.files == (GOOD,)
+    assert [(one.name, one.kept) for one in found.bad] == [("large.toml", False)]
+    assert "expected at most" in found.bad[0].problem
