@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from tests.inside import udp_socket
 from tests.lab.conftest import RunningLab
+from vmhost.monitor.client import ask
 
 pytestmark = pytest.mark.lab
 EXTRA = '\n[[rule]]\nid = "extra"\nfrom = "ops"\nto = "web"\nservice = "tcp/9999"\naction = "allow"\n'
@@ -137,6 +139,22 @@ def test_a_policy_that_names_the_enrolled_tpm_disturbs_nobody(lab: RunningLab, t
     time.sleep(0.5)
     assert lab.peer("ops")["session_id"] == before["session_id"]
     lab.cli("policy", "rollback")
+
+
+def test_a_policy_without_a_live_peer_cuts_that_one_alone(lab: RunningLab, tmp_path: Path) -> None:
+    lab.until(lab.all_trusted)
+    others = {name: lab.peer(name)["session_id"] for name in ("web", "db")}
+    tables = re.split(r"(?m)^(?=\[)", lab.spec.policy_text)
+    path = tmp_path / "without.toml"
+    path.write_text("".join(one for one in tables if "ops" not in one))
+    lab.cli("policy", "apply", str(path))
+    assert (lab.peer("ops")["state"], lab.peer("ops")["reason"]) == ("unreachable", "policy-changed")
+    time.sleep(1)  # its agent tries, and the gateway looks for silence
+    assert {name: lab.peer(name)["session_id"] for name in others} == others
+    assert lab.peer("ops")["restarts"] == 0
+    lab.cli("policy", "rollback")
+    lab.until(lab.all_trusted)
+    assert ask(lab.lab, "status")["gateway"]["starts"] == 1
 
 
 def test_replay_runs_recorded_flows_against_a_draft(lab: RunningLab, closed: Path) -> None:
