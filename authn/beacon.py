@@ -22,6 +22,7 @@ from authn.public_area import AttestationKey
 from authn.quote import ExpectedQuote, check_signature, verify_quote
 
 REMEMBERED = 4
+CHECK_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class BeaconTracker:
     _number: int = 0
     _nonce: bytes | None = None
     _sent_at: float = 0.0
+    _check_at: float = 0.0
 
     @property
     def proof_due(self) -> bool:
@@ -81,6 +83,9 @@ class BeaconTracker:
             return None
         nonce, self._nonce = self._nonce, None
         self.verify(answer.quote, labels.beacon(nonce, self.epoch, self.exporter))
+        if self.check is not None and now >= self._check_at:  # reference values expire while sessions last
+            self.check(Measured((), (), self.pcr_values))
+            self._check_at = now + CHECK_EVERY_S
         self.late = 0
         return Pass(self._sent_at + 2 * self.interval, self.counters)
 

@@ -1,6 +1,7 @@
 """Beacons of machines whose measured files are followed."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -61,6 +62,17 @@ def test_a_beacon_shows_an_unknown_file(machine: Machine) -> None:
     tracker = _tracker(machine)
     with refused(F.UNKNOWN_FILE):
         _answer(machine, tracker, measure(machine.tpm, EVIL), 1.0)
+
+
+def test_a_session_does_not_outlive_its_reference_values(machine: Machine) -> None:
+    wall, tracker = [0.0], _tracker(machine)
+    aged = replace(SET, not_after=100.0)
+    tracker.check = lambda measured: check_reference(PROFILE, measured, [aged], wall[0])
+    assert _answer(machine, tracker, b"", 1.0) is not None
+    wall[0] = 101.0
+    assert _answer(machine, tracker, b"", 20.0) is not None  # not looked at again so soon
+    with refused(F.REFERENCE_EXPIRED):
+        _answer(machine, tracker, b"", 32.0)
 
 
 def test_rejects_a_beacon_that_keeps_a_file_back(machine: Machine) -> None:
