@@ -4,6 +4,7 @@ EXAMPLES = {
     "status": ("status", "status --json"),
     "peers": ("peers",),
     "sessions": ("sessions --json",),
+    "session cut": ("session cut 3381cf950e7694dd",),
     "events": ("events --follow", "events --after 120 --json"),
     "explain": (
         "explain web db tcp/5432",

@@ -6,6 +6,7 @@ import time
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filters.flow import Service
 from filters.policy import explain
@@ -55,6 +56,13 @@ def sessions(arguments: argparse.Namespace) -> int:
     """List the sessions."""
     answer = client(arguments).get("/v1/sessions")["sessions"]
     show_json(answer) if arguments.json else say(table(answer, SESSION_COLUMNS))
+    return EXIT_OK
+
+
+def cut_session(arguments: argparse.Namespace) -> int:
+    """Cut one session; raises ApiError."""
+    answer = client(arguments).delete(f"/v1/sessions/{quote(arguments.session, safe='')}")
+    show_json(answer) if arguments.json else say(f"session {answer['cut']} is cut")
     return EXIT_OK
 
 

@@ -93,6 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_variables(rules)
     _add_policy(group("policy", "check, plan, apply and take back policies"), add)
     _add_peer(group("peer", "act on one peer"), add)
+    cut = add(group("session", "act on one session"), "cut", _call("operate", "cut_session"), "cut it now")
+    cut.add_argument("session", help="a session_id of: quotegate sessions")
     authority = group("authority", "the administrator's authority")
     add(authority, "show", _call("authority", "show"), "show what is in force")
     add(authority, "revoke", _call("authority", "revoke"), "withdraw it: all guest-to-guest traffic ends")

@@ -45,7 +45,18 @@ class RunningLab:
         at = (
             2
             if words[0]
-            in ("policy", "peer", "authority", "audit", "evidence", "fingerprint", "lab", "image", "update")
+            in (
+                "policy",
+                "peer",
+                "session",
+                "authority",
+                "audit",
+                "evidence",
+                "fingerprint",
+                "lab",
+                "image",
+                "update",
+            )
             else 1
         )
         command[at + 1 : at + 1] = ["--lab", self.lab.name]

@@ -69,7 +69,10 @@ def test_a_granted_session_delivers_and_shows(lab: RunningLab) -> None:
     assert [(one["from"], one["to"], one["service"], one["rule"]) for one in sessions] == [
         ("web", "db", "tcp/5432", "web-to-db")
     ]
-    lab.api.delete(f"/v1/sessions/{sessions[0]['session_id']}")
+    unknown = lab.cli("session", "cut", "../peers?", check=False)
+    assert (unknown.returncode, b"there is no session" in unknown.stderr) == (1, True)
+    cut = lab.cli("session", "cut", sessions[0]["session_id"])
+    assert cut.stdout.decode() == f"session {sessions[0]['session_id']} is cut\n"
     assert lab.json("sessions") == []
 
 
