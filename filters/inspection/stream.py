@@ -72,6 +72,7 @@ class StreamInspector:
         self._scanners: dict[tuple[Direction, str], Scanner] = {}
         self._objects = (ObjectStore(limits), ObjectStore(limits))
         self._judging: dict[int, Direction] = {}
+        self._asked: dict[int, int] = {}  # bytes of what is being judged
         self._jobs: list[Job] = []
         self._numbered = 0
         self._new: list[Finding] = []
@@ -113,9 +114,15 @@ class StreamInspector:
     def judged(self, number: int, findings: list[Finding]) -> Verdict:
         """Take what judging an object found."""
         direction = self._judging.pop(number)
+        del self._asked[number]
         for one in findings:
             self._find(one.at(direction, self.protocol, offset=self._fed[direction]))
         return self._verdict()
+
+    @property
+    def kept(self) -> int:
+        """Return how many bytes of objects are kept until they are judged: they may be many times what came."""
+        return sum(one.size for one in self._objects) + sum(self._asked.values())
 
     def close(self) -> None:
         """Free what the engines hold."""
@@ -311,7 +318,9 @@ class StreamInspector:
         store = self._objects[direction]
         self._numbered += 1
         self._judging[self._numbered] = direction
-        self._jobs.append(Job(self._numbered, direction, store.name, store.media_type, store.so_far(), whole))
+        data = store.so_far()
+        self._asked[self._numbered] = len(data)
+        self._jobs.append(Job(self._numbered, direction, store.name, store.media_type, data, whole))
 
     def _find(self, finding: Finding) -> None:
         passes = self._spec.on_error is OnError.PASS and finding.reason in _CONDITIONS

@@ -70,6 +70,11 @@ class ObjectStore:
         """Tell whether the object, as far as it came, says something already; packed ones don't."""
         return self.is_open and self.wanted and self.lagging and not self._packed
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes are kept."""
+        return 0 if self._file is None else self._size
+
     def so_far(self) -> bytes:
         """Return what came of the object."""
         if self._file is None:

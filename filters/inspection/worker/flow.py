@@ -69,7 +69,7 @@ class Flow:
         self._judge_object, self._tell, self._ask = judge_object, tell, ask
         self.memory = memory
         memory.flows += 1
-        self._counted = 0  # of what is held: bytes that `memory` knows of
+        self._counted = {"held": 0, "kept": 0}  # bytes that `memory` knows of
         self.legs = (Leg(self, Direction.TO_SERVER), Leg(self, Direction.TO_CLIENT))
         self._held = (bytearray(), bytearray())
         self._forwarded = [0, 0]
@@ -187,10 +187,14 @@ class Flow:
             self.legs[direction.other].send_end()
 
     def _count_held(self) -> None:
-        held = 0 if self.done.is_set() else sum(map(len, self._held))
-        if change := held - self._counted:
-            self.memory.hold(self.ends.guests, change)
-            self._counted = held
+        over = self.done.is_set()
+        self._count("held", 0 if over else sum(map(len, self._held)))
+        self._count("kept", 0 if over else self._inspector.kept)
+
+    def _count(self, what: str, now: int) -> None:
+        if now != self._counted[what]:
+            self.memory.count(what, self.ends.guests, now - self._counted[what])
+            self._counted[what] = now
 
     def _start(self, job: Job) -> None:
         async def judge() -> None:

@@ -10,16 +10,18 @@ READ_MOST, READ_LEAST = (
     16 << 10,
 )  # bytes at once; the most is what a guest with segmentation offload sends
 READ_TOGETHER: Final = 64 << 20  # bytes that all flows together may have read and not sent
+KEPT_TOGETHER: Final = 256 << 20  # bytes of objects kept until they are judged: in memory, and in files
 HELD_TOGETHER: Final = (
     256 << 20
 )  # bytes held back until they are judged, of all flows; no guest gets them all
 
 
 class Memory:
-    """Counts flows and what they hold back."""
+    """Counts flows, what they hold back, and what they keep of objects."""
 
-    def __init__(self, held_together: int = HELD_TOGETHER) -> None:
-        self._most, self._held = held_together, Shares(held_together)
+    def __init__(self, held_together: int = HELD_TOGETHER, kept_together: int = KEPT_TOGETHER) -> None:
+        self._shares = {"held": Shares(held_together), "kept": Shares(kept_together)}
+        self._most = {"held": held_together, "kept": kept_together}
         self.flows = 0
 
     @property
@@ -27,10 +29,10 @@ class Memory:
         """Return how many bytes a flow may read at once now."""
         return max(READ_LEAST, min(READ_MOST, READ_TOGETHER // max(1, self.flows)))
 
-    def hold(self, guests: tuple[str, ...], change: int) -> None:
-        """Count bytes held back between two guests (negative: no longer); raises LimitHit when one has too much of what all may hold."""
+    def count(self, what: str, guests: tuple[str, ...], change: int) -> None:
+        """Count bytes `held` back or `kept` between two guests (negative: no longer); raises LimitHit when one has too much of what all may have."""
         if change < 0:
-            self._held.give(guests, -change)
-        elif not self._held.take(guests, change):
-            detail = " bytes held back by all connections together, or a guest's share of them"
-            raise LimitHit("held", self._most, detail)
+            self._shares[what].give(guests, -change)
+        elif change and not self._shares[what].take(guests, change):
+            detail = f" bytes {what} by all connections together, or a guest's share of them"
+            raise LimitHit(what, self._most[what], detail)

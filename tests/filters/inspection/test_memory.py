@@ -7,15 +7,16 @@ from filters.inspection.worker.memory import Memory
 from filters.reason import DropReason
 
 
-def test_one_guest_that_holds_much_leaves_room_for_others() -> None:
-    memory = Memory(1000)
-    memory.hold(("a", "b"), 700)
+@pytest.mark.parametrize("what", ["held", "kept"])
+def test_one_guest_that_has_much_leaves_room_for_others(what: str) -> None:
+    memory = Memory(1000, 1000)
+    memory.count(what, ("a", "b"), 700)
     with pytest.raises(LimitHit) as raised:
-        memory.hold(("a", "c"), 100)
+        memory.count(what, ("a", "c"), 100)
     assert raised.value.reason is DropReason.RESOURCE_LIMIT
-    memory.hold(("c", "d"), 200)
-    memory.hold(("a", "b"), -700)
-    memory.hold(("a", "c"), 100)
+    memory.count(what, ("c", "d"), 200)
+    memory.count(what, ("a", "b"), -700)
+    memory.count(what, ("a", "c"), 100)
 
 
 def test_more_flows_read_less_at_once() -> None:

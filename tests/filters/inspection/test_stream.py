@@ -152,7 +152,7 @@ def test_a_rule_that_demands_http_refuses_everything_else(start: bytes, spoken: 
 
 
 POST = b"POST / HTTP/1.1\r\nHost: h\r\n"
-KEY = b"AKIAQYLPMN5HIEXAMPLE"  # what follows it decides whether it is one
+KEY = SECRET  # what follows it decides whether it is one
 
 
 @pytest.mark.parametrize("between", [[b"\r"], [b"\r", b"\n", b"0", b"\r\n"]])
@@ -164,6 +164,17 @@ def test_a_match_in_doubt_stays_while_what_follows_has_no_content(between: list[
     driven.feed(UP, b"\n0\r\n\r\n" if len(between) == 1 else b"\r\n")
     assert driven.cut is not None
     assert KEY not in driven.out[UP]
+
+
+def test_tells_how_much_of_objects_is_kept() -> None:
+    body = zlib.compress(bytes(400_000) + random.randbytes(4_000))
+    head = POST + b"Content-Type: application/zip\r\nContent-Encoding: deflate\r\nContent-Length: %d\r\n\r\n"
+    driven = Driven().feed(UP, head % len(body) + body[:-1])
+    assert driven.inspector.kept > 400_000
+    (job,) = driven.inspector.feed(UP, body[-1:]).jobs
+    assert driven.inspector.kept == len(job.data) == 404_000
+    driven.inspector.judged(job.number, [])
+    assert driven.inspector.kept == 0
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
