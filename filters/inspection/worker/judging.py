@@ -44,14 +44,16 @@ class Judging:
         await asyncio.gather(*(process.warm() for process in self._serving))
 
     async def take(self, material: Material) -> None:
-        """Judge by other material once its processes are ready; what is being judged is finished by the former. Raises TimeoutError."""
+        """Judge by other material once its processes are ready; what is being judged is finished by the former. Raises OSError."""
         equipment = material, self._equipment[1]
         fresh = [self._make(equipment) for _ in range(PROCESSES)]
         try:
             await asyncio.gather(*(process.warm() for process in fresh))
-        except BaseException:
+        except (BrokenProcessPool, TimeoutError, asyncio.CancelledError) as error:
             for process in fresh:
                 self._end(process)
+            if isinstance(error, BrokenProcessPool):
+                raise ChildProcessError("a judging process with the new material does not start") from error
             raise
         self._equipment, self._serving = equipment, set(fresh)
         for process in self._turns.take_free():

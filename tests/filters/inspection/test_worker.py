@@ -155,6 +155,28 @@ def test_while_no_judge_can_be_started_nobody_waits(monkeypatch: pytest.MonkeyPa
     assert {one[0].reason for one in found} == {DropReason.INSPECTOR_DOWN}
 
 
+def test_material_whose_judges_do_not_start_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> list[Finding]:
+        judging = Judging(Material(), None, 10)
+        try:
+            await judging.warm()
+            before = judging.pids
+
+            async def broken(_: JudgeProcess) -> None:
+                raise BrokenProcessPool
+
+            with monkeypatch.context() as patch:
+                patch.setattr(JudgeProcess, "warm", broken)
+                with pytest.raises(OSError, match="does not start"):
+                    await judging.take(Material())
+            assert judging.pids == before
+            return await judging.judge("a", InspectionSpec(), OBJECT)
+        finally:
+            judging.close()
+
+    assert asyncio.run(story()) == []
+
+
 def test_what_breaks_while_it_judges_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> list[list[Finding]]:
         judging = Judging(Material(), None, 10)
