@@ -91,6 +91,7 @@ def _parse(untrusted: bytes) -> tuple[dict[str, Any], str, bytes]:
             and isinstance(document["payload"], dict)
             and set(document) == {"kind", "version", "not_after", "payload"}
         )
+        canonical([document, name])  # JSON takes half of a surrogate pair, UTF-8 does not
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DocumentError("malformed", f"not a signed document: {error}") from error
     if not well_formed:

@@ -5,6 +5,7 @@ A message is a 4-byte big-endian length and one JSON object. An answer has `ok`;
 """
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -16,8 +17,11 @@ from gateway.errors import GatewayError
 
 MAX_MESSAGE = 1 << 20
 MAX_WAITING = 1024  # requests of one connection without an answer yet; who sends more waits
+PARTING_S = 1.0
+MOST_PARTING = 16  # refused connections of a server that are still told why; more of them are closed at once
 Payload = dict[str, object]
 Handler = Callable[[Payload, int], Awaitable[Payload]]
+Admit = Callable[[int], None]  # raises GatewayError for a uid that may not connect
 
 
 class RpcError(GatewayError):
@@ -124,11 +128,55 @@ class RpcClient:
         self._writer.close()
 
 
-async def serve(path: Path, handler: Handler, mode: int = 0o666) -> asyncio.Server:
+def _anybody(_uid: int) -> None:
+    pass
+
+
+class _Threshold:
+    """Keeps out who may not connect: a few of them are told why, none is listened to."""
+
+    def __init__(self, admit: Admit) -> None:
+        self._admit, self._parting = admit, 0
+
+    async def lets_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Tell whether the caller may stay; else the connection is closed."""
+        try:
+            self._admit(peer_uid(writer))
+        except GatewayError as error:
+            await self._part(reader, writer, error)
+            return False
+        return True
+
+    async def _part(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: GatewayError
+    ) -> None:
+        try:
+            if self._parting < MOST_PARTING:
+                self._parting += 1
+                await self._tell(reader, writer, error)
+                self._parting -= 1
+        finally:
+            writer.transport.abort()
+
+    async def _tell(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: GatewayError
+    ) -> None:
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(PARTING_S):
+                await reader.read(4)  # an answer to no request would be an error
+                writer.write(encode({"ok": False, "code": error.code, "message": error.message}))
+                writer.write_eof()
+                # closing with its request unread would reset the connection before it has read why
+                while await reader.read(1 << 16):
+                    pass
+
+
+async def serve(path: Path, handler: Handler, mode: int = 0o666, admit: Admit = _anybody) -> asyncio.Server:
     """Listen on a unix socket and answer requests with `handler(payload, uid)`, at once but in their order.
 
-    Everybody may connect; the handler decides by the uid that the kernel vouches for.
+    Who may connect is decided by `admit(uid)`, what they may do by the handler: by the uid that the kernel vouches for.
     """
+    threshold = _Threshold(admit)
 
     async def answer(request: Payload, uid: int) -> bytes:
         try:
@@ -147,6 +195,8 @@ async def serve(path: Path, handler: Handler, mode: int = 0o666) -> asyncio.Serv
             writer.close()
 
     async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not await threshold.lets_in(reader, writer):
+            return
         uid = peer_uid(writer)
         answers: asyncio.Queue[asyncio.Task[bytes]] = asyncio.Queue(MAX_WAITING)
         sending = asyncio.create_task(send(answers, writer))

@@ -1,10 +1,14 @@
 """Read what a request names; each reader refuses with what was expected."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
 from gateway.registry.registry import PeerRecord
+
+MAX_SHOWN = 40
 
 
 def find_peer(service: Service, name: str) -> PeerRecord:
@@ -22,3 +26,31 @@ def text_of(body: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise GatewayError("malformed-request", f"`{key}` must be a text")
     return value
+
+
+def whole_number(params: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    """Return a whole number within its bounds; raises GatewayError `malformed-request`."""
+    text = params.get(name, str(default))
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise _out_of_bounds(name, f"a whole number from {least} to {most}", text)
+    return value
+
+
+def seconds(params: Mapping[str, str], name: str, most: float) -> float:
+    """Return a time from 0 (also when it is not named) to `most`; raises GatewayError `malformed-request`."""
+    text = params.get(name, "0")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most:
+        raise _out_of_bounds(name, f"seconds from 0 to {most:g}", text)
+    return value
+
+
+def _out_of_bounds(name: str, expected: str, text: str) -> GatewayError:
+    return GatewayError("malformed-request", f"`{name}`: expected {expected}, got {text[:MAX_SHOWN]!r}")

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Any
 
-from gateway.api.arguments import find_peer, text_of
+from gateway.api import reading
+from gateway.api.arguments import find_peer, seconds, text_of, whole_number
 from gateway.api.routes import Call, Permission, route
 from gateway.audit.verify import KnownHead, verify_audit
 from gateway.daemon.service import Service
@@ -14,6 +16,7 @@ from gateway.registry.registry import PeerRecord
 from gateway.registry.states import PeerState
 
 READ, ADMINISTER = Permission.READ, Permission.ADMINISTER
+MAX_SEQUENCE, MOST_EVENTS, LONGEST_WAIT_S = (1 << 63) - 1, 1000, 30.0
 
 
 @route("GET", "/v1/health", READ)
@@ -80,7 +83,7 @@ async def peer_evidence(call: Call) -> dict[str, Any]:
     peer, which = find_peer(call.service, call.params["name"]), call.params.get("which", Kept.ACCEPTED)
     if which not in list(Kept):
         raise GatewayError("malformed-request", f"`which` must be accepted or refused, got {which!r}")
-    return await asyncio.to_thread(call.service.evidence.load, peer.name, Kept(which))
+    return await reading.read(partial(call.service.evidence.load, peer.name, Kept(which)))
 
 
 @route("GET", "/v1/sessions", READ)
@@ -115,8 +118,9 @@ async def cut_session(call: Call) -> dict[str, Any]:
 @route("GET", "/v1/events", READ)
 async def events(call: Call) -> dict[str, Any]:
     """Read recorded events after a number; with `wait`, wait up to that many seconds for the first."""
-    after, limit = int(call.params.get("after", "0")), min(int(call.params.get("limit", "1000")), 1000)
-    wait = min(float(call.params.get("wait", "0")), 30.0)
+    after = whole_number(call.params, "after", 0, 0, MAX_SEQUENCE)
+    limit = whole_number(call.params, "limit", MOST_EVENTS, 1, MOST_EVENTS)
+    wait = seconds(call.params, "wait", LONGEST_WAIT_S)
     spool = call.service.spool
     if wait and spool.head[0] <= after:
         try:
@@ -124,7 +128,7 @@ async def events(call: Call) -> dict[str, Any]:
                 await spool.wait_beyond(after)
         except TimeoutError:
             return {"events": []}
-    return {"events": await asyncio.to_thread(spool.read, after, limit)}
+    return {"events": await reading.read(partial(spool.read, after, limit))}
 
 
 @route("POST", "/v1/peers/{name}/enroll", ADMINISTER)
@@ -209,12 +213,14 @@ async def audit_verify(call: Call) -> dict[str, Any]:
             KnownHead(str(one["source"]), int(one["sequence"]), bytes.fromhex(one["hash"]))
             for one in call.body.get("known_heads", [])
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise GatewayError(
             "malformed-request", f"`known_heads` needs source, sequence and hash: {error}"
         ) from error
-    await service.recorder.flush()
-    counter = await service.tpm.read_counter()
-    count, findings = await asyncio.to_thread(verify_audit, service.spool.path, service.key, counter, known)
+    async with call.turns.turn(call.actor):
+        await service.recorder.flush()
+        counter = await service.tpm.read_counter()  # when it is its turn: heads are signed meanwhile
+        work = partial(verify_audit, service.spool.path, service.key, counter, known)
+        count, findings = await reading.verify(work)
     found = [{"code": one.code, "message": one.message} for one in findings]
     return {"records": count, "intact": not found, "findings": found, "witnesses": len(known)}

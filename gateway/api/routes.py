@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from gateway.api.reading import Turns
 from gateway.daemon.service import Service
 
 
@@ -17,12 +18,13 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, checked: its path and query parameters, its JSON body, the caller."""
+    """One request, checked: its path and query parameters, its JSON body, the caller. `turns` are for what is long."""
 
     service: Service
     params: dict[str, str]
     body: dict[str, Any]
     actor: str
+    turns: Turns
 
 
 Handler = Callable[[Call], Awaitable[dict[str, Any]]]

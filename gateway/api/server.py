@@ -1,8 +1,8 @@
 """Serve the control API: HTTP on a unix socket, callers told apart by the kernel (SO_PEERCRED)."""
 
 import json
-import socket
-import struct
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -10,59 +10,86 @@ from aiohttp import web
 from authn.errors import AuthnError
 from filters.errors import FiltersError
 from gateway.api import handlers, policy_handlers, update_handlers
+from gateway.api.door import Door, uid_of
+from gateway.api.places import Busy, Places
+from gateway.api.reading import Turns
 from gateway.api.routes import ROUTES, Call, Permission, Route
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
 
-MAX_BODY = 8 << 20
+MAX_BODY = {Permission.READ: 64 << 10, Permission.ADMINISTER: 8 << 20}
 assert handlers and policy_handlers and update_handlers  # noqa: S101 - importing them registers the routes
 
 
+class _TooLarge(ValueError):
+    """The body is larger than is read."""
+
+
 def _caller_uid(request: web.Request) -> int:
-    transport = request.transport
-    if transport is None:
-        return -1
-    sock: socket.socket = transport.get_extra_info("socket")
-    return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
+    return -1 if request.transport is None else uid_of(request.transport)
 
 
 def _error(status: int, code: str, message: str) -> web.Response:
     return web.json_response({"error": {"code": code, "message": message}}, status=status)
 
 
-async def _call_of(service: Service, request: web.Request, uid: int) -> Call:
-    body: Any = {}
-    if request.can_read_body:
-        body = json.loads(await request.read())
-        if not isinstance(body, dict):
-            raise ValueError("the body is not an object")
-    return Call(service, {**request.query, **request.match_info}, body, f"uid {uid}")
+async def _read_body(request: web.Request, most: int) -> dict[str, Any]:
+    if not request.can_read_body:
+        return {}
+    data = bytearray()
+    while chunk := await request.content.readany():
+        data += chunk
+        if len(data) > most:
+            raise _TooLarge(f"the body: expected at most {most} bytes, got more")
+    try:
+        body = json.loads(bytes(data))
+    except RecursionError:
+        raise ValueError("the body is nested too deeply") from None
+    if not isinstance(body, dict):
+        raise ValueError("the body is not an object")
+    return body
 
 
-def _adapt(service: Service, declared: Route) -> Any:
-    async def answer(request: web.Request) -> web.Response:
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What all requests share."""
+
+    service: Service
+    answering: Places
+    turns: Turns
+
+    async def answer(self, declared: Route, request: web.Request) -> web.Response:
+        """Answer one request."""
         uid = _caller_uid(request)
-        if declared.permission is Permission.ADMINISTER and uid not in service.setup.allowed_uids:
+        if declared.permission is Permission.ADMINISTER and uid not in self.service.setup.allowed_uids:
             return _error(403, "not-permitted", f"uid {uid} may read, not change; run this as root")
         try:
-            return web.json_response(await declared.handler(await _call_of(service, request, uid)))
+            with self.answering.taken(uid):  # also of who has hung up: answering goes on
+                body = await _read_body(request, MAX_BODY[declared.permission])
+                params = {**request.query, **request.match_info}
+                call = Call(self.service, params, body, f"uid {uid}", self.turns)
+                return web.json_response(await declared.handler(call))
+        except Busy as error:
+            return _error(503, error.code, error.message)
         except (GatewayError, FiltersError, AuthnError) as error:
             return _error(409, error.code, error.message)
+        except _TooLarge as error:
+            return _error(413, "malformed-request", f"the request can't be read: {error}")
         except ValueError as error:
             return _error(400, "malformed-request", f"the request can't be read: {error}")
-
-    return answer
 
 
 async def start_api(service: Service) -> web.AppRunner:
     """Start serving; the caller cleans the runner up."""
-    app = web.Application(client_max_size=MAX_BODY)
+    free = service.setup.allowed_uids
+    desk = _Desk(service, Places("requests", free), Turns())
+    app = web.Application()
     for declared in ROUTES:
-        app.router.add_route(declared.method, declared.path, _adapt(service, declared))
+        app.router.add_route(declared.method, declared.path, partial(desk.answer, declared))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     path = service.setup.sockets.api
     path.unlink(missing_ok=True)
-    await web.UnixSite(runner, str(path)).start()
+    await Door(runner, path, Places("connections", free)).start()
     path.chmod(0o666)
     return runner

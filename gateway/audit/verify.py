@@ -2,8 +2,9 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from authn.public_area import AttestationKey
@@ -41,13 +42,14 @@ def verify_audit(
     if not path.exists():
         return 0, [Finding("deleted", f"{path} does not exist")]
     try:
-        records, heads = list(read_records(path)), read_heads(path)
-        findings = _noticed_losses(records)
+        heads = read_heads(path)  # first: what a head signed is on record before it
+        walk = _Walk({one.sequence for one in heads} | {one.sequence for one in known})
+        broken = walk.through(read_records(path))
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
         return 0, [Finding("unreadable", f"{path} can't be read: {error}")]
-    if broken := first_break(records):
-        findings.append(Finding("broken-chain", broken[1]))
-    hashes = {record.sequence: record.hash for record in records}
+    findings, hashes = walk.losses, walk.hashes
+    if broken:
+        findings.append(Finding("broken-chain", broken))
     for head in heads:
         findings += _check_head(head, hashes, key)
     findings += _check_counter(heads, nv_counter)
@@ -58,7 +60,7 @@ def verify_audit(
         for head in known
         if head.sequence and hashes.get(head.sequence) != head.hash
     ]
-    return len(records), findings
+    return walk.count, findings
 
 
 def _check_head(head: SignedHead, hashes: dict[int, bytes], key: AttestationKey) -> list[Finding]:
@@ -95,12 +97,35 @@ def _restored(signed: int, newest: int, when: str = "") -> Finding:
     )
 
 
-def _noticed_losses(records: Sequence[Record]) -> list[Finding]:
-    """What the service itself found when it started."""
-    found = []
-    for record in records:
+@dataclass(slots=True)
+class _Walk:
+    """One reading of the whole record, which may be larger than memory. `wanted` are the records whose hash is kept."""
+
+    wanted: set[int]
+    count: int = 0
+    hashes: dict[int, bytes] = field(default_factory=dict)
+    losses: list[Finding] = field(default_factory=list)
+
+    def through(self, records: Iterable[Record]) -> str | None:
+        """Read them all; return where the chain breaks."""
+        noted = self._note(records)
+        broken = first_break(noted)
+        deque(noted, maxlen=0)  # what comes after the break counts too
+        return broken[1] if broken else None
+
+    def _note(self, records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            self.count += 1
+            if record.sequence in self.wanted:
+                self.hashes[record.sequence] = record.hash
+            self._note_loss(record)
+            yield record
+
+    def _note_loss(self, record: Record) -> None:
+        """Note what the service itself found when it started."""
         body = json.loads(record.body)
         if isinstance(body, dict) and body.get("metadata", {}).get("event_code") == AUDIT_RECORD_LOST:
             lost = body["unmapped"]
-            found.append(_restored(lost["signed"], lost["newest"], f"at start, record {record.sequence}: "))
-    return found
+            self.losses.append(
+                _restored(lost["signed"], lost["newest"], f"at start, record {record.sequence}: ")
+            )

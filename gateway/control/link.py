@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 import time
 
 from authn import messages
@@ -14,6 +16,8 @@ from authn.profile import Profile
 from gateway.control.limits import MESSAGES_AT_ONCE, MESSAGES_PER_S, Bucket
 
 MAX_UNSENT = 1 << 20
+PARTING_S = 1.0  # what was written last still reaches a peer that reads
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: the kernel too lets go of what was not taken
 
 
 class PeerLink:
@@ -67,7 +71,24 @@ class PeerLink:
             return b""
 
     def close(self) -> None:
-        """Close the connection; safe to call again."""
+        """Close the connection; safe to call again. A peer that takes nothing more can't hold it for longer than PARTING_S."""
+        if self.closed:
+            return
         self.closed = True
-        with contextlib.suppress(RuntimeError):  # the loop may be closing down already
-            self._writer.close()
+        self._reader.feed_eof()  # whoever waits for a message need not wait for what is unsent
+        hang_up(self._writer)
+
+
+def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection; who takes nothing more can't hold it for longer than PARTING_S."""
+    with contextlib.suppress(RuntimeError):  # the loop may be closing down already
+        writer.close()
+        if writer.transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(PARTING_S, _let_go, writer.transport)
+
+
+def _let_go(transport: asyncio.WriteTransport) -> None:
+    if transport.get_write_buffer_size():
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    transport.abort()

@@ -19,7 +19,7 @@ from gateway.control.handshaking import (
     run_enrollment,
 )
 from gateway.control.limits import PlaceLimits
-from gateway.control.link import PeerLink
+from gateway.control.link import PeerLink, hang_up
 from gateway.control.stream import FrameStream
 from gateway.errors import GatewayError
 from gateway.events.model import AttestationFailed, EnrollmentChanged, HandshakeCompleted
@@ -72,8 +72,7 @@ class ControlServer:
             # the kernel cuts by itself
             pass
         finally:
-            with contextlib.suppress(RuntimeError):
-                writer.close()
+            hang_up(writer)
 
     async def _introduce(self, record: PeerRecord, stream: FrameStream) -> PeerLink | None:
         """Run enrollment or handshake within the deadline; None: nothing came of it."""

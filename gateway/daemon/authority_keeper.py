@@ -32,6 +32,7 @@ class AuthorityKeeper:
         boot_id: str,
     ) -> None:
         self.gate = gate
+        self.gate.sequence = max(gate.sequence, store.authority().sequence)  # before anybody brings a grant
         self._store, self._kernel, self._recorder = store, kernel, recorder
         self._clock, self._broker, self._boot_id = clock, broker, boot_id
         self._was = AuthorityState.ABSENT
@@ -45,9 +46,12 @@ class AuthorityKeeper:
 
     async def start(self) -> None:
         """Put stored authority in force again after a restart; a clock that was set meanwhile prolongs nothing."""
-        stored, now = self._store.authority(), self._moment()
-        self.gate.sequence, self._seen = stored.sequence, stored.seen
-        if stored.not_after is None:
+        async with self._granting:
+            await self._take_up(self._store.authority(), self._moment())
+
+    async def _take_up(self, stored: StoredAuthority, now: Moment) -> None:
+        self._seen = max(self._seen, stored.seen)
+        if stored.not_after is None or self._revocations:
             return
         same_boot, ended = stored.boot_id == self._boot_id, stored.deadline < LONG_AGO
         self.gate.hold(stored.not_after, now, stored.deadline if same_boot else math.inf)

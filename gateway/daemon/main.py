@@ -4,9 +4,9 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from authn.errors import AuthnError
 from filters.errors import FiltersError
@@ -34,15 +34,18 @@ async def _connect(setup: GatewaySetup) -> Service:
             await asyncio.sleep(0.05)
 
 
-def _begin_api(service: Service) -> "Coroutine[Any, Any, AppRunner]":
+def _load_api() -> "Callable[[Service], Awaitable[AppRunner]]":
     """Load the control API: a third of this program's code, which no peer has to wait for."""
     from gateway.api.server import start_api
 
-    return start_api(service)
+    return start_api
 
 
 async def _start_api(service: Service) -> "AppRunner":
-    return await (await asyncio.to_thread(_begin_api, service))
+    """Load the control API while the service starts, and serve it after: what is changed earlier would be overwritten."""
+    start_api = await asyncio.to_thread(_load_api)
+    await service.started.wait()
+    return await start_api(service)
 
 
 async def run(setup: GatewaySetup) -> None:
@@ -61,6 +64,7 @@ async def run(setup: GatewaySetup) -> None:
         pass
     finally:
         main.cancel()
+        api.cancel()  # it may wait for a start that failed
         await service.netd.close()  # first: it withdraws every permission
         (runner, _) = await asyncio.gather(api, main, return_exceptions=True)
         if not isinstance(runner, BaseException):

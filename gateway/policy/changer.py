@@ -52,6 +52,10 @@ class PolicyChanger:
 
         A policy that was on probation when the service ended is not taken up again: nobody confirmed it.
         """
+        async with self._lock:
+            await self._take_up(first_text, file)
+
+    async def _take_up(self, first_text: str, file: str) -> None:
         fallback, current = self.revisions.pending_fallback(), self.revisions.current()
         if fallback is not None:
             await self._switch(self.revisions.text(fallback), f"revision {fallback}", ITSELF, "returned")

@@ -1,13 +1,15 @@
 """Make and open the encrypted disk (LUKS2) with cryptsetup; keys go through pipes, never on a command line.
 
 The sealed key is kept in the disk's own header, as a token (LUKS2 On-Disk Format 1.1, 3.4). It is written last: a
-header without it is what an interrupted first start left, and holds nothing yet.
+header without any token is what an interrupted first start left, and holds nothing yet. Only a header that was read
+says so: where cryptsetup fails for whatever reason, the state stays closed and the disk as it is.
 """
 
 import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from authn.sealing import SealedKey
 from gateway.errors import GatewayError
@@ -31,29 +33,24 @@ class StateDisk:
 
     def __init__(self, device: Path) -> None:
         self._device = str(device)
-        self._found: dict[str, str] | None = None  # the token; each look costs a start of cryptsetup
+        self._found: dict[str, Any] | None = None  # the tokens; each look costs a start of cryptsetup
 
     def is_new(self) -> bool:
         """Tell whether it holds nothing: zeros, or a header of ours without a key. Raises DiskError for anything else."""
         if self._token() is not None:
             return False
-        if self._is_luks():
-            return True
-        with Path(self._device).open("rb") as disk:
-            if not any(disk.read(NEW_SIZE)):
-                return True
-        raise DiskError(
-            "not-our-disk",
-            f"{self._device}: expected an empty disk or one of ours (LUKS2), got something else; nothing was changed: "
-            "give this machine its own disk, or an empty one",
-        )
+        if self._tokens():
+            raise self._foreign()
+        return True
 
     def make(self, key: bytes) -> None:
         """Write a new header; whatever was there is lost. Raises DiskError."""
+        self._found = None
         _run("cryptsetup", *_FORMAT, self._device, given=key)
 
     def keep(self, sealed: SealedKey) -> None:
         """Write the sealed key into the header; raises DiskError."""
+        self._found = None
         token = {
             "type": TOKEN_TYPE,
             "keyslots": ["0"],
@@ -84,15 +81,50 @@ class StateDisk:
         _run("cryptsetup", "open", "--type=luks2", "--key-file=-", self._device, name, given=key)
         return Path("/dev/mapper", name)
 
+    def _token(self) -> dict[str, Any] | None:
+        return next((one for one in self._tokens().values() if one.get("type") == TOKEN_TYPE), None)
+
+    def _tokens(self) -> dict[str, Any]:
+        if self._found is None:
+            self._found = self._read_tokens()
+        return self._found
+
+    def _read_tokens(self) -> dict[str, Any]:
+        """Read the header's tokens; an empty disk has none. Raises DiskError where there is no telling."""
+        done = _outcome(("cryptsetup", "luksDump", "--dump-json-metadata", self._device), b"")
+        if done.returncode:
+            if self._is_empty():
+                return {}
+            if self._is_luks():
+                raise _failed(("cryptsetup", "luksDump"), done)
+            raise self._foreign()
+        try:
+            tokens: dict[str, Any] = json.loads(done.stdout)["tokens"]
+            if not all(isinstance(one, dict) for one in tokens.values()):
+                raise TypeError("a token is not an object")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DiskError(
+                "disk-failed",
+                f"{self._device}: expected the header's metadata from cryptsetup, got something else: {error}",
+            ) from error
+        return tokens
+
+    def _is_empty(self) -> bool:
+        try:
+            with Path(self._device).open("rb") as disk:
+                return not any(disk.read(NEW_SIZE))
+        except OSError as error:
+            raise DiskError("disk-failed", f"{error}; expected a disk that can be read") from error
+
     def _is_luks(self) -> bool:
         return _outcome(("cryptsetup", "isLuks", "--type=luks2", self._device), b"").returncode == 0
 
-    def _token(self) -> dict[str, str] | None:
-        if self._found is None:
-            done = _outcome(("cryptsetup", "token", "export", "--token-id=0", self._device), b"")
-            token = {} if done.returncode else json.loads(done.stdout)
-            self._found = token if token.get("type") == TOKEN_TYPE else None
-        return self._found
+    def _foreign(self) -> DiskError:
+        return DiskError(
+            "not-our-disk",
+            f"{self._device}: expected an empty disk or one of ours (LUKS2), got something else; nothing was changed: "
+            "give this machine its own disk, or an empty one",
+        )
 
 
 def make_file_system(device: Path) -> None:
@@ -125,9 +157,13 @@ def _outcome(argv: tuple[str, ...], given: bytes) -> "subprocess.CompletedProces
 def _run(*argv: str, given: bytes = b"") -> None:
     done = _outcome(argv, given)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()[-300:]
-        words = " ".join(argv[:2])
-        raise DiskError(
-            "disk-failed",
-            f"{words} ended with {done.returncode}: {said}; check the disk and the kernel's log",
-        )
+        raise _failed(argv, done)
+
+
+def _failed(argv: tuple[str, ...], done: "subprocess.CompletedProcess[bytes]") -> DiskError:
+    said = done.stderr.decode(errors="replace").strip()[-300:]
+    words = " ".join(argv[:2])
+    return DiskError(
+        "disk-failed",
+        f"{words} ended with {done.returncode}: {said}; check the disk and the kernel's log",
+    )

@@ -23,7 +23,7 @@ async def run(setup: GatewaySetup) -> None:
     service = TpmService(worker, setup.gateway_profile.selection, QUOTEGATED_UID, setup.approval)
     try:
         await worker.run(lambda tpm: tpm.provision())
-        server = await rpc.serve(setup.sockets.tpmd, service.handle)
+        server = await rpc.serve(setup.sockets.tpmd, service.handle, admit=service.admit)
         async with server:
             ready()
             await stop.wait()

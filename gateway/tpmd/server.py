@@ -31,10 +31,14 @@ class TpmService:
         self._handshakes = QuoteBatcher(self._quote_handshakes)
         self._beacons = QuoteBatcher(self._quote_beacons)
 
-    async def handle(self, request: Payload, uid: int) -> Payload:
-        """Answer one request from `uid`; raises GatewayError for strangers and unknown verbs."""
+    def admit(self, uid: int) -> None:
+        """Let quotegated in, and root; raises GatewayError for strangers."""
         if uid not in (self._client_uid, 0):
             raise GatewayError("not-permitted", f"uid {uid} may not use the TPM daemon")
+
+    async def handle(self, request: Payload, uid: int) -> Payload:
+        """Answer one request from `uid`; raises GatewayError for strangers and unknown verbs."""
+        self.admit(uid)
         verb = getattr(self, f"_verb_{request.get('op')}", None)
         if verb is None:
             raise GatewayError("unknown-verb", f"tpmd has no verb {request.get('op')!r}")

@@ -1,16 +1,26 @@
 import hashlib
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from authn.errors import AttestationError
-from authn.event_log import EV_IPL, EV_NO_ACTION, LogEvent, build_event_log, parse_event_log, replay
+from authn.event_log import (
+    EV_IPL,
+    EV_NO_ACTION,
+    MAX_EVENTS,
+    LogEvent,
+    build_event_log,
+    parse_event_log,
+    replay,
+)
 from authn.failure import AttestationFailure
 from authn.pcr import HashAlg, PcrSelection, extend
 from authn.profile import Profile
 from authn.reference import ReferenceEvent, ReferenceSet
+from tests.authn import recordings
 
 
 def event(pcr: int, text: str, kind: int = EV_IPL) -> LogEvent:
@@ -164,3 +174,20 @@ def test_rejects_a_digest_twice() -> None:
 def test_rejects_a_digest_of_another_width() -> None:
     with refused():
         parse_event_log(_two_banks(HashAlg.SHA1, (31, 20), (HashAlg.SHA256, HashAlg.SHA1)))
+
+
+def test_rejects_a_log_that_is_padded_with_what_no_pcr_shows() -> None:
+    """Such events verify, and the parsing of each keeps others waiting."""
+    full = (*EVENTS, *[event(4, "x", EV_NO_ACTION)] * (2048 - len(EVENTS)))
+    assert replay(parse_event_log(build_event_log(full)), PROFILE.selection) == replay(
+        EVENTS, PROFILE.selection
+    )
+    with refused() as caught:
+        parse_event_log(build_event_log((*full, event(4, "x", EV_NO_ACTION))))
+    assert "2048" in caught.value.message
+
+
+@pytest.mark.parametrize("path", sorted(recordings.RECORDED.glob("*.json.gz")), ids=lambda path: path.name)
+def test_a_real_boots_log_is_far_from_the_limit(path: Path) -> None:
+    for layer in recordings.load(path.name.removesuffix(".json.gz")).layers:
+        assert 0 < len(parse_event_log(layer.event_log)) < MAX_EVENTS / 20

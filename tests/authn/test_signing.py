@@ -1,5 +1,7 @@
 """Signed documents: only what a known key signed for this kind, in time, is taken."""
 
+import json
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -57,3 +59,28 @@ def test_rejects_wrong_key() -> None:
 def test_rejects_malformed(raw: bytes) -> None:
     with refused("malformed"):
         verify_document(raw, "thing", KEYS, 1.0)
+
+
+@pytest.mark.parametrize("where", ["kind", "payload", "a name in it", "key"])
+def test_rejects_half_of_a_surrogate_pair_as_malformed(where: str) -> None:
+    """JSON has a way to write it and UTF-8 has none: nobody can have signed it."""
+    outer = json.loads(DOCUMENT)
+    match where:
+        case "kind":
+            outer["document"]["kind"] = "\ud800"
+        case "payload":
+            outer["document"]["payload"] = {"a": ["\udfff"]}
+        case "a name in it":
+            outer["document"]["payload"] = {"\udc00": 1}
+        case _:
+            outer["key"] = "\ud800"
+    with refused("malformed"):
+        verify_document(json.dumps(outer).encode(), "thing", KEYS, 1.0)
+
+
+def test_takes_text_in_any_language() -> None:
+    payload = {"a": "Gr\u00fc\u00dfe \U0001f511", "\u540d": "\u0000"}
+    document = sign_document("thing", 1, 100.0, payload, KEY)
+    escaped = json.dumps(json.loads(document)).encode()  # a whole pair, each half escaped
+    for one in (document, escaped):
+        assert verify_document(one, "thing", KEYS, 1.0).payload == payload

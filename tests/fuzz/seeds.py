@@ -212,6 +212,12 @@ def reports() -> list[bytes]:
     return [b"up", b"gateway-failed pcr-mismatch", b"audit-head 12 " + b"ab" * 32]
 
 
+def half_a_pair() -> bytes:
+    """A document that JSON takes and UTF-8 can't hold, by a key that is known."""
+    document = {"kind": "\ud800", "version": 1, "not_after": 1, "payload": {}}
+    return json.dumps({"document": document, "key": "other", "signature": ""}).encode()
+
+
 def updates() -> list[bytes]:
     facts = {"size": 40, "sha256": "ab" * 32}
     payload = {

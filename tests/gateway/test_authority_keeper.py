@@ -236,3 +236,52 @@ def test_of_two_equal_grants_at_once_one_is_a_replay(tmp_path: Path, clock: Hand
         assert [getattr(answer, "code", None) for answer in answers] == [None, "replayed"]
 
     assert live(tmp_path, clock, only) == ["granted"]
+
+
+def test_a_replay_that_comes_before_the_start_is_refused(granted: Path, clock: Hands) -> None:
+    """The sequence was read by `start`: until then every grant of former lives counted anew, and was saved over it."""
+
+    async def early() -> None:
+        life = Life(granted, clock, "boot-1")
+        with pytest.raises(GatewayError) as caught:
+            await life.keeper.grant(clock.grant(1), "uid 0")
+        assert caught.value.code == "replayed"
+        assert life.store.authority().sequence == 1
+        life.spool.close()
+        life.store.close()
+
+    asyncio.run(early())
+
+
+def test_a_grant_that_comes_amid_the_start_is_kept(granted: Path, clock: Hands) -> None:
+    async def early() -> None:
+        life = Life(granted, clock, "boot-1")
+        newer = asyncio.create_task(life.keeper.grant(clock.grant(2, 500.0), "uid 0"))
+        await asyncio.sleep(0)
+        await life.keeper.start()
+        await newer
+        assert (life.keeper.gate.sequence, life.store.authority().sequence) == (2, 2)
+        assert (life.state, life.told.until[-1]) == (VALID, 510.0)
+        with pytest.raises(GatewayError, match="used or overtaken"):
+            await life.keeper.grant(clock.grant(1), "uid 0")
+        life.spool.close()
+        life.store.close()
+
+    asyncio.run(early())
+
+
+def test_what_was_revoked_before_the_start_does_not_come_back_with_it(granted: Path, clock: Hands) -> None:
+    async def early() -> None:
+        life = Life(granted, clock, "boot-1")
+
+        async def slow(expires_at: float | None) -> None:
+            life.told.until.append(expires_at)
+            await asyncio.sleep(0.05)
+
+        life.told.authority = slow
+        await asyncio.gather(life.keeper.revoke("uid 0"), life.keeper.start())
+        assert (life.state, life.told.until) == (ABSENT, [None])
+        life.spool.close()
+        life.store.close()
+
+    asyncio.run(early())

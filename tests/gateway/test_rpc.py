@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway import rpc
 from gateway.errors import GatewayError
-from gateway.rpc import Payload, RpcClient, RpcError, serve
+from gateway.rpc import MOST_PARTING, Payload, RpcClient, RpcError, serve
 
 
 def dialogue(
@@ -98,3 +99,59 @@ def test_whoever_waits_hears_of_a_broken_connection(tmp_path: Path, error: Excep
             assert failed.value.code == "away"
 
     dialogue(tmp_path, handler, story)
+
+
+def nobody(uid: int) -> None:
+    raise GatewayError("not-permitted", f"uid {uid} may not")
+
+
+def knocking(tmp_path: Path, story: Callable[[Path], Awaitable[None]]) -> None:
+    """Run a story before a server that lets nobody in."""
+
+    async def handler(_: Payload, __: int) -> Payload:
+        raise AssertionError("a stranger's request was handled")
+
+    async def run() -> None:
+        server = await serve(tmp_path / "rpc.sock", handler, admit=nobody)
+        async with asyncio.timeout(10):
+            await story(tmp_path / "rpc.sock")
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_a_stranger_is_told_why_and_let_go(tmp_path: Path) -> None:
+    async def story(path: Path) -> None:
+        client = await RpcClient.connect(path)
+        with pytest.raises(RpcError) as refused:
+            await client.call("anything", padding="x" * 200_000)
+        assert refused.value.code == "not-permitted"
+        with pytest.raises(RpcError) as gone:
+            await client.call("again")
+        assert gone.value.code == "away"
+        client.close()
+
+    knocking(tmp_path, story)
+
+
+def test_strangers_that_say_nothing_hold_no_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each held a descriptor of tpmd's for as long as it liked."""
+    monkeypatch.setattr(rpc, "PARTING_S", 0.3)
+
+    async def story(path: Path) -> None:
+        many = [await asyncio.open_unix_connection(path) for _ in range(100)]
+        await asyncio.sleep(0.1)
+        left = [one for one, _ in many if not one.at_eof()]
+        assert len(left) == MOST_PARTING
+        await asyncio.sleep(0.4)
+        assert all(one.at_eof() for one, _ in many)
+        client = await RpcClient.connect(path)  # and who comes later is told why again
+        with pytest.raises(RpcError, match="may not"):
+            await client.call("anything")
+        client.close()
+        for _, writer in many:
+            writer.close()
+
+    knocking(tmp_path, story)

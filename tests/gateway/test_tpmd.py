@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -77,3 +78,14 @@ def test_rejects_approval_that_can_not_be_read(tcti: str, tmp_path: Path) -> Non
         ask(tcti, tmp_path / "approval.json")
     assert raised.value.code == "bad-approval"
     assert least(tcti) == 0
+
+
+@pytest.mark.parametrize(("uid", "welcome"), [(UID, True), (0, True), (STRANGER, False), (65534, False)])
+def test_a_stranger_is_kept_out_before_it_says_anything(uid: int, welcome: bool) -> None:
+    service = TpmService(Mock(), PcrSelection.of([4]), UID)
+    if welcome:
+        service.admit(uid)
+        return
+    with pytest.raises(GatewayError) as refused:
+        service.admit(uid)
+    assert refused.value.code == "not-permitted"

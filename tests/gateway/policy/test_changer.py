@@ -248,3 +248,36 @@ def test_changes_wait_for_each_other(run: Callable[[Dialogue], Gateway]) -> None
     history = gateway.spool.read(0)
     chain = [(one["unmapped"]["previous"], one["unmapped"]["revision"]) for one in history]
     assert all(one[1] == two[0] for one, two in itertools.pairwise(chain)), json.dumps(chain)
+
+
+class SlowKernel(NotedKernel):
+    """Takes its time over the first policy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def load_policy(self, compiled: CompiledPolicy) -> tuple[int, ...]:
+        if not self.asked.is_set():
+            self.asked.set()
+            await asyncio.sleep(0.3)
+        return await super().load_policy(compiled)
+
+
+def test_a_policy_that_is_applied_amid_the_start_is_not_overwritten(
+    run: Callable[[Dialogue], Gateway], tmp_path: Path
+) -> None:
+    run(_nothing)
+
+    async def whole() -> None:
+        gateway = Gateway(tmp_path, kernel := SlowKernel())
+        starting = asyncio.create_task(gateway.changer.start(ONE, "policy.toml"))
+        await kernel.asked.wait()
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", None)
+        await starting
+        assert (gateway.in_force, gateway.kernel.loaded) == ("two", ["one", "two"])
+        assert gateway.outcomes() == ["set up", "applied"]
+        gateway.store.close()
+        gateway.spool.close()
+
+    asyncio.run(whole())

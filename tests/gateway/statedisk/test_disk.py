@@ -3,11 +3,13 @@
 import json
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from authn.sealing import SealedKey
 from gateway.statedisk.disk import DiskError, StateDisk
+from gateway.statedisk.main import open_state
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 SEALED = SealedKey(b"public part", b"private part")
@@ -58,6 +60,68 @@ def test_rejects_token_without_key(path: Path) -> None:
     with pytest.raises(DiskError) as raised:
         disk.sealed_key()
     assert raised.value.code == "bad-token"
+
+
+@pytest.fixture
+def full(path: Path) -> Path:
+    """A disk that holds state."""
+    disk = StateDisk(path)
+    disk.make(KEY)
+    disk.keep(SEALED)
+    return path
+
+
+def stand_in(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a cryptsetup before the real one that fails as told, and else is the real one."""
+    bin_ = directory / "bin"
+    bin_.mkdir()
+    (bin_ / "cryptsetup").write_text(f'#!/bin/sh\n{script}\nexec /usr/sbin/cryptsetup "$@"\n')
+    (bin_ / "cryptsetup").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:/usr/sbin:/usr/bin:/bin")
+
+
+FAILS = 'case "$1" in token | luksDump)'
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"{FAILS} kill -9 $$ ;; esac",
+        f"{FAILS} echo 'Failed to acquire read lock on device' >&2; exit 5 ;; esac",
+        f"{FAILS} exit 1 ;; esac",
+        f"{FAILS} exit 0 ;; esac",
+        f"{FAILS} echo '{{\"keyslots\": {{}}}}'; exit 0 ;; esac",
+        "kill -9 $$",
+    ],
+    ids=["killed", "lock", "failed", "silent", "no tokens", "all killed"],
+)
+def test_a_full_disk_whose_header_could_not_be_read_is_not_made_anew(
+    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    before = full.read_bytes()
+    stand_in(tmp_path, monkeypatch, script)
+    sealing = Mock()
+    sealing.make_key.return_value = (OTHER, SEALED)
+    with pytest.raises(DiskError):
+        open_state(StateDisk(full), Mock(), sealing)
+    assert full.read_bytes() == before
+    sealing.make_key.assert_not_called()
+
+
+def test_rejects_disk_with_somebody_elses_token(path: Path) -> None:
+    disk = StateDisk(path)
+    disk.make(KEY)
+    token = json.dumps({"type": "somebody-elses", "keyslots": ["0"]}).encode()
+    subprocess.run(["cryptsetup", "token", "import", "--json-file=-", path], input=token, check=True)
+    with pytest.raises(DiskError) as raised:
+        disk.is_new()
+    assert raised.value.code == "not-our-disk"
+
+
+def test_rejects_a_disk_that_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DiskError) as raised:
+        StateDisk(tmp_path / "none").is_new()
+    assert raised.value.code == "disk-failed"
 
 
 def test_the_key_is_on_no_command_line_and_not_in_the_header(path: Path) -> None:

@@ -1,0 +1,305 @@
+"""The control API before callers who may only read, and ask for as much as they can."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.api import door, handlers, places
+from gateway.api.arguments import seconds, whole_number
+from gateway.api.places import Busy, Places
+from gateway.api.reading import Turns
+from gateway.api.server import start_api
+from gateway.cli.client import ApiClient, ApiError
+
+Answer = tuple[int, dict[str, Any]]
+
+
+@dataclass
+class Api:
+    """A served API before a service of which only what these tests need is there."""
+
+    path: Path
+    read: list[tuple[int, int]] = field(default_factory=list)
+    head: int = 0
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait_beyond(self, _after: int) -> None:
+        await self.go.wait()
+
+    def service(self, free: frozenset[int]) -> Any:
+        def read(after: int, limit: int) -> list[dict[str, Any]]:
+            self.read.append((after, limit))
+            return []
+
+        spool = SimpleNamespace(
+            head=(self.head, bytes(32)), read=read, wait_beyond=self.wait_beyond, path=self.path
+        )
+
+        async def nothing() -> int:
+            return 0
+
+        return SimpleNamespace(
+            setup=SimpleNamespace(allowed_uids=free, sockets=SimpleNamespace(api=self.path)),
+            spool=spool,
+            key=None,
+            recorder=SimpleNamespace(flush=nothing),
+            tpm=SimpleNamespace(read_counter=nothing),
+            registry=[],
+        )
+
+    async def ask(self, method: str, target: str, body: bytes = b"") -> Answer:
+        reader, writer = await asyncio.open_unix_connection(self.path)
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answer = await reader.read()
+        writer.close()
+        head, _, content = answer.decode().partition("\r\n\r\n")
+        return int(head.split()[1]), json.loads(content)
+
+
+def served(tmp_path: Path, story: Callable[[Api], Awaitable[None]], *free: int) -> None:
+    """Run a story before the API. The tests' own uid, root's, may only read unless it is in `free`."""
+
+    async def run() -> None:
+        api = Api(tmp_path / "api.sock")
+        runner = await start_api(api.service(frozenset(free)))
+        try:
+            async with asyncio.timeout(20):
+                await story(api)
+        finally:
+            api.go.set()
+            await runner.cleanup()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=-1", "limit=0", "limit=1001", "limit=x", "limit=1e3", "limit=", f"limit={'9' * 5000}",
+        "after=-1", f"after={1 << 63}", "wait=nan", "wait=inf", "wait=-inf", "wait=-1", "wait=30.1", "wait=1e400", "wait=x",
+    ],
+)  # fmt: skip
+def test_rejects_numbers_out_of_bounds(tmp_path: Path, query: str) -> None:
+    """`limit=-1` is no limit to SQLite, and a timer at NaN puts the loop's other timers out of order."""
+
+    async def story(api: Api) -> None:
+        status, answer = await api.ask("GET", f"/v1/events?{query}")
+        assert (status, answer["error"]["code"]) == (409, "malformed-request")
+        name, _, value = query.partition("=")
+        assert f"`{name}`: expected " in answer["error"]["message"]
+        assert f"got {value[:40]!r}" in answer["error"]["message"]
+        assert api.read == []
+
+    served(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [("", (0, 1000)), ("?after=7&limit=1", (7, 1)), ("?limit=1000&wait=0.01", None), ("?after=0&wait=0", (0, 1000))],
+)  # fmt: skip
+def test_takes_numbers_within_bounds(tmp_path: Path, query: str, read: tuple[int, int] | None) -> None:
+    async def story(api: Api) -> None:
+        assert await api.ask("GET", f"/v1/events{query}") == (200, {"events": []})
+        assert api.read == ([] if read is None else [read])
+
+    served(tmp_path, story)
+
+
+def test_the_bounds_themselves_are_within() -> None:
+    assert whole_number({"n": "5"}, "n", 1, 5, 9) == 5
+    assert whole_number({"n": "9"}, "n", 1, 5, 9) == 9
+    assert whole_number({}, "n", 7, 5, 9) == 7
+    assert (seconds({"s": "30"}, "s", 30.0), seconds({"s": "0"}, "s", 30.0), seconds({}, "s", 30.0)) == (
+        30,
+        0,
+        0,
+    )
+
+
+@pytest.mark.parametrize("target", ["POST /v1/audit/verify", "POST /v1/explain", "GET /v1/peers"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_rejects_a_readers_large_body(tmp_path: Path, target: str, chunked: bool) -> None:
+    most = 64 << 10
+
+    async def story(api: Api) -> None:
+        reader, writer = await asyncio.open_unix_connection(api.path)
+        body = json.dumps({"pad": "x" * most}).encode()
+        length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+        writer.write(f"{target} HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode())
+        writer.write(f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n" if chunked else body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 413 " in head
+        assert f"expected at most {most} bytes".encode() in await reader.read(1000)
+        writer.close()
+
+    served(tmp_path, story)
+
+
+def test_an_administrators_body_may_be_large(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        body = json.dumps({"text": "x" * (1 << 20)}).encode()
+        status, answer = await api.ask("POST", "/v1/update/outcome", body)
+        assert (status, answer["error"]["message"]) == (409, "`outcome` must be a text")
+
+    served(tmp_path, story, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 60_000, b"[]", b"{", b'{"known_heads": [{"source": "a", "sequence": Infinity, "hash": ""}]}'],
+)
+def test_rejects_a_body_that_is_no_object(tmp_path: Path, body: bytes) -> None:
+    async def story(api: Api) -> None:
+        status, answer = await api.ask("POST", "/v1/audit/verify", body)
+        assert status in (400, 409)
+        assert answer["error"]["code"] == "malformed-request"
+
+    served(tmp_path, story)
+
+
+def test_one_record_is_verified_at_a_time_and_not_in_the_gateways_own_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, running, names = threading.Event(), [], []
+
+    def verify(*_: object) -> tuple[int, list[Any]]:
+        running.append(1)
+        names.append(threading.current_thread().name)
+        assert go.wait(10)
+        return 0, []
+
+    monkeypatch.setattr(handlers, "verify_audit", verify)
+
+    async def story(api: Api) -> None:
+        first = asyncio.create_task(api.ask("POST", "/v1/audit/verify"))
+        while not running:
+            await asyncio.sleep(0.01)
+        status, answer = await api.ask("POST", "/v1/audit/verify")
+        assert (status, answer["error"]["code"]) == (503, "busy")
+        assert "expected one at a time" in answer["error"]["message"]
+        assert len(running) == 1
+        for _ in range(40):  # nobody else waits for it
+            await asyncio.to_thread(lambda: None)
+        go.set()
+        assert (await first)[0] == 200
+        assert (await api.ask("POST", "/v1/audit/verify"))[1]["intact"]
+        assert all(name.startswith("audit verifier") for name in names)
+
+    served(tmp_path, story)
+
+
+def test_a_caller_who_verifies_without_end_does_not_keep_another_from_it() -> None:
+    async def run() -> None:
+        turns, done = Turns(), []
+
+        async def verify(actor: str) -> None:
+            async with turns.turn(actor):
+                await asyncio.sleep(0.01)
+                done.append(actor)
+
+        many = asyncio.create_task(verify("uid 1000"))
+        await asyncio.sleep(0)
+        root = asyncio.create_task(verify("uid 0"))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await verify("uid 1000")
+        await many
+        await verify("uid 1000")
+        await root
+        assert done == ["uid 1000", "uid 0", "uid 1000"]
+
+    asyncio.run(run())
+
+
+def test_one_uid_holds_a_bounded_number_of_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "MOST_OF_ONE", 4)
+    monkeypatch.setattr(door, "PARTING_S", 0.3)
+
+    async def story(api: Api) -> None:
+        held = [await asyncio.open_unix_connection(api.path) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        status, answer = await api.ask("GET", "/v1/peers")
+        assert (status, answer["error"]["code"]) == (503, "busy")
+        assert "expected at most 4" in answer["error"]["message"]
+        more = [await asyncio.open_unix_connection(api.path) for _ in range(50)]
+        await asyncio.sleep(0.6)
+        for reader, _ in more:
+            assert b"busy" in await reader.read() or reader.at_eof()
+        held[0][1].close()
+        await asyncio.sleep(0.05)
+        assert (await api.ask("GET", "/v1/peers"))[0] == 200
+        for _, writer in (*held, *more):
+            writer.close()
+
+    served(tmp_path, story)
+
+
+def test_who_hangs_up_still_has_its_requests_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for events goes on without the caller: else it could begin any number of times."""
+    monkeypatch.setattr(places, "MOST_OF_ONE", 4)
+
+    async def story(api: Api) -> None:
+        for _ in range(4):
+            _, writer = await asyncio.open_unix_connection(api.path)
+            writer.write(b"GET /v1/events?wait=10 HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0.05)
+            writer.close()
+        await asyncio.sleep(0.05)
+        assert (await api.ask("GET", "/v1/peers"))[0] == 503
+        api.go.set()
+        await asyncio.sleep(0.05)
+        assert (await api.ask("GET", "/v1/peers"))[0] == 200
+
+    served(tmp_path, story)
+
+
+def test_who_may_change_things_is_never_without_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "MOST_OF_ONE", 2)
+
+    async def story(api: Api) -> None:
+        held = [await asyncio.open_unix_connection(api.path) for _ in range(20)]
+        assert (await api.ask("GET", "/v1/peers"))[0] == 200
+        for _, writer in held:
+            writer.close()
+
+    served(tmp_path, story, 0)
+
+
+def test_many_uids_together_leave_places_to_who_may_change_things() -> None:
+    some = Places("requests", {0})
+    for uid in range(1000, 1000 + places.MOST_OF_ALL):
+        some.take(uid)
+    with pytest.raises(Busy):
+        some.take(5000)
+    some.take(0)
+    some.leave(0)
+    some.leave(1000)
+    some.take(5000)
+
+
+def test_the_standard_librarys_client_reads_why_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "MOST_OF_ONE", 1)
+
+    async def story(api: Api) -> None:
+        _, writer = await asyncio.open_unix_connection(api.path)
+        await asyncio.sleep(0.05)
+        with pytest.raises(ApiError) as refused:
+            await asyncio.to_thread(ApiClient(api.path, 5).get, "/v1/peers")
+        assert refused.value.code == "busy"
+        writer.close()
+
+    served(tmp_path, story)

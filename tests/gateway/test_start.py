@@ -1,0 +1,72 @@
+"""The order of a start: nobody may change anything before what was in force is in force again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+
+from gateway.daemon import main
+from gateway.errors import GatewayError
+
+
+class FakeService:
+    """A service whose start is in the test's hands."""
+
+    def __init__(self, start: Callable[["FakeService"], Awaitable[None]]) -> None:
+        self._start = start
+        self.started = asyncio.Event()
+        self.netd, self.spool = SimpleNamespace(close=AsyncMock()), Mock()
+        self.said: list[str] = []
+
+    async def run(self) -> None:
+        await self._start(self)
+        self.said.append("started")
+        self.started.set()
+        await asyncio.sleep(0.1)
+        raise GatewayError("netd-gone", "the end")
+
+
+def lived(
+    monkeypatch: pytest.MonkeyPatch, start: Callable[[FakeService], Awaitable[None]]
+) -> tuple[FakeService, str]:
+    """Run the program; return its service and the code with which it ended."""
+
+    async def go() -> tuple[FakeService, str]:
+        service: Any = FakeService(start)
+
+        async def serve(_: object) -> Any:
+            service.said.append("serves")
+            return SimpleNamespace(cleanup=AsyncMock())
+
+        monkeypatch.setattr(main, "_connect", AsyncMock(return_value=service))
+        monkeypatch.setattr(main, "_load_api", lambda: serve)
+        monkeypatch.setattr(main, "ready", lambda: service.said.append("ready"))
+        async with asyncio.timeout(5):
+            with pytest.raises(GatewayError) as ended:
+                await main.run(Mock())
+        return service, ended.value.code
+
+    return asyncio.run(go())
+
+
+def test_the_control_api_serves_after_the_start_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(service: FakeService) -> None:
+        await asyncio.sleep(0.2)
+        assert service.said == []
+
+    service, ended = lived(monkeypatch, start)
+    assert (service.said, ended) == (["started", "serves", "ready"], "netd-gone")
+
+
+def test_a_start_that_fails_ends_the_program_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(_: FakeService) -> None:
+        await asyncio.sleep(0.1)
+        raise GatewayError("no-policy", "it can't be loaded")
+
+    service, ended = lived(monkeypatch, start)
+    assert (service.said, ended) == ([], "no-policy")
+    service.netd.close.assert_awaited_once()
+    service.spool.close.assert_called_once()
