@@ -13,12 +13,14 @@ _NULL: Final = 10
 _NAMED: Final = {2: 0, 5: 0, 12: 0, 15: 2, 18: 2, 21: 2, 33: 6, 36: 2, 39: 0}
 # those whose data is strings (HINFO, TXT, X25, ISDN, NINFO, SPF, AVC, RESINFO, WALLET)
 _STRINGS: Final = frozenset({13, 16, 19, 20, 56, 99, 258, 261, 262})
+# of all names in one message: a whole message of a zone transfer may have 100,000
+LABELS: Final = 1 << 17
 _HEADER: Final = struct.Struct(">2xHHHHH")
 _RECORD: Final = struct.Struct(">H6xH")
 
 
 class Message(NamedTuple):
-    """A parsed message: question names, all names, and text records."""
+    """A parsed message: question names, all other names, each once, and text records."""
 
     is_answer: bool
     questions: tuple[bytes, ...]
@@ -31,21 +33,24 @@ def parse_message(data: bytes) -> Message:
     if len(data) < 12:
         raise Refusal("dns-message", f"expected at least 12 bytes; got {len(data)}")
     flags, asked, *counts = _HEADER.unpack_from(data)
-    at, questions, names, texts = 12, [], [], []
+    at, questions, names, texts, labels = 12, [], dict[bytes, None](), [], 0
     for _ in range(asked):
         name, at = read_name(data, at)
         questions.append(name)
+        labels = _count(labels, name)
         at += 4
     for _ in range(sum(counts)):
         name, at = read_name(data, at)
-        names.append(name)
+        names[name] = None
+        labels = _count(labels, name)
         if at + 10 > len(data):
             raise Refusal("dns-message", "a record that is cut off")
         kind, length = _RECORD.unpack_from(data, at)
         at += 10
         if kind in _NAMED and length:
             inner, end = read_name(data, at + _NAMED[kind])
-            names.append(inner)
+            names[inner] = None
+            labels = _count(labels, inner)
             if end != at + length:
                 raise Refusal("dns-message", "a record whose data is longer or shorter than its name")
         elif kind == _NULL or kind in _STRINGS:
@@ -54,6 +59,14 @@ def parse_message(data: bytes) -> Message:
     if at != len(data):
         raise Refusal("dns-message", f"the message ends at byte {at}, its data at {len(data)}")
     return Message(bool(flags & 0x8000), tuple(questions), tuple(names), tuple(texts))
+
+
+def _count(labels: int, name: bytes) -> int:
+    """Add a name's labels: compressed, each name of a message may be long for two bytes."""
+    labels += name.count(b".") + 1
+    if labels > LABELS:
+        raise LimitHit("labels", LABELS, " labels in the names of one message")
+    return labels
 
 
 def read_name(data: bytes, at: int) -> tuple[bytes, int]:
@@ -112,8 +125,12 @@ class DnsStream:
         buffer += data
         while len(buffer) >= 2 and len(buffer) >= 2 + int.from_bytes(buffer[:2], "big"):
             size = int.from_bytes(buffer[:2], "big")
-            message = parse_message(bytes(buffer[2 : 2 + size]))
+            raw = bytes(buffer[2 : 2 + size])
+            message = parse_message(raw)
             del buffer[: 2 + size]
+            # as it is, too: data of the types that are not read, and of none
+            self._sink.text(direction, "message", raw)
+            self._sink.fresh(direction, "message")
             tell_message(self._sink, direction, message, self._tunnel)
 
     def end(self, direction: Direction) -> None:
@@ -134,9 +151,8 @@ def tell_message(sink: Sink, direction: Direction, message: Message, tunnel: Tun
         sink.note("dns", name=name.decode("latin-1"))
     for name in (*message.questions, *message.names):
         tunnel.see(name)
-    for text in (*message.questions, *message.names, *message.texts):
-        sink.fresh(direction, "name")
-        sink.text(direction, "name", text + b"\n")
+    sink.fresh(direction, "name")
+    sink.text(direction, "name", b"\n".join((*message.questions, *message.names, *message.texts, b"")))
     if not message.is_answer:
         sink.fields(direction, "dns", lambda: [("dns.query", name) for name in message.questions])
     if len(message.texts) > 100:

@@ -13,14 +13,25 @@ _TARGET = re.compile(rb"GET |[A-Za-z-]+ (?:[/*]|https?:)", re.IGNORECASE)
 _VERSION = re.compile(rb"[^\n]*HTTP/", re.IGNORECASE)
 # what lenient servers take for a request all the same: our parser refuses it
 _ODD_REQUEST = re.compile(rb"[a-z-]{1,30}[ \t\x0b\x0c](?:[^\r\n\0]*[ \t\x0b\x0c])?http/[0-9]", re.IGNORECASE)
-_MAYBE_ODD = re.compile(rb"[A-Za-z-]{0,30}(?:[ \t\x0b\x0c][^\r\n\0]*)?\Z")
+# any method at all (RFC 9110 section 5.6.2): then the version has to end the line, for logs quote requests too
+_METHOD_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_BLANK, _WORD = (
+    rb"[ \t\r\x0b\x0c\x1c-\x1f\x85\xa0]",
+    rb"[^ \t\r\x0b\x0c\x1c-\x1f\x85\xa0\n\0]",
+)  # as Python's http.server
+_WANTED = rb"(?:(?:[/*]|https?:)[^\n\0]*|" + _WORD + rb"+" + _BLANK + rb"*)" + _BLANK
+_REQUEST_LINE = re.compile(
+    _METHOD_NAME + rb"+" + _BLANK + rb"+(?:" + _WANTED + rb")?http/[0-9+][0-9.+_-]*" + _BLANK + rb"*\n",
+    re.IGNORECASE,
+)
+_MAYBE_ODD = re.compile(_METHOD_NAME + rb"*(?:" + _BLANK + rb"[^\n\0]*)?\Z")
 _BLANKS = b" \t\r\n\x0b\x0c\xef\xbb\xbf"
 _PREFACE = b"PRI * HTTP/2.0\r\n"
 # servers take mail from who does not greet them, or says something else first
 _BEFORE = rb"(?:NOOP|RSET|HELP|VRFY|EXPN)(?:[ \t][^\r\n]*)?"
-_HELLO = re.compile(
-    rb"(?:" + _BEFORE + rb"\r?\n)*(?:(?:EHLO|HELO|LHLO)[ \t]|MAIL[ \t]+FROM[ \t]*:)", re.IGNORECASE
-)
+_MAIL = rb"(?:(?:EHLO|HELO|LHLO)[ \t]|MAIL[ \t]+FROM[ \t]*:)"
+_HELLO = re.compile(rb"(?:" + _BEFORE + rb"\r?\n)*" + _MAIL, re.IGNORECASE)
+_MAIL_LINE = re.compile(rb"^" + _MAIL, re.IGNORECASE | re.MULTILINE)
 _MAYBE_HELLO = re.compile(
     rb"(?:" + _BEFORE + rb"\r?\n)*(?:" + _BEFORE + rb"\r?|(?<=\n)[^\r\n]*)\Z", re.IGNORECASE
 )
@@ -57,6 +68,16 @@ def guess(direction: Direction, start: bytes) -> Guess | None:
     return Guess.OTHER
 
 
+def late(lines: bytes, *, are_first: bool) -> Guess | None:
+    """Return what a client's whole lines show where the beginning did not.
+
+    That is mail behind a line that servers answer with an error, or a request line that is longer than what decides.
+    """
+    if _MAIL_LINE.search(lines):
+        return Guess.SMTP
+    return Guess.HTTP if are_first and _REQUEST_LINE.match(lines.lstrip(_BLANKS)) else None
+
+
 def _client(start: bytes) -> Guess | None:
     if start.startswith(_PREFACE):
         return Guess.HTTP2
@@ -69,7 +90,7 @@ def _client(start: bytes) -> Guess | None:
     if _tls(start, b"\x01"):
         return Guess.TLS
     text = start.lstrip(_BLANKS)
-    if _ODD_REQUEST.match(text) or (not text and len(start) == LONGEST):
+    if _ODD_REQUEST.match(text) or _REQUEST_LINE.match(text) or (not text and len(start) == LONGEST):
         return Guess.HTTP
     if len(start) >= 14 and _dns_query(start):
         return Guess.DNS

@@ -36,4 +36,4 @@ def open_parser(guess: Guess, spec: InspectionSpec, sink: Sink, limits: Limits) 
         case Guess.DNS:
             return DnsStream(sink, limits)
         case _:
-            return Opaque(sink)
+            return Opaque(sink, from_start=True)

@@ -6,6 +6,7 @@ Bare line ends are refused (CVE-2023-51764), and so is plain text behind STARTTL
 import re
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
@@ -18,6 +19,13 @@ _COMMANDS = {
 }  # fmt: skip
 # what follows depends on the answer
 _BLOCKING = {b"DATA", b"AUTH", b"(auth)", b"STARTTLS", b"EHLO", b"HELO", b"LHLO", b"QUIT"}
+_GREETINGS = {b"EHLO", b"HELO", b"LHLO"}
+# with these a server forgets the message under way, if it accepts them; RSET it always accepts
+_NEW = _GREETINGS | {b"RSET", b"MAIL"}
+_NOT_INSIDE = _GREETINGS | {b"MAIL", b"DATA", b"STARTTLS"}
+RECIPIENTS: Final = 1000  # of one message; RFC 5321 section 4.5.3.1.8 wants 100 at least
+UNANSWERED: Final = 1024  # commands: a message and all its recipients fit
+_CHUNK: Final = (1 << 31) - 1  # bytes: some servers count with 32 bits
 _REPLY = re.compile(rb"([2-5][0-9]{2})([ -])?([\t \x21-\x7e\x80-\xff]*)")
 _STRAY = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 _END = b"\r\n.\r\n"
@@ -34,7 +42,6 @@ _ADDRESS = re.compile(rb"(?:FROM|TO):[ \t]*<?([^>]*)", re.IGNORECASE)
 @dataclass(slots=True)
 class _Client:
     buffer: bytearray = field(default_factory=bytearray)
-    blocked: bool = False  # what comes next depends on an answer
     in_data: bool = False
     in_auth: bool = False
     at_line_start: bool = True
@@ -54,7 +61,11 @@ class Smtp:
         self._server = bytearray()
         self._asked: deque[bytes] = deque([b"(greeting)"])
         self._inner: Parser | None = None
-        self._envelope: dict[str, list[bytes]] = {}  # of the message under way: helo, mail_from, rcpt_to
+        self._envelope: dict[str, bytes] = {}  # of the message under way: helo, mail_from, the latest rcpt_to
+        self._recipients = 0
+        self._offered = False  # a reply under way says that the server understands BDAT
+        self._chunking = False  # the latest such reply said so
+        self._refused = False  # the server refused a part of the message under way
 
     def feed(self, direction: Direction, data: bytes) -> None:
         """See Parser."""
@@ -86,7 +97,7 @@ class Smtp:
                 self._data()
             elif client.chunk_left:
                 self._chunk()
-            elif client.blocked:
+            elif self._asked and self._asked[-1] in _BLOCKING:  # what comes next depends on an answer
                 if len(client.buffer) > self._limits.head:
                     raise LimitHit("head", self._limits.head, " bytes before an answer")
                 return
@@ -114,38 +125,57 @@ class Smtp:
             return
         self._sink.text(Direction.TO_SERVER, "command", line + b"\r\n")
         if client.in_auth:
-            client.blocked = True
-            self._asked.append(b"(auth)")
+            self._ask(b"(auth)")
             return
         verb = line.split(b" ")[0].upper()
         if verb not in _COMMANDS:
             raise Refusal("smtp-command", f"expected a command; got {line[:40]!r}")
-        self._asked.append(verb)
+        self._leave(verb, line)
+        self._ask(verb)
         self._address(verb, line)
         if verb == b"BDAT":
             self._begin_chunk(line)
-        elif verb in _BLOCKING:
-            client.blocked = True
+
+    def _ask(self, verb: bytes) -> None:
+        if len(self._asked) >= UNANSWERED:
+            raise LimitHit("commands", UNANSWERED, " commands without an answer")
+        self._asked.append(verb)
+
+    def _leave(self, verb: bytes, line: bytes) -> None:
+        """End a message that is given up before its last part: the next one begins with a head of its own."""
+        if not self._client.open or verb not in _NOT_INSIDE | {b"RSET"}:
+            return
+        if line.upper() != b"RSET" and not self._refused:
+            raise Refusal("smtp-bdat", f"servers may refuse this inside a message: {line[:40]!r}")
+        self._end_message()
 
     def _address(self, verb: bytes, line: bytes) -> None:
-        """Tell what the envelope says so far."""
+        """Tell what the envelope says, of its recipients the latest: to a rule each stands alone."""
         name = _ENVELOPE.get(verb)
         if name is None:
             return
-        if name == "smtp.mail_from":
+        if verb == b"MAIL":
             self._envelope = {key: value for key, value in self._envelope.items() if key == "smtp.helo"}
+            self._recipients = 0
+        self._recipients += verb == b"RCPT"
+        if self._recipients > RECIPIENTS:
+            raise LimitHit("recipients", RECIPIENTS, " recipients of one message")
         word = line.partition(b" ")[2]
         address = _ADDRESS.match(word)
-        self._envelope.setdefault(name, []).append(address[1] if address else word.strip())
-        if name != "smtp.rcpt_to":
-            self._envelope[name] = self._envelope[name][-1:]
-        told = [(key, one) for key, found in self._envelope.items() for one in found]
+        self._envelope[name] = address[1] if address else word.strip()
+        told = list(self._envelope.items())
         self._sink.fields(Direction.TO_SERVER, "smtp", lambda: told)
 
     def _begin_chunk(self, line: bytes) -> None:
         words = line.upper().split(b" ")
         if not 2 <= len(words) <= 3 or not words[1].isdigit() or words[2:] not in ([], [b"LAST"]):
             raise Refusal("smtp-bdat", f"expected BDAT length [LAST]; got {line[:40]!r}")
+        if not self._chunking:
+            raise Refusal(
+                "smtp-bdat", "the server has not offered CHUNKING: it may take the bytes for commands"
+            )
+        if len(words[1]) > 10 or int(words[1]) > _CHUNK:
+            raise Refusal("smtp-bdat", f"expected a length of at most {_CHUNK}; got {line[:40]!r}")
         self._begin_message()
         self._client.chunk_left, self._client.chunk_last = int(words[1]), len(words) == 3
         if not self._client.chunk_left and self._client.chunk_last:
@@ -208,6 +238,7 @@ class Smtp:
             if not match:
                 raise Refusal("smtp-reply", f"expected three digits; got {line[:40]!r}")
             self._sink.text(Direction.TO_CLIENT, "reply", line + b"\r\n")
+            self._offered |= match[3].upper().split(b" ")[0] == b"CHUNKING"
             if match[2] == b"-":
                 continue
             if not self._asked:
@@ -220,6 +251,7 @@ class Smtp:
     def _answered(self, verb: bytes, code: int) -> None:
         client = self._client
         if verb == b"DATA" and code == 354:
+            self._accepted_part(accepted=True)
             client.in_data, client.at_line_start = True, True
             self._asked.appendleft(b"(message)")
             self._begin_message()
@@ -227,5 +259,17 @@ class Smtp:
             if client.buffer or self._server:
                 raise Refusal("smtp-starttls", "plain text behind STARTTLS")
             self._inner, self.protocol = Tls(self._sink, self._limits), "tls"
+        elif verb == b"BDAT":
+            self._accepted_part(accepted=code < 300)
+        elif verb in _NEW and code < 300:
+            self._refused = False
+        if verb in _GREETINGS and code < 300:
+            self._chunking = self._offered
+        self._offered = False
         client.in_auth = verb in {b"AUTH", b"(auth)"} and code == 334
-        client.blocked = any(one in _BLOCKING for one in self._asked)
+
+    def _accepted_part(self, *, accepted: bool) -> None:
+        """Heed what a server says to a part of a message: behind a part that is missing no further one may count."""
+        if accepted and self._refused:
+            raise Refusal("smtp-bdat", "the server accepts a part of a message behind one that it refused")
+        self._refused = not accepted

@@ -59,13 +59,17 @@ class Tls:
             raise Refusal("tls-order", f"a record of type {kind} before the hello")
         if len(buffer) < 5 + length:
             return False
-        self._hello[direction] += buffer[5 : 5 + length]
+        record = bytes(buffer[5 : 5 + length])
         del buffer[: 5 + length]
+        self._sink.text(
+            direction, "stream", record
+        )  # extensions that are not read, and what follows the hello
+        self._hello[direction] += record
         self._try_hello(direction)
         return True
 
     def _try_hello(self, direction: Direction) -> None:
-        hello = bytes(self._hello[direction])
+        hello = self._hello[direction]
         if len(hello) > self._limits.head:
             raise LimitHit("head", self._limits.head, " bytes in a hello")
         wanted = 2 if direction is Direction.TO_CLIENT else 1
@@ -73,13 +77,13 @@ class Tls:
             raise Refusal("tls-order", f"expected handshake message {wanted}; got {hello[0]}")
         if len(hello) < 4 or len(hello) < 4 + int.from_bytes(hello[1:4], "big"):
             return
-        body = _Bytes(hello[4 : 4 + int.from_bytes(hello[1:4], "big")])
+        body = _Bytes(bytes(hello[4 : 4 + int.from_bytes(hello[1:4], "big")]))
         if direction is Direction.TO_SERVER:
             self._client_hello(body)
         else:
             self._server_hello(body)
         self._known[direction] = True
-        self._hello[direction].clear()
+        hello.clear()
 
     def _client_hello(self, body: "_Bytes") -> None:
         version = body.number(2)

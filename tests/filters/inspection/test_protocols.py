@@ -131,6 +131,7 @@ def test_a_greeting_answers_nothing_else() -> None:
 
 def test_what_follows_a_message_may_be_binary() -> None:
     story = smtp(mail(b"fine"))
+    story[2] = DOWN, b"250-mail.h\r\n250 CHUNKING\r\n"
     story[5] = UP, story[5][1] + b"MAIL FROM:<a@h>\r\nBDAT 7 LAST\r\n\r\na\0b\r\n"
     assert exchange(story[:6]).findings == []
 
@@ -246,4 +247,4 @@ def test_a_secret_in_a_text_record_is_found() -> None:
     )
     asked = bytes(DNS(id=7, rd=1, qd=DNSQR(qname="x.org")))
     driven = Driven().feed(UP, dns_tcp(asked)).feed(DOWN, dns_tcp(told))
-    assert driven.checks == ["secrets.aws-access-key"]
+    assert set(driven.checks) == {"secrets.aws-access-key"}

@@ -19,8 +19,6 @@ _BOTH: Final = {
     b"connection": "http.connection",
 }
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
-_DOTS = re.compile(rb"/(?:\./)+|/{2,}")
-_PARENT = re.compile(rb"/(?!\.\./)[^/]+/\.\.(?=/|\Z)")
 
 
 def request_buffers(request: Request, head: bytes) -> Pairs:
@@ -49,10 +47,25 @@ def status_buffers(fields: Fields, head: bytes) -> Pairs:
 def normal_uri(target: bytes) -> bytes:
     """Return a target without scheme and host, percent-decoded once, its path without `//`, `/./` and `/../`."""
     path, mark, query = _ABSOLUTE.sub(b"", target, count=1).partition(b"?")
-    path = _DOTS.sub(b"/", unquote_to_bytes(path))
-    while (shorter := _PARENT.sub(b"", path)) != path:
-        path = shorter
-    return path + mark + unquote_to_bytes(query)
+    return _resolved(unquote_to_bytes(path)) + mark + unquote_to_bytes(query)
+
+
+def _resolved(path: bytes) -> bytes:
+    first, *parts = path.split(b"/")
+    kept: list[bytes] = []
+    for part in parts[:-1]:
+        if part not in {b"", b"."}:
+            _follow(kept, part)
+    if parts:
+        _follow(kept, parts[-1])
+    return b"/".join([first, *kept])
+
+
+def _follow(kept: list[bytes], part: bytes) -> None:
+    if part == b".." and kept and kept[-1] != b"..":
+        kept.pop()
+    else:
+        kept.append(part)
 
 
 def _common(fields: Fields, head: bytes, line: bytes, own: dict[bytes, str], each: str) -> Pairs:

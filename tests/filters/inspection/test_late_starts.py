@@ -1,0 +1,107 @@
+"""What servers take for HTTP or mail although it does not look so at once; and what only resembles it."""
+
+import base64
+import gzip
+
+import pytest
+
+from filters.inspection.protocols.identify import Guess, guess
+from filters.inspection.spec import InspectionSpec, OnError
+from filters.reason import DropReason
+from tests.filters.inspection.drive import DOWN, EICAR, SECRET, UP, Driven, exchange
+
+PACKED = gzip.compress(EICAR + b" key " + SECRET)
+POST = (
+    b"POST /up HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(PACKED)
+    + PACKED
+)
+# nginx takes capitals, `_` and `-` for a method; Apache, aiohttp and others any token; http.server parts words at any blank
+METHODS = (b"A_B", b"X1", b"a.b", b"!#$%&'*+-.^_`|~9", b"M" * 60, b"0", b"_")
+ODD = (
+    b"A_B\x85/\x85HTTP/1.1",
+    b"POST\xa0/\xa0HTTP/1.1",
+    b"\r\nA_B / HTTP/1.1",
+    b"A_B\x1c/ http/1.1 ",
+    b"G%T  /\tHTTP/1.0\r",
+)
+MAIL = (
+    b"MAIL FROM:<a@h>\r\nRCPT TO:<b@h>\r\nDATA\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    + base64.b64encode(EICAR)
+)
+JUNK = (b"FOO\r\n", b"FOO\nBAR 1\n", b"\x01\x02\xff\r\n", b"*1\r\n$4\r\nPING\r\n", b"A_B " + b"x" * 600 + b"\r\n", b"FOO\r\n" * 200, b"\r\n", b"NOOP " + b"x" * 600 + b"\r\n")  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [1, 7, 5000])
+def test_a_request_with_any_method_is_read(method: bytes, size: int) -> None:
+    story = method + b" / HTTP/1.1\r\nHost: h\r\n\r\n" + POST
+    driven = exchange([(UP, story[at : at + size]) for at in range(0, len(story), size)])
+    assert driven.inspector.protocol == "http"
+    assert driven.cut is not None
+    assert driven.cut.inside == "body"
+
+
+@pytest.mark.parametrize("line", ODD)
+def test_a_request_with_odd_blanks_is_none_of_the_unknown(line: bytes) -> None:
+    assert guess(UP, line + b"\n") is Guess.HTTP
+    assert exchange([(UP, line + b"\n" + POST)]).cut is not None
+
+
+@pytest.mark.parametrize("size", [1, 500, 1 << 16])
+def test_a_request_line_that_is_too_long_to_tell_is_refused_when_it_ends(size: int) -> None:
+    for line in (b"M" * 600 + b" / HTTP/1.1\r\n", b"A_B /" + b"x" * 3000 + b" HTTP/1.1\r\n"):
+        story = line + b"Host: h\r\n\r\n" + POST
+        driven = exchange([(UP, story[at : at + size]) for at in range(0, len(story), size)])
+        assert driven.checks == ["protocol-mismatch"]
+        assert PACKED not in driven.out[UP]
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("start", [b"EHLO c\r\n", b"helo\tc\r\n", b""])
+@pytest.mark.parametrize("size", [1, 6, 1 << 16])
+@pytest.mark.parametrize("banner", [b"", b"220 h ready\r\n"])
+def test_mail_behind_a_line_that_servers_answer_with_an_error_is_refused(
+    junk: bytes, start: bytes, size: int, banner: bytes
+) -> None:
+    story = junk + start + MAIL
+    driven = Driven().feed(DOWN, banner) if banner else Driven()
+    for at in range(0, len(story), size):
+        driven.feed(UP, story[at : at + size])
+    assert driven.cut is not None
+    assert driven.cut.reason is DropReason.PARSE_ERROR
+    assert b"DATA" not in driven.out[UP]
+
+
+OTHERS = (
+    b'<13>Nov 30 10:00:00 h web: "GET / HTTP/1.1" 200\n', b'127.0.0.1 - - [x] "GET / HTTP/1.1" 200 5\n', b'123 <13>1 - h web - - - "POST /a HTTP/1.1"\n', b"123 <13>1 - h web - - - POST /a HTTP/1.1\n", b"web.requests.http/1 5 1700000000\n",
+    b"*2\r\n$3\r\nGET\r\n$1\r\nx\r\n", b"set x_1 0 0 5\r\nhello\r\n", b"gets x_1 y\r\n", b"NICK a_b\r\nUSER a b c :HTTP/1.1\r\n", b"CAP LS 302\r\n", b"USER a_b\r\n", b"a1 LOGIN x y\r\n",
+    b"A001 CAPABILITY\r\n", b"\0\0\0\x08\x04\xd2\x16\x2f", b"0032git-upload-pack /x\0host=h\0", b"GIOP\1\2\0\0", b"job_1 done http/1.1 fine\n", b"OPTIONS rtsp://db/x RTSP/1.0\r\n",
+    b"INVITE_2 sip:a@b SIP/2.0\r\n", b"REQMOD icap://h/x ICAP/1.0\r\n", b"0123456789" * 100, b"deadbeef" * 300 + b"\n", b"line_1\nA_B / HTTP/1.1\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("start", OTHERS)
+@pytest.mark.parametrize("size", [1, 5000])
+def test_what_only_resembles_a_request_passes_at_once(start: bytes, size: int) -> None:
+    driven = Driven()
+    for at in range(0, len(start), size):
+        driven.feed(UP, start[at : at + size])
+        assert driven.out[UP] == driven.sent[UP]
+    driven.feed(DOWN, b"+OK\r\n").feed(UP, b"more\r\n").end(UP).end(DOWN)
+    assert driven.findings == []
+    assert driven.inspector.protocol == "opaque"
+
+
+def test_mail_in_what_another_protocol_carries_passes() -> None:
+    told = b"mail log:\nEHLO c\r\nMAIL FROM:<a@h>\r\nGET_IT / HTTP/1.1\r\n"
+    driven = Driven().feed(UP, b"SET x_1\r\n").feed(DOWN, b"+OK\r\n").feed(UP, told)
+    driven.feed(UP, b"x" * (80 << 10) + b"\n").feed(UP, told)
+    assert driven.findings == []
+
+
+def test_a_rule_that_lets_errors_pass_goes_on_scanning() -> None:
+    spec = InspectionSpec(frozenset({"secrets"}), on_error=OnError.PASS)
+    driven = Driven(spec).feed(UP, b"FOO\r\nEHLO c\r\n")
+    assert driven.checks == ["protocol-mismatch"]
+    driven.feed(UP, b"MAIL FROM:<a@h>\r\n").feed(UP, b"key " + SECRET + b"\r\n")
+    assert driven.checks == ["protocol-mismatch", "secrets.aws-access-key"]
