@@ -4,9 +4,7 @@ libarchive is told which format to read: by itself it takes text that begins wit
 image of a CD in its middle for that. What can be opened in several ways is opened in each of them.
 """
 
-import io
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,10 +13,13 @@ from libarchive.exception import ArchiveError
 
 from filters.inspection.finding import LimitHit, Refusal
 from filters.inspection.limits import Limits
-from filters.inspection.objects.archive_kinds import COMPRESSED, kinds
+from filters.inspection.objects.archive_kinds import BLOCK, COMPRESSED, is_tar, kinds, zip_end
+from filters.inspection.objects.lzma_file import LzmaBlocks
+from filters.inspection.objects.zip_directory import check_content, check_zip, link_target
 
-_LOCAL = b"PK\x03\x04"
 _STORED: Final = frozenset({"tar", "cpio", "ar", "iso9660"})  # what comes out was there already
+_LZIP_END: Final = 20  # bytes behind what lzip packed
+_COMMON_LZMA: Final = b"\x5d"
 
 
 @dataclass(slots=True)
@@ -54,11 +55,7 @@ def members(data: bytes, media_type: str, budget: Budget) -> Iterator[tuple[str,
         if any(_is_member(inside, kind, one) for one in held):
             continue
         try:
-            if kind == "zip":
-                check_zip(data)
-            for name, content in (
-                _unpack(data, kind, budget) if kind in COMPRESSED else _read(inside, kind, budget)
-            ):
+            for name, content in _open(data, kind, start, budget):
                 yield name, content
                 if kind in _STORED and len(found) > 1:
                     held.append(content)
@@ -68,8 +65,17 @@ def members(data: bytes, media_type: str, budget: Budget) -> Iterator[tuple[str,
 
 def _is_member(inside: bytes, kind: str, content: bytes) -> bool:
     """Tell whether an archive that begins or ends somewhere in another one is simply in it."""
-    mark = inside[:32] if kind == "7zip" else inside.rstrip(b"\0")
-    return kind in {"7zip", "zip"} and mark in content
+    mark = inside[: zip_end(inside) + 20] if kind == "zip" else inside[:32]
+    return kind in {"7zip", "zip", "rar", "rar5"} and mark in content
+
+
+def _open(data: bytes, kind: str, start: int, budget: Budget) -> Iterator[tuple[str, bytes]]:
+    if kind == "zip":
+        return _read_zip(data, start, budget)
+    if kind == "lzma":
+        return _unlzma(data, budget)
+    inside = data[start:]
+    return _unpack(inside, kind, budget) if kind in COMPRESSED else _read(inside, kind, budget)
 
 
 def _unpack(data: bytes, kind: str, budget: Budget) -> Iterator[tuple[str, bytes]]:
@@ -77,10 +83,31 @@ def _unpack(data: bytes, kind: str, budget: Budget) -> Iterator[tuple[str, bytes
     try:
         with libarchive.memory_reader(data, format_name="raw", filter_name=kind) as archive:
             for entry in archive:
-                yield "", _content(entry, len(data), budget, 0)
+                yield "", _content(entry.get_blocks(), len(data), budget, 0)
+            used = archive.bytes_read
     except ArchiveError:
-        with libarchive.memory_reader(data, format_name="empty", filter_name=kind):
-            return  # nothing is in it, which has no format
+        with libarchive.memory_reader(data, format_name="empty", filter_name=kind) as archive:
+            for _ in archive:
+                pass  # nothing is in it, which has no format
+            used = archive.bytes_read + (_LZIP_END if kind == "lzip" else 0)
+    if data[used:].strip(b"\0"):
+        raise Refusal(
+            "archive-ambiguous",
+            f"more stands behind the end of what {kind} packed: programs read it or don't",
+        )
+
+
+def _unlzma(data: bytes, budget: Budget) -> Iterator[tuple[str, bytes]]:
+    """Unpack an LZMA file: libarchive knows the commonest numbers of its head alone.
+
+    It has neither a sign nor a sum: with other numbers, what can't be read on is something else after all.
+    """
+    budget.member()
+    blocks = LzmaBlocks(data, budget.limits.unpacked)
+    content = _content(blocks, len(data), budget, 0)
+    yield "", content
+    if data[:1] == _COMMON_LZMA and not blocks.is_whole:
+        raise Refusal("archive-broken", "an LZMA file that can't be read to its end, or goes on behind it")
 
 
 def _read(data: bytes, kind: str, budget: Budget) -> Iterator[tuple[str, bytes]]:
@@ -90,68 +117,45 @@ def _read(data: bytes, kind: str, budget: Budget) -> Iterator[tuple[str, bytes]]
         for entry in archive:
             budget.member()
             # what is no file may have content too
-            content = _content(entry, len(data), budget, free)
+            content = _content(entry.get_blocks(), len(data), budget, free)
             free = max(0, free - len(content))
             if content or entry.isfile:
                 yield str(entry.pathname or "content"), content
+        used = archive.bytes_read
+    if kind == "tar" and _goes_on(data[used:]):
+        raise Refusal("archive-ambiguous", "the tar goes on behind its end: programs read it or don't")
 
 
-def _content(entry: "libarchive.ArchiveEntry", packed: int, budget: Budget, free: int) -> bytes:
+def _goes_on(rest: bytes) -> bool:
+    return bool(rest.strip(b"\0")) and any(is_tar(rest[at : at + BLOCK]) for at in range(0, len(rest), BLOCK))
+
+
+def _read_zip(data: bytes, start: int, budget: Budget) -> Iterator[tuple[str, bytes]]:
+    told = iter(check_zip(data))
+    # without its comment: libarchive looks for the end in the last 16 KiB, and without one goes by the files' headers
+    whole = data[start : zip_end(data) + 20] + bytes(2)
+    with libarchive.memory_reader(whole, format_name="zip", filter_name="none") as archive:
+        for entry in archive:
+            budget.member()
+            said = next(told, None)
+            content = link_target(data, said) if said and entry.issym else b""
+            budget.bytes(len(content))
+            content = content or _content(entry.get_blocks(), len(data), budget, 0)
+            check_content(data, said, content)
+            if content or entry.isfile:
+                yield str(entry.pathname or "content"), content
+    if next(told, None):
+        check_content(data, None, b"")
+
+
+def _content(blocks: Iterable[bytes], packed: int, budget: Budget, free: int) -> bytes:
     content = bytearray()
-    for block in entry.get_blocks():
+    for block in blocks:
         budget.bytes(max(0, len(block) - max(0, free - len(content))))
         content += block
         if len(content) > budget.limits.ratio_from and len(content) > budget.limits.ratio * packed:
             raise LimitHit("ratio", budget.limits.ratio, " bytes unpacked per byte")
     return bytes(content)
-
-
-def check_zip(data: bytes) -> None:
-    """Refuse a zip that different programs unpack differently: entries outside its directory, or two names.
-
-    Raises Refusal. Source: APPNOTE.TXT 6.3.10 sections 4.3.6 to 4.3.16.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos, start = archive.infolist(), archive.start_dir
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, UnicodeDecodeError) as error:
-        raise Refusal("archive-broken", f"a zip without a readable directory: {error}") from error
-    if any(one.filename.endswith("/") and one.file_size for one in infos):
-        raise Refusal(
-            "archive-ambiguous", "the zip holds a directory with content: programs read it or don't"
-        )
-    if any(one.flag_bits & 1 for one in infos):
-        raise Refusal("archive-encrypted", "the zip holds encrypted files: what they are can't be judged")
-    end = 0 if data[:4] == _LOCAL else min((one.header_offset for one in infos), default=0)
-    for one in sorted(infos, key=lambda info: info.header_offset):
-        _check_gap(data[end : one.header_offset])
-        name_length, extra_length = (
-            int.from_bytes(data[one.header_offset + at : one.header_offset + at + 2], "little")
-            for at in (26, 28)
-        )
-        name = data[one.header_offset + 30 : one.header_offset + 30 + name_length]
-        if data[one.header_offset : one.header_offset + 4] != _LOCAL or name not in _encoded(one):
-            raise Refusal(
-                "archive-ambiguous",
-                f"the zip's directory and its entry disagree about {one.orig_filename[:60]!r}",
-            )
-        end = max(end, one.header_offset + 30 + name_length + extra_length + one.compress_size)
-    _check_gap(data[end:start])
-
-
-def _encoded(info: zipfile.ZipInfo) -> set[bytes]:
-    forms = set()
-    for encoding in ("utf-8", "cp437"):
-        try:
-            forms.add(info.orig_filename.encode(encoding))
-        except UnicodeEncodeError:
-            continue
-    return forms
-
-
-def _check_gap(gap: bytes) -> None:
-    if _LOCAL in gap:
-        raise Refusal("archive-ambiguous", "the zip holds a file that its directory does not name")
 
 
 def _words(error: ArchiveError) -> str:

@@ -1,25 +1,31 @@
 """Keep an object while it comes in: small ones in memory, larger ones in a file without a name."""
 
-import re
 import tempfile
-from typing import IO
+from typing import IO, Final
 
 from filters.inspection.finding import LimitHit
 from filters.inspection.limits import Limits
+from filters.inspection.objects.archive_kinds import begins_as_archive
 
 IN_MEMORY = 64 << 10
-_PACKED = (
-    b"PK",
-    b"\x1f\x8b",
-    b"BZh",
-    b"\xfd7zXZ",
-    b"7z\xbc\xaf",
-    b"Rar!",
-    b"\x28\xb5\x2f\xfd",
-    b"!<arch>",
-    b"MSCF",
-)
-_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_HEAD: Final = 36880  # bytes: an image of a disc has its sign here at the latest
+_LOOKS: Final = (
+    *range(2, 33),
+    64,
+    128,
+    512,
+    1024,
+    34824,
+    _HEAD,
+)  # how long the beginning is when it is looked at
+_BEHIND: Final = (
+    b"PK\x01\x02",
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"7z\xbc\xaf\x27\x1c",
+    b"Rar!\x1a\x07",
+)  # programs look for these anywhere
+_CONTROL: Final = bytes({*range(0x20)} - {*b"\t\n\v\f\r\x1b"})
 
 
 class ObjectStore:
@@ -36,6 +42,7 @@ class ObjectStore:
         self._size = 0
         self.name = self.media_type = ""
         self._packed = False
+        self._head = self._tail = b""
         self.is_open = self.wanted = self.lagging = False
         self.safe = 0  # while it lags: how far the direction may go on
         self.piece_start = 0  # where the latest piece of the direction begins
@@ -45,6 +52,7 @@ class ObjectStore:
         self.close()
         self.name, self.media_type, self.wanted, self.is_open, self._size = name, media_type, wanted, True, 0
         self.lagging, self._packed = False, is_container(media_type)
+        self._head = self._tail = b""
 
     def new_piece(self, start: int) -> None:
         """Say that more bytes of the direction come, and where they begin."""
@@ -60,15 +68,23 @@ class ObjectStore:
         if self._size > self._limits.object:
             raise LimitHit("object", self._limits.object, " bytes in one object")
         self._file.write(data)
-        if self._size == len(data):
-            self._packed = self._packed or data.startswith(_PACKED)
+        self._packed = self._packed or self._begins_packed(data)
         if self.lagging or self._packed or is_binary(data):
             self.lagging, self.safe = True, self.piece_start
+            self._packed = self._packed or any(one in data or one in self._tail + data[:8] for one in _BEHIND)
+        self._tail = (self._tail + data[-8:])[-8:]
+
+    def _begins_packed(self, data: bytes) -> bool:
+        """Tell whether the object begins as an archive, as far as it came: looked at now and then, for it may come byte by byte."""
+        before = len(self._head)
+        self._head += data[: _HEAD - before]
+        return any(before < one <= len(self._head) for one in _LOOKS) and begins_as_archive(self._head)
 
     @property
     def may_be_judged_early(self) -> bool:
         """Tell whether the object, as far as it came, says something already; packed ones don't."""
-        return self.is_open and self.wanted and self.lagging and not self._packed
+        early = self.is_open and self.wanted and self.lagging and not self._packed
+        return early and not begins_as_archive(self._head)
 
     @property
     def size(self) -> int:
@@ -103,4 +119,4 @@ def is_container(media_type: str) -> bool:
 
 def is_binary(data: bytes) -> bool:
     """Tell whether bytes are anything but plain text."""
-    return _CONTROL.search(data, 0, 512) is not None
+    return len(data.translate(None, _CONTROL)) != len(data)

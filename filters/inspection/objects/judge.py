@@ -110,13 +110,15 @@ class Judge:
     def _mail(self, data: bytes, name: str, depth: int, budget: Budget) -> Iterator[Finding]:
         """Judge the parts of what looks like a stored mail: as far as it is one, for much looks so (patches, logs)."""
         parts = message_parts(data, budget, depth)
-        while depth < self.limits.depth:
+        while True:
             try:
                 part = next(parts)
             except LimitHit:
                 raise
             except (StopIteration, Refusal):
                 return
+            if depth >= self.limits.depth:
+                raise LimitHit("depth", self.limits.depth, " objects inside one another")
             yield from self._part(part, name, depth + 1, budget)
 
     def _part(self, part: Part, name: str, depth: int, budget: Budget) -> Iterator[Finding]:

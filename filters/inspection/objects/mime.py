@@ -14,14 +14,18 @@ from filters.inspection.finding import LimitHit, Refusal
 from filters.inspection.objects.archive import Budget
 from filters.inspection.objects.mail_text import spelled_fields, unflowed, uuencoded
 
-_FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+):[ \t]*(.*)", re.DOTALL)
+_FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+):[ \t]*(.*)")
 _TYPE = re.compile(rb"[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z]+/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*")
 _PARAMETER = re.compile(
     rb";[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:\"((?:[^\"\\\r\n]|\\[\x20-\x7e])*)\"|([^\s;\"]+))[ \t]*)?"
 )
+_BARE_BOUNDARY = re.compile(
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z=/:?]+"
+)  # a comma ends it for PHP, a parenthesis for mail programs
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _QUOTED = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[ \t]*\r\n)")
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_PLAIN = (b"7bit", b"8bit", b"binary")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 
 
@@ -38,10 +42,7 @@ def message_parts(data: bytes, budget: Budget, depth: int = 0) -> Iterator[Part]
     """Yield the leaves of a message; raises Refusal and LimitHit."""
     if depth > budget.limits.depth:
         raise LimitHit("depth", budget.limits.depth, " parts inside one another")
-    if stray := _STRAY.search(data):
-        raise Refusal(
-            "mime-line-end", f"expected CRLF; got {data[stray.start() : stray.start() + 1]!r} alone"
-        )
+    _check_line_ends(data)
     fields, body = _head(data)
     if spelled := spelled_fields(fields):
         yield Part("fields", "", spelled)
@@ -50,7 +51,7 @@ def message_parts(data: bytes, budget: Budget, depth: int = 0) -> Iterator[Part]
     if media_type == "message/partial":
         raise Refusal("mime-partial", "a part of a message that only its receiver puts together")
     if media_type.startswith("multipart/"):
-        if coding not in {b"7bit", b"8bit", b"binary"}:
+        if coding not in _PLAIN:
             raise Refusal("mime-coding", f"a multipart that is itself {coding[:40]!r}")
         yield from _multipart(body, parameters.get(b"boundary", b""), budget, depth)
         return
@@ -69,18 +70,31 @@ def form_parts(data: bytes, content_type: str, budget: Budget) -> Iterator[Part]
     _, parameters = _content_type([(b"content-type", content_type.encode("latin-1"))])
     for piece in _split(data, parameters.get(b"boundary", b"")):
         budget.member()
+        _check_line_ends(b"" if piece.startswith(b"\r\n") else piece.partition(b"\r\n\r\n")[0])
         fields, body = _head(piece)
         media_type, inner = _content_type(fields)
+        coding = (_single(fields, b"content-transfer-encoding") or b"binary").strip().lower()
+        name = (_disposition_name(fields) or b"part").decode("utf-8", "replace")
+        nested = media_type.startswith(("multipart/", "message/rfc822"))
+        if nested or coding not in _PLAIN:  # most servers keep the part as it came
+            budget.bytes(len(body))
+            yield Part(name, "application/octet-stream", body)
         if media_type.startswith("multipart/"):
             yield from _multipart(body, inner.get(b"boundary", b""), budget, 1)
             continue
-        content = _decode(body, (_single(fields, b"content-transfer-encoding") or b"binary").strip().lower())
+        content = _decode(body, coding)
         budget.bytes(len(content))
         if media_type == "message/rfc822":
             yield from message_parts(content, budget, 1)
             continue
-        name = (_disposition_name(fields) or b"part").decode("utf-8", "replace")
         yield from _texts(Part(name, media_type, content), inner, budget)
+
+
+def _check_line_ends(text: bytes) -> None:
+    if stray := _STRAY.search(text):
+        raise Refusal(
+            "mime-line-end", f"expected CRLF; got {text[stray.start() : stray.start() + 1]!r} alone"
+        )
 
 
 def _texts(part: Part, parameters: dict[bytes, bytes], budget: Budget) -> Iterator[Part]:
@@ -116,6 +130,10 @@ def _split(body: bytes, boundary: bytes) -> list[bytes]:
     marker = b"--" + boundary
     while (place := body.find(marker, place)) >= 0:
         if place and body[place - 2 : place] != b"\r\n":
+            if body[place - 1 : place] in {b"\r", b"\n"}:
+                raise Refusal(
+                    "mime-boundary", "a boundary behind something else than CRLF: servers read it or don't"
+                )
             place += 1
             continue
         line_end = body.find(b"\r\n", place)
@@ -123,11 +141,18 @@ def _split(body: bytes, boundary: bytes) -> list[bytes]:
         if start is not None:
             parts.append(body[start : max(start, place - 2)])
         if rest.rstrip(b" \t") == b"--":
+            _check_behind(body[place + len(marker) :], marker)
             return parts
         if rest.strip(b" \t") or line_end < 0:
             raise Refusal("mime-boundary", f"a line that begins like the boundary and goes on: {rest[:40]!r}")
         start = place = line_end + 2
     raise Refusal("mime-boundary", "the closing boundary is missing")
+
+
+def _check_behind(rest: bytes, marker: bytes) -> None:
+    """Refuse parts behind the closing boundary: PHP reads on."""
+    if b"\n" + marker in rest or b"\r" + marker in rest:
+        raise Refusal("mime-boundary", "the boundary stands once more behind the closing one")
 
 
 def _head(data: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -161,6 +186,10 @@ def _content_type(fields: list[tuple[bytes, bytes]]) -> tuple[str, dict[bytes, b
     match = _TYPE.match(value)
     if not match:
         raise Refusal("mime-type", f"expected TYPE/SUBTYPE; got {value[:60]!r}")
+    if b"boundary" in match[1].lower():
+        raise Refusal(
+            "mime-type", f"expected TYPE/SUBTYPE; got {value[:60]!r}, in which servers find a boundary"
+        )
     return match[1].decode().lower(), _parameters(value[match.end() :], "content-type")
 
 
@@ -176,8 +205,20 @@ def _parameters(rest: bytes, field: str) -> dict[bytes, bytes]:
         name = match[1].lower()
         if name in found or name.startswith(b"boundary*"):
             raise Refusal("mime-parameter", f"{field}: {name.decode()} stands twice or in pieces")
+        _check_boundary(match, known=b"boundary" in found)
         found[name] = re.sub(rb"\\(.)", rb"\1", match[2]) if match[2] is not None else match[3]
     return found
+
+
+def _check_boundary(parameter: "re.Match[bytes]", *, known: bool) -> None:
+    """Refuse a boundary that servers read differently: PHP takes what follows the first `boundary` anywhere."""
+    name, quoted, bare = parameter[1].lower(), parameter[2], parameter[3]
+    if name != b"boundary":
+        refused = not known and b"boundary" in parameter[0].lower()
+    else:
+        refused = b"\\" in quoted if bare is None else not _BARE_BOUNDARY.fullmatch(bare)
+    if refused:
+        raise Refusal("mime-parameter", f"a boundary that servers read differently: {parameter[0][:60]!r}")
 
 
 def _disposition_name(fields: list[tuple[bytes, bytes]]) -> bytes | None:

@@ -1,0 +1,194 @@
+"""Read a zip's directory, and refuse a zip that different programs unpack differently.
+
+Some programs go by the directory, some by the headers in front of the files, some by both: these must say the same, and
+nothing may lie between the files that looks like a part of a zip. Source: APPNOTE.TXT 6.3.10 sections 4.3.6 to 4.3.16.
+"""
+
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from filters.inspection.finding import Refusal
+from filters.inspection.objects.archive_kinds import LOCATOR, WIDE_END, zip_end
+
+_LOCAL = b"PK\x03\x04"
+_DESCRIPTOR = b"PK\x07\x08"
+_SIGNATURE = re.compile(rb"PK(?:\x01\x02|\x03\x04|\x05\x06|\x06[\x06\x07]|\x07\x08)")
+_ENCRYPTED, _STREAMED = 0x2041, 0x0008
+_FLAGS: Final = _ENCRYPTED | _STREAMED | 0x0800  # the last: names in UTF-8; other flags change nothing
+_EXTENDED: Final = 0xFFFFFFFF  # the number stands in the extra field of zip64
+_DEFLATED: Final = 8
+_LONGEST_LINK: Final = 4096  # bytes: no path is longer
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a zip says of one file. Its packed bytes are `data[start : start + packed]`."""
+
+    name: bytes
+    offset: int
+    start: int
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    size: int
+
+    @property
+    def stop(self) -> int:
+        """Where its packed bytes end."""
+        return self.start + self.packed
+
+
+def check_zip(data: bytes) -> list[Entry]:
+    """Return what a zip holds, in the order of its bytes; raises Refusal."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos, start = archive.infolist(), archive.start_dir
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, UnicodeDecodeError) as error:
+        raise Refusal("archive-broken", f"a zip without a readable directory: {error}") from error
+    if any(one.filename.endswith("/") and one.file_size for one in infos):
+        raise _ambiguous("the zip holds a directory with content: programs read it or don't")
+    if any(one.flag_bits & _ENCRYPTED for one in infos):
+        raise Refusal("archive-encrypted", "the zip holds encrypted files: what they are can't be judged")
+    _check_end(data, len(infos), start)
+    names = _raw_names(data, start)
+    found = [_entry(data, one, name) for one, name in zip(infos, names, strict=False)]
+    found.sort(key=lambda one: one.offset)
+    _check_gaps(data, found, start)
+    return found
+
+
+def link_target(data: bytes, entry: Entry) -> bytes:
+    """Return the content of what a program may take for a link and another for a file."""
+    packed = data[entry.start : entry.stop]
+    if entry.method != _DEFLATED:
+        return packed
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, _LONGEST_LINK)
+    except zlib.error as error:
+        raise Refusal("archive-broken", f"a link in a zip that can't be read: {error}") from error
+
+
+def check_content(data: bytes, entry: Entry | None, content: bytes) -> None:
+    """Refuse what was unpacked if it is not what the directory tells of. Raises Refusal."""
+    if entry is None or len(content) != entry.size or zlib.crc32(content) != entry.crc:
+        raise _ambiguous("what is unpacked from the zip is not what its directory tells of")
+    if entry.flags & _STREAMED and entry.method == _DEFLATED and not _fills(data, entry):
+        # who reads without the directory goes on where the packed file ends by itself
+        raise _ambiguous("a file in the zip ends before its packed size")
+
+
+def _fills(data: bytes, entry: Entry) -> bool:
+    reader, step = zlib.decompressobj(-zlib.MAX_WBITS), 1 << 14
+    try:
+        for at in range(entry.start, entry.stop, step):
+            if reader.eof:
+                return False
+            reader.decompress(data[at : min(at + step, entry.stop)])
+    except zlib.error:
+        return False
+    return not entry.packed or (reader.eof and not reader.unused_data)
+
+
+def _check_end(data: bytes, count: int, start: int) -> None:
+    """Refuse a zip with a second directory or a second end."""
+    end = zip_end(data)
+    if _SIGNATURE.search(data, end + 4):
+        raise _ambiguous("the zip goes on behind its end")
+    told, size, place = (_number(data, end + at, width) for at, width in ((10, 2), (12, 4), (16, 4)))
+    if data[end - 20 : end - 16] == LOCATOR:
+        record, narrow = end - WIDE_END, ((told, 0xFFFF), (size, _EXTENDED), (place, _EXTENDED))
+        told, size, place = wide = [_number(data, record + at, 8) for at in (32, 40, 48)]
+        if (
+            data[record : record + 4] != b"PK\x06\x06"
+            or _number(data, end - 12, 8) + start - place != record
+            or any(few not in {many, most} for many, (few, most) in zip(wide, narrow, strict=True))
+        ):
+            raise _ambiguous("the zip's two ends tell of different directories")
+    if told != count or (place != start and data[place : place + 4] == b"PK\x01\x02"):
+        raise _ambiguous("the zip's end tells of another directory than the one before it")
+
+
+def _raw_names(data: bytes, at: int) -> Iterator[bytes]:
+    while data[at : at + 4] == b"PK\x01\x02":
+        length, more, comment = (_number(data, at + place, 2) for place in (28, 30, 32))
+        yield data[at + 46 : at + 46 + length]
+        at += 46 + length + more + comment
+
+
+def _entry(data: bytes, info: zipfile.ZipInfo, name: bytes) -> Entry:
+    """Return what both headers of a file say."""
+    at = info.header_offset
+    length, more = _number(data, at + 26, 2), _number(data, at + 28, 2)
+    start = at + 30 + length + more
+    told = Entry(
+        name, at, start, info.flag_bits, info.compress_type, info.CRC, info.compress_size, info.file_size
+    )
+    flags, method, crc = (_number(data, at + place, width) for place, width in ((6, 2), (8, 2), (14, 4)))
+    size, packed = _local_sizes(data, at, data[start - more : start])
+    numbers = ((crc, told.crc), (packed, told.packed), (size, told.size))
+    later = {0} if flags & _STREAMED else set()  # they stand behind the file, then
+    if (
+        data[at : at + 4] != _LOCAL
+        or data[at + 30 : at + 30 + length] != name
+        or method != told.method
+        or (flags ^ told.flags) & _FLAGS
+        or any(local not in {there, *later} for local, there in numbers)
+    ):
+        raise _ambiguous(f"the zip's directory and its entry disagree about {info.orig_filename[:60]!r}")
+    return told
+
+
+def _local_sizes(data: bytes, at: int, extra: bytes) -> tuple[int, int]:
+    """Return the size and the packed size that stand in front of a file."""
+    sizes = [_number(data, at + 22, 4), _number(data, at + 18, 4)]
+    place = 0
+    while place + 4 <= len(extra):
+        length = _number(extra, place + 2, 2)
+        if _number(extra, place, 2) == 1 and _EXTENDED in sizes:
+            wide = iter(range(place + 4, place + 4 + length - 7, 8))
+            return tuple(  # type: ignore[return-value]
+                _number(extra, next(wide, len(extra)), 8) if one == _EXTENDED else one for one in sizes
+            )
+        place += 4 + length
+    return sizes[0], sizes[1]
+
+
+def _check_gaps(data: bytes, found: list[Entry], directory: int) -> None:
+    """Refuse what looks like a part of a zip between its files; what stands before a zip may be a program."""
+    end = 0 if data[:4] == _LOCAL or not found else found[0].offset
+    before: Entry | None = None
+    for entry in found:
+        _check_gap(data[end : entry.offset], before)
+        end, before = max(end, entry.stop), entry
+    _check_gap(data[end:directory], before)
+
+
+def _check_gap(gap: bytes, before: Entry | None) -> None:
+    if _SIGNATURE.search(gap, _descriptor(gap, before) if before and before.flags & _STREAMED else 0):
+        raise _ambiguous("the zip holds a file that its directory does not name")
+
+
+def _descriptor(gap: bytes, entry: Entry) -> int:
+    """Return how long the numbers are that stand behind a file which was written without knowing them."""
+    for sign in (_DESCRIPTOR, b""):
+        for width in (4, 8):
+            told = sign + entry.crc.to_bytes(4, "little")
+            if max(entry.packed, entry.size) < 1 << 8 * width:
+                told += entry.packed.to_bytes(width, "little") + entry.size.to_bytes(width, "little")
+                if gap.startswith(told):
+                    return len(told)
+    return 0
+
+
+def _number(data: bytes, at: int, width: int) -> int:
+    return int.from_bytes(data[at : at + width], "little")
+
+
+def _ambiguous(detail: str) -> Refusal:
+    return Refusal("archive-ambiguous", detail)
