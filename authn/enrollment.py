@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 SECRET_SIZE = 32
+MOST_ID_OBJECT, MOST_SECRET = 132, 512  # bytes that a TPM takes (Part 2, 12.4.3 and 11.4.33)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class EnrollmentClient:
     def proof(self, e2: bytes, activate: Callable[[bytes, bytes], bytes]) -> bytes:
         """Open the credential with the TPM (`activate(id_object, encrypted_secret)`) and return e3."""
         cursor = Cursor(e2)
-        id_object, encrypted = cursor.blob(at_most=1024), cursor.blob(at_most=1024)
+        id_object, encrypted = cursor.blob(at_most=MOST_ID_OBJECT), cursor.blob(at_most=MOST_SECRET)
         cursor.finish()
         return Writer().blob(_proof(activate(id_object, encrypted), self._e1, e2)).finish()
 

@@ -80,8 +80,12 @@ def check_reference(profile: Profile, measured: Measured, sets: Iterable[Referen
     if profile.require_nonzero:
         _check_nonzero(profile, measured.pcr_values)
     refusals = [_refusal(profile, measured, one) for one in valid]
-    if None not in refusals and refusals[0] is not None:
-        raise refusals[0]
+    if None in refusals or refusals[0] is None:
+        return
+    if any(_refusal(profile, measured, one) is None for one in sets if now > one.not_after):
+        message = "the reference set that has all of it is not valid any more"
+        raise AttestationError(AttestationFailure.REFERENCE_EXPIRED, message, sets=len(sets))
+    raise refusals[0]
 
 
 def _check_nonzero(profile: Profile, pcr_values: Mapping[int, bytes]) -> None:

@@ -28,7 +28,7 @@ from authn.errors import TpmError
 from authn.pcr import PcrSelection
 from authn.state_policy import (
     DEPLOYMENT_PCR,
-    IMAGE_PCR,
+    IMAGE_PCRS,
     VERSION_COUNTER,
     Approval,
     seal_policy,
@@ -108,7 +108,8 @@ class Sealing:
             "session", esys.start_auth_session, ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY,
             TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL), TPM2_ALG.SHA256,
         )  # fmt: skip
-        call("policy pcr 11", esys.policy_pcr, session, b"", f"sha256:{IMAGE_PCR}")
+        image_pcrs = ",".join(map(str, IMAGE_PCRS))
+        call("policy pcr of the image", esys.policy_pcr, session, b"", f"sha256:{image_pcrs}")
         counter = esys.tr_from_tpmpublic(VERSION_COUNTER)
         operand = TPM2B_OPERAND(version_operand(approval.version))
         call("policy nv", esys.policy_nv, counter, counter, session, operand, TPM2_EO.UNSIGNED_LE)
@@ -116,8 +117,8 @@ class Sealing:
         if reached != approved:
             raise TpmError(
                 "not-approved",
-                f"what was booted (PCR {IMAGE_PCR} {self._pcr(IMAGE_PCR).hex()}, version {approval.version}) is not "
-                "what the authority approved: the state stays closed; start the image that was approved",
+                f"what was booted ({self._booted()}, version {approval.version}) is not what the authority approved: the "
+                "state stays closed; start the image that was approved, as it is (quotegate image predict shows its PCRs)",
             )
         handle, name = self._authority(approval)
         ticket = call(
@@ -146,6 +147,10 @@ class Sealing:
         return self._tpm.call(
             "create the storage key", create, TPM2B_SENSITIVE_CREATE(), template, ESYS_TR.OWNER
         )[0]
+
+    def _booted(self) -> str:
+        values = self._tpm.read_pcrs(PcrSelection.of(IMAGE_PCRS))
+        return ", ".join(f"PCR {index} {value.hex()[:16]}" for index, value in sorted(values.items()))
 
     def _pcr(self, index: int) -> bytes:
         return self._tpm.read_pcrs(PcrSelection.of([index]))[index]

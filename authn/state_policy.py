@@ -1,9 +1,10 @@
 """The policy under which a gateway's TPM gives out the key of its state, computed without a TPM. Pure.
 
 What is sealed is bound to: an authority's public key (TPM2_PolicyAuthorize) and the PCR 7 of the day it was sealed.
-The authority approves one image at a time: its PCR 11, and a version that is not below the TPM's own minimum
-(TPM2_PolicyNV on a counter, which the TPM lets nobody count down). So an update keeps the state readable, and an
-image that was left behind does not get at it.
+The authority approves one image at a time: what its start leads to in IMAGE_PCRS, and a version that is not below
+the TPM's own minimum (TPM2_PolicyNV on a counter, which the TPM lets nobody count down). So an update keeps the state
+readable, and an image that was left behind does not get at it. PCR 11 alone would not do: whatever starts before the
+image can extend it in the image's name, and a command line from elsewhere shows in PCR 9 and 12 only.
 
 Source: TPM 2.0 Library, Part 3, 23.7 (PolicyPCR), 23.9 (PolicyNV), 23.16 (PolicyAuthorize); Part 1, 16 (Names).
 """
@@ -11,6 +12,7 @@ Source: TPM 2.0 Library, Part 3, 23.7 (PolicyPCR), 23.9 (PolicyNV), 23.16 (Polic
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +22,7 @@ from authn.pcr import PcrSelection
 VERSION_COUNTER = 0x01500201
 # TPMA_NV: AUTHWRITE, a COUNTER, AUTHREAD, NO_DA, and WRITTEN once it was counted up
 COUNTER_ATTRIBUTES = 1 << 2 | 1 << 4 | 1 << 18 | 1 << 25 | 1 << 29
-IMAGE_PCR, DEPLOYMENT_PCR = 11, 7
+IMAGE_PCRS, DEPLOYMENT_PCR = (2, 3, 4, 9, 11, 12), 7
 _POLICY_PCR, _POLICY_NV, _POLICY_AUTHORIZE = 0x17F, 0x149, 0x16A
 _SHA256, _LESS_OR_EQUAL = 0x0B, 0x0009  # TPM_EO_UNSIGNED_LE
 _START = bytes(32)
@@ -68,11 +70,10 @@ def _bad_approval(error: Exception) -> TpmError:
     )
 
 
-def approved_policy(pcr11: bytes, version: int) -> bytes:
-    """Compute what the authority signs for an image with this PCR 11 (SHA-256) and version."""
-    digest = _extended(
-        _START, _POLICY_PCR, PcrSelection.of([IMAGE_PCR]).encode() + hashlib.sha256(pcr11).digest()
-    )
+def approved_policy(pcrs: Mapping[int, bytes], version: int) -> bytes:
+    """Compute what the authority signs for an image with these IMAGE_PCRS (SHA-256) and version."""
+    values = hashlib.sha256(b"".join(pcrs[index] for index in IMAGE_PCRS)).digest()
+    digest = _extended(_START, _POLICY_PCR, PcrSelection.of(IMAGE_PCRS).encode() + values)
     arguments = hashlib.sha256(version_operand(version) + struct.pack(">HH", 0, _LESS_OR_EQUAL)).digest()
     return _extended(digest, _POLICY_NV, arguments + counter_name())
 

@@ -153,8 +153,10 @@ class _Threshold:
         try:
             if self._parting < MOST_PARTING:
                 self._parting += 1
-                await self._tell(reader, writer, error)
-                self._parting -= 1
+                try:
+                    await self._tell(reader, writer, error)
+                finally:
+                    self._parting -= 1
         finally:
             writer.transport.abort()
 

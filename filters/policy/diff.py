@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from filters.flow import Protocol
 from filters.policy.matching import denies
-from filters.policy.model import Peer, Policy
+from filters.policy.model import Policy
 from filters.policy.services import range_text
 from filters.policy.sweep import Span, decided_pairs
 
@@ -29,7 +29,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDiff:
-    """What another policy changes. `moved` peers keep their name and change place or profile."""
+    """What another policy changes. `moved` peers keep their name and change place, or what they have to prove."""
 
     gained: tuple[Reach, ...]
     lost: tuple[Reach, ...]
@@ -52,9 +52,7 @@ def compare_policies(before: Policy, after: Policy) -> PolicyDiff:
         gained += _subtract(pair, will_be, was)
         lost += _subtract(pair, was, will_be)
     names_before, names_after = set(before.peers), set(after.peers)
-    moved = {
-        name for name in names_before & names_after if _place(before.peers[name]) != _place(after.peers[name])
-    }
+    moved = {name for name in names_before & names_after if _place(before, name) != _place(after, name)}
     return PolicyDiff(
         tuple(sorted(gained)),
         tuple(sorted(lost)),
@@ -64,8 +62,10 @@ def compare_policies(before: Policy, after: Policy) -> PolicyDiff:
     )
 
 
-def _place(peer: Peer) -> tuple[object, ...]:
-    return peer.port, peer.mac, peer.ip, peer.ek, peer.profile
+def _place(policy: Policy, name: str) -> tuple[object, ...]:
+    peer = policy.peers[name]
+    profile = policy.profiles[peer.profile]
+    return peer.port, peer.mac, peer.ip, peer.ek, peer.profile, profile.pcrs, profile.layers
 
 
 def _allowed(policy: Policy) -> Mapping[tuple[str, str], tuple[Span, ...]]:

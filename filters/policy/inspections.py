@@ -8,7 +8,7 @@ from filters.policy.model import ServiceRange
 from filters.policy.table import Table
 
 DEFAULT = InspectionSpec()
-_MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9][A-Za-z0-9.+_-]*")
+_MEDIA_TYPE = re.compile(r"[a-z][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9.+_-]*")
 _SIZE = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB)")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 STREAMS_ONLY = ("hold", "allow_types", "deny_types", "partial_objects")

@@ -30,6 +30,8 @@ RETRY_S = 0.2
 CONNECT_WITHIN_S = 0.5
 ANSWER_WITHIN_S = 5.0
 GATEWAY_SILENT_AFTER = 5
+TESTIMONIES = 16
+HEAD = "audit_head.json"
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Live:
     answers: dict[int, asyncio.Future[messages.SessionResult | messages.DeliveryReport]] = field(
         default_factory=dict
     )
+    testimonies: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Agent:
@@ -50,7 +53,7 @@ class Agent:
     def __init__(self, setup: AgentSetup, worker: TpmWorker, witness: Witness) -> None:
         self.setup, self.worker, self.witness = setup, worker, witness
         self.state, self.detail = "starting", ""
-        self.audit_head: tuple[int, bytes] = (0, bytes(32))
+        self.audit_head = _read_head(setup.state_dir / HEAD)
         self._line = HostLine(setup.host_line) if setup.host_line else None
         self._live: Live | None = None
         self._offers: dict[str, messages.SessionOffer] = {}
@@ -88,18 +91,25 @@ class Agent:
             self._set("gateway-refused", f"{error.failure}: {error.message}")
             if error.failure in REFUTES_THE_GATEWAY:
                 await self._report(error)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, AuthnError) as error:
             self._set("disconnected", str(error) or "the gateway fell silent")
         finally:
+            if self._live is not None:
+                for testimony in self._live.testimonies:
+                    testimony.cancel()
             self._live = None
             with contextlib.suppress(OSError, RuntimeError):
                 writer.close()
 
     async def _enroll(self, identity: TpmIdentity) -> None:
         try:
-            reader, writer = await asyncio.open_connection(self.setup.gateway_ip, self.setup.control_port)
-            status = await Conversation(self.setup, self.worker, reader, writer).enroll(identity)
-            writer.close()
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                reader, writer = await asyncio.open_connection(self.setup.gateway_ip, self.setup.control_port)
+            try:
+                status = await Conversation(self.setup, self.worker, reader, writer).enroll(identity)
+            finally:
+                with contextlib.suppress(RuntimeError):
+                    writer.close()
             self._set("enrolled" if status == "approved" else "pending", status)
         except (OSError, TimeoutError, Refused, AuthnError) as error:
             self._set("enrollment-failed", str(error))
@@ -140,7 +150,7 @@ class Agent:
             case messages.SessionOffer():
                 self._offers[message.session_id] = message
             case messages.DeliveryQuery():
-                await self._testify(live, message)
+                self._begin_testimony(live, message)
             case messages.SessionClosed():
                 pass  # the kernel of the gateway has acted already; programs see their connection end
 
@@ -161,6 +171,13 @@ class Agent:
             messages.BeaconAnswer(beacon.number, quote, challenge, live.conversation.ima_list.more()),
         )
         live.watch.answered(challenge)
+
+    def _begin_testimony(self, live: Live, query: messages.DeliveryQuery) -> None:
+        """Testify beside the beacons, which must not wait for it; who asks too much at once gets no answer."""
+        if len(live.testimonies) < TESTIMONIES:
+            task = asyncio.create_task(self._testify(live, query), name="testimony")
+            live.testimonies.add(task)
+            task.add_done_callback(live.testimonies.discard)
 
     async def _testify(self, live: Live, query: messages.DeliveryQuery) -> None:
         offer = self._offers.get(query.session_id)
@@ -231,7 +248,7 @@ class Agent:
             self._line.head(*self.audit_head, time.monotonic())
 
     def _save_head(self, sequence: int, head: bytes) -> None:
-        path = self.setup.state_dir / "audit_head.json"
+        path = self.setup.state_dir / HEAD
         text = json.dumps(
             {"source": self.setup.peer_id, "sequence": sequence, "hash": head.hex(), "time": time.time()}
         )
@@ -262,3 +279,12 @@ class Agent:
             self._set(
                 "gateway-refused", f"{error.failure}: {error.message}; the monitor says: {refusal.message}"
             )
+
+
+def _read_head(path: Path) -> tuple[int, bytes]:
+    """Read the newest audit head that was told before the last start: an older one never takes its place."""
+    try:
+        found = json.loads(path.read_text())
+        return int(found["sequence"]), bytes.fromhex(found["hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, bytes(32)

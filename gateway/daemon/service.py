@@ -321,6 +321,8 @@ class Service:
                 link.demanded_by = policy.revision
             else:
                 await self.trust.demand_anew(peer)
+                if self.policy.policy is not policy:  # it changed meanwhile: all are compared again soon
+                    return
 
     def _has_ek(self, peer: PeerRecord, wanted: str | None) -> bool:
         identity = self.store.identity(peer.name)
@@ -354,11 +356,12 @@ class Service:
 
     async def _policy_changed(self, lease_ids: tuple[int, ...]) -> int:
         """Close the sessions whose leases another policy took away; inspectors know it when this returns."""
+        before = {session.session_id for session in self.broker.book}
         await self._demand_anew()
         await self._assign_inspectors()
         sessions = [session for session in self.broker.book if session.lease_id in lease_ids]
         await self.broker.close(sessions, "policy-changed")
-        return len(sessions)
+        return sum(self.broker.book.get(one) is None for one in before)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)

@@ -54,9 +54,16 @@ def make_plan(
     live: Iterable[Session],
 ) -> Plan:
     """Compare the policy in force with a draft."""
-    cut = tuple(session for session in live if not _survives(session, compiled_before, compiled_after))
+    diff = compare_policies(before, after)
+    disturbed = {*diff.moved, *diff.removed}  # they have to prove themselves anew, or can't any more
+    cut = tuple(
+        session
+        for session in live
+        if disturbed & {session.source, session.destination}
+        or not _survives(session, compiled_before, compiled_after)
+    )
     ruleset = _ruleset_diff(compiled_before, compiled_after)
-    return Plan(compare_policies(before, after), _inspection_diff(before, after), cut, ruleset)
+    return Plan(diff, _inspection_diff(before, after), cut, ruleset)
 
 
 def _survives(session: Session, before: CompiledPolicy, after: CompiledPolicy) -> bool:

@@ -217,7 +217,8 @@ class SessionBroker:
         if existing is None and self.book.full_for(request.source):
             changed = DropReason.SESSION_LIMIT
         if changed is not None:
-            return await self._refuse(request, changed, "changed while the grant was being recorded", rule.id)
+            why = "changed while the grant was being recorded"
+            return await self._refuse(request, changed, why, rule.id, always=True)
         self.book.add(session)
         try:
             if existing is None:
@@ -226,7 +227,7 @@ class SessionBroker:
                 await self._kernel.renew(session.lease_id, lease_ms)
         except NetdError as error:
             self.book.remove(session.session_id)
-            return await self._refuse(request, DropReason.NO_SESSION, error.message, rule.id)
+            return await self._refuse(request, DropReason.NO_SESSION, error.message, rule.id, always=True)
         self._tell_target(session)
         return Outcome(True, "", "", session)
 
@@ -239,10 +240,13 @@ class SessionBroker:
                 )
             )
 
-    async def _refuse(self, request: Request, reason: DropReason, detail: str, rule: str) -> Outcome:
+    async def _refuse(
+        self, request: Request, reason: DropReason, detail: str, rule: str, *, always: bool = False
+    ) -> Outcome:
+        """Refuse; on record unless there are too many. `always`: the record has a grant that this takes back."""
         now, source = self._clock.now(), request.source
         bucket = self._recordable.setdefault(source, Bucket.full(REFUSALS, REFUSALS_PER_S, now))
-        if bucket.at(now) < 1:
+        if bucket.at(now) < 1 and not always:
             self._unrecorded[source] += 1
             return Outcome(False, reason, detail)
         bucket.take(now)

@@ -12,17 +12,22 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 
 from authn.errors import TpmError
 from authn.sealing import SealedKey, Sealing
-from authn.state_policy import Approval, approved_policy, signed_digest
+from authn.state_policy import IMAGE_PCRS, Approval, approved_policy, signed_digest
 from authn.tpm import Tpm
 from tests.tpms import running_swtpm
 
 AUTHORITY = ec.derive_private_key(7, ec.SECP256R1())
 IMAGE, NEWER = hashlib.sha256(b"image").digest(), hashlib.sha256(b"newer image").digest()
 
+EXTENDED = {index: hashlib.sha256(b"PCR %d" % index).digest() for index in (2, 3, 4, 9)}
+
 
 def approval(booted: bytes, version: int, key: ec.EllipticCurvePrivateKey = AUTHORITY) -> Approval:
-    """Approve an image that extends PCR 11 with this digest once."""
-    policy = approved_policy(hashlib.sha256(bytes(32) + booted).digest(), version)
+    """Approve an image that extends PCR 11 with this digest once, and others as EXTENDED says."""
+    pcrs = {index: bytes(32) for index in IMAGE_PCRS}
+    for index, digest in (*EXTENDED.items(), (11, booted)):
+        pcrs[index] = hashlib.sha256(pcrs[index] + digest).digest()
+    policy = approved_policy(pcrs, version)
     r, s = decode_dss_signature(key.sign(signed_digest(policy), ec.ECDSA(Prehashed(hashes.SHA256()))))
     numbers = key.public_key().public_numbers()
     public, signature = (
@@ -40,7 +45,8 @@ class Machine:
     def boot(self, image: bytes) -> Iterator[Sealing]:
         """Power the TPM on and measure an image."""
         with running_swtpm(self._directory) as tcti, Tpm(tcti) as tpm:
-            tpm.extend(11, image)
+            for index, digest in (*EXTENDED.items(), (11, image)):
+                tpm.extend(index, digest)
             yield Sealing(tpm)
 
     def first(self) -> tuple[bytes, SealedKey]:
@@ -107,6 +113,18 @@ def test_rejects_altered_image(machine: Machine) -> None:
     with pytest.raises(TpmError) as raised:
         machine.unseal(NEWER, approval(IMAGE, 1), sealed)
     assert raised.value.code == "not-approved"
+
+
+@pytest.mark.parametrize("index", IMAGE_PCRS)
+def test_rejects_the_approved_image_when_it_was_started_otherwise(machine: Machine, index: int) -> None:
+    """As a boot program that pretends to be the image, or the firmware's shell with another command line, does."""
+    _, sealed = machine.first()
+    for sealing in machine.boot(IMAGE):
+        sealing._tpm.extend(index, hashlib.sha256(b"something else").digest())
+        with pytest.raises(TpmError) as raised:
+            sealing.unseal(sealed, approval(IMAGE, 1))
+        assert raised.value.code == "not-approved"
+        assert f"PCR {index} " in raised.value.message
 
 
 def test_rejects_another_authority(machine: Machine) -> None:

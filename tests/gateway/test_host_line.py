@@ -5,13 +5,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 
+from authn import messages
 from authn.errors import AttestationError
 from authn.failure import REFUTES_THE_GATEWAY, AttestationFailure
-from gateway.agent.agent import Agent
+from gateway.agent.agent import TESTIMONIES, Agent, Live
 from gateway.agent.host_line import HEAD_EVERY_S, UP_EVERY_S, HostLine
 from hostlink.reports import MAX_LINE, AuditHead, GatewayFailed, Lines, Up, encode, parse_line
 
@@ -125,3 +126,35 @@ def test_an_agent_with_a_line_speaks_on_it_and_asks_no_socket(port: Port, tmp_pa
     assert port.said() == [AuditHead(3, ONE), GatewayFailed("pcr-mismatch")]
     assert json.loads((tmp_path / "audit_head.json").read_text())["sequence"] == 3
     assert "nobody" not in agent.detail
+
+
+def test_an_agent_that_starts_anew_lets_no_older_head_replace_what_it_was_told(tmp_path: Path) -> None:
+    setup = Mock(host_line=None, state_dir=tmp_path, peer_id="lab/web")
+    Agent(setup, Mock(), Mock())._remember_head(7, ONE)
+    again = Agent(setup, Mock(), Mock())
+    assert again.audit_head == (7, ONE)
+    again._remember_head(6, bytes(32))
+    assert json.loads((tmp_path / "audit_head.json").read_text())["sequence"] == 7
+
+
+def test_beacons_do_not_wait_for_a_testimony(tmp_path: Path) -> None:
+    async def story() -> int:
+        setup, begun = Mock(host_line=None, state_dir=tmp_path), 0
+        agent = Agent(setup, Mock(), Mock())
+
+        async def slow(*_: object) -> None:
+            nonlocal begun
+            begun += 1
+            await asyncio.sleep(60)
+
+        live = Live(Mock(), Mock(), Mock())
+        with patch.object(agent, "_testify", slow):
+            for number in range(3 * TESTIMONIES):
+                query = messages.DeliveryQuery(number, "s", 1, 1)
+                await asyncio.wait_for(agent._handle(live, query), 1)
+            await asyncio.sleep(0)
+        for one in live.testimonies:
+            one.cancel()
+        return begun
+
+    assert asyncio.run(story()) == TESTIMONIES

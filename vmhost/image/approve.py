@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 
 from authn.pcr import HashAlg
 from authn.reference import ReferenceSet
-from authn.state_policy import IMAGE_PCR, Approval, approved_policy, signed_digest
+from authn.state_policy import IMAGE_PCRS, Approval, approved_policy, signed_digest
 from vmhost.errors import HostError
 from vmhost.image.predict import predict
 
@@ -50,8 +50,10 @@ def public_hex(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def _policy(uki: bytes, version: int) -> bytes:
-    predicted = ReferenceSet(0, 0, {"image": predict(uki)[IMAGE_PCR]}).value("image", HashAlg.SHA256) or b""
-    return approved_policy(predicted, version)
+    events = predict(uki)
+    predicted = ReferenceSet(0, 0, {str(index): events[index] for index in IMAGE_PCRS})
+    values = {index: predicted.value(str(index), HashAlg.SHA256) or b"" for index in IMAGE_PCRS}
+    return approved_policy(values, version)
 
 
 def _not_approved(what: str, expected: str, got: str) -> HostError:

@@ -56,7 +56,7 @@ class LabSlots:
                 self.spec, setup, paths.shared, manifest.approval, slot, manifest.references
             )
             sync_directory(directory)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a tar has no room for a name of 256 bytes
             raise HostError(
                 "slot-failed",
                 f"{directory}: writing the update: {error}; the slot stays empty: free space, apply it again",

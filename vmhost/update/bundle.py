@@ -1,6 +1,7 @@
 """An update as a directory: the signed manifest and the files it names. Write one, and check one before it is applied."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vmhost.image.esp import read_program
 from vmhost.image.predict import Events, predict
 from vmhost.image.references import Image, value_name
 from vmhost.names import GATEWAY
+from vmhost.regular import open_regular
 from vmhost.update.manifest import BOOT, MANIFEST, ROOT, FileFacts, Manifest, read_manifest
 
 MAX_MANIFEST = 1 << 20
@@ -73,7 +75,7 @@ def open_bundle(directory: Path, keys: Mapping[str, bytes], now: float) -> Bundl
     """Read an update's manifest; raises HostError."""
     path = directory / MANIFEST
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             untrusted = file.read(MAX_MANIFEST + 1)
     except OSError as error:
         raise HostError(
@@ -88,7 +90,7 @@ def check_bundle(bundle: Bundle, now: InForce, clock: float) -> None:
     _check_kind(manifest)
     _check_version(manifest, now)
     for name, facts in manifest.files.items():
-        compare(bundle.directory / name, facts, measure(bundle.directory / name))
+        compare(bundle.directory / name, facts, measure(bundle.directory / name, facts.size))
     uki = read_program(bundle.directory / BOOT)
     check_approval(manifest.approval, uki, now.authority)
     _check_references(manifest, _values(uki), now, clock)
@@ -134,11 +136,14 @@ def _check_references(manifest: Manifest, values: dict[str, Events], now: InForc
         ) from error
 
 
-def measure(path: Path) -> FileFacts:
-    """Hash a file; raises HostError `file-missing`."""
+def measure(path: Path, expected: int | None = None) -> FileFacts:
+    """Hash a file, unless it has not as many bytes as are expected; raises HostError `file-missing`."""
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if expected not in (None, size):
+                return FileFacts(size, "not looked at: its size is another")
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
             return FileFacts(file.tell(), digest)
     except OSError as error:
         raise HostError(

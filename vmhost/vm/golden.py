@@ -5,8 +5,6 @@ SHA-256. The copy is trusted by that signature alone, not by where it lies.
 """
 
 import hashlib
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from authn.signing import DocumentError, sign_document, verify_document
 from vmhost.durable import write_durably
 from vmhost.errors import HostError
+from vmhost.regular import open_regular
 
 KIND = "firmware"
 COPY, DOCUMENT = "OVMF_CODE.fd", "firmware.signed"
@@ -109,10 +108,7 @@ def _digest_of(path: Path) -> str | None:
 
 def _read(path: Path, code: str, advice: str) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError("not a regular file")
+        with open_regular(path) as file:
             content = file.read(MAX_FIRMWARE + 1)
     except OSError as error:
         raise HostError(code, f"{path}: expected a readable file, got {error}; {advice}") from error

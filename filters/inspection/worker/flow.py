@@ -242,6 +242,7 @@ class Flow:
         self._bypass = Bypass(near.sock, far.sock, self._left, self.reset)
         self._stop_waiting()
         self._inspector.close()
+        self._count_held()
         if self._ask:
             task = asyncio.create_task(self._hand_back(self._bypass, self._ask), name="hand back")
             self._jobs.add(task)

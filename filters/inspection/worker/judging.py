@@ -49,10 +49,10 @@ class Judging:
         fresh = [self._make(equipment) for _ in range(PROCESSES)]
         try:
             await asyncio.gather(*(process.warm() for process in fresh))
-        except (BrokenProcessPool, TimeoutError, asyncio.CancelledError) as error:
+        except BaseException as error:
             for process in fresh:
                 self._end(process)
-            if isinstance(error, BrokenProcessPool):
+            if isinstance(error, (BrokenProcessPool, EOFError)):
                 raise ChildProcessError("a judging process with the new material does not start") from error
             raise
         self._equipment, self._serving = equipment, set(fresh)
@@ -108,7 +108,7 @@ class Judging:
             process = self._make(equipment)
             try:
                 await process.warm()
-            except (BrokenProcessPool, TimeoutError) as error:
+            except (BrokenProcessPool, OSError, EOFError) as error:
                 _log.error("a judging process does not start: %r", error)
                 self._end(process)
                 if not self._serving:

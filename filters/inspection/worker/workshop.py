@@ -15,6 +15,7 @@ from filters.inspection.toolbox import Toolbox
 from filters.inspection.worker.judging import Judging
 
 LOOK_EVERY_S: Final = 0.5
+AGAIN_S: Final = 5.0  # after what could not be taken
 CLAMD: Final = "clamd.sock"  # beside the files: a link to where clamd listens
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Workshop:
                 before = now
             except (OSError, ValueError) as error:
                 _log.error("the former rules stay in use: %s", error)
+                await asyncio.sleep(AGAIN_S)
 
     async def _renew(self) -> None:
         toolbox = await asyncio.to_thread(self._load, self._toolbox.material)

@@ -134,14 +134,17 @@ def test_a_guests_many_objects_do_not_keep_anothers_waiting() -> None:
     assert asyncio.run(story()).index("modest") <= 2 * PROCESSES
 
 
-def test_while_no_judge_can_be_started_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [BrokenProcessPool, ConnectionRefusedError, EOFError])
+def test_while_no_judge_can_be_started_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
     async def story() -> list[list[Finding]]:
         judging = Judging(Material(), None, 10)
         try:
             await judging.warm()
 
             async def broken(_: JudgeProcess) -> None:
-                raise BrokenProcessPool
+                raise error
 
             monkeypatch.setattr(JudgeProcess, "warm", broken)
             for pid in judging.pids:

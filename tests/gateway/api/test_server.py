@@ -233,8 +233,8 @@ def test_one_uid_holds_a_bounded_number_of_connections(
         assert "expected at most 4" in answer["error"]["message"]
         more = [await asyncio.open_unix_connection(api.path) for _ in range(50)]
         await asyncio.sleep(0.6)
-        for reader, _ in more:
-            assert b"busy" in await reader.read() or reader.at_eof()
+        told = [b"busy" in await reader.read() for reader, _ in more]
+        assert 10 <= sum(told) <= door.MOST_PARTING
         held[0][1].close()
         await asyncio.sleep(0.05)
         assert (await api.ask("GET", "/v1/peers"))[0] == 200

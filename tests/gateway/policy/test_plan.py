@@ -1,5 +1,6 @@
 """What a change would do, said beforehand."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from filters.flow import FlowKey, Protocol, Service
@@ -40,6 +41,24 @@ def test_a_peer_that_moves_cuts_its_sessions() -> None:
     assert [one.session_id for one in plan.cut] == ["s22"]
     assert plan.diff.moved == ("ops",)
     assert not plan.diff.changes_reach
+
+
+def test_a_peer_that_must_prove_something_else_loses_its_sessions() -> None:
+    ops = BEFORE.peers["ops"]
+    spec = BEFORE.profiles[ops.profile]
+    tight = replace(spec, name="tight", pcrs={**spec.pcrs, 14: "ref:more"})
+    for peers, profiles, cut in (
+        (BEFORE.peers, {**BEFORE.profiles, ops.profile: replace(tight, name=ops.profile)}, ["s5432", "s22"]),
+        (
+            {**BEFORE.peers, "ops": replace(ops, profile="tight")},
+            {**BEFORE.profiles, "tight": tight},
+            ["s22"],
+        ),
+        ({**BEFORE.peers, "ops": replace(ops, ek="sha256:" + "9f" * 32)}, BEFORE.profiles, ["s22"]),
+    ):
+        plan = _plan(replace(BEFORE, peers=peers, profiles=profiles))
+        assert [one.session_id for one in plan.cut] == cut
+        assert "ops" in plan.diff.moved
 
 
 def test_shows_the_ruleset_element_by_element() -> None:

@@ -12,11 +12,12 @@ from vmhost.image.predict import predict
 AUTHORITY = ec.derive_private_key(7, ec.SECP256R1())
 
 
-def test_approves_the_predicted_pcr_11() -> None:
-    uki = small_uki()
-    pcr11 = ReferenceSet(0, 0, {"one": predict(uki)[11]}).value("one", HashAlg.SHA256)
-    assert pcr11 is not None
-    assert approve(uki, 3, AUTHORITY).policy == approved_policy(pcr11, 3).hex()
+def test_approves_the_predicted_pcrs() -> None:
+    uki, pcrs = small_uki(), {}
+    for index in (2, 3, 4, 9, 11, 12):
+        pcrs[index] = ReferenceSet(0, 0, {"one": predict(uki)[index]}).value("one", HashAlg.SHA256) or b""
+        assert len(pcrs[index]) == 32
+    assert approve(uki, 3, AUTHORITY).policy == approved_policy(pcrs, 3).hex()
 
 
 def test_another_image_or_version_needs_another_approval() -> None:

@@ -1,6 +1,7 @@
 """What of an update is refused before anything is changed, each for its own reason."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,26 @@ def test_rejects_truncated_file(good: Bundle, tmp_path: Path, name: str) -> None
     directory = copy_of(good, tmp_path / "u")
     put(directory / name, (directory / name).read_bytes()[:-1])
     assert refusal(directory).code == "file-altered"
+
+
+@pytest.mark.parametrize("name", [MANIFEST, BOOT, ROOT])
+@pytest.mark.parametrize("kind", ["fifo", "device", "endless"])
+def test_rejects_what_is_no_file_without_waiting_for_it(
+    good: Bundle, tmp_path: Path, name: str, kind: str
+) -> None:
+    directory = copy_of(good, tmp_path / "u")
+    path = directory / name
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 41)
+    with pytest.raises(HostError) as raised:
+        check_bundle(open_bundle(directory, KEYS, NOW), IN_FORCE, NOW)
+    assert name in raised.value.message or raised.value.code == "update-refused"
 
 
 def test_rejects_missing_file(good: Bundle, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,6 @@ def test_a_failed_write_leaves_no_temporary_file(
     def broken(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(golden.os, "fsync", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     refused(installed, directory, "firmware-not-restored")
     assert [one.name for one in installed.parent.iterdir()] == [installed.name]
