@@ -11,7 +11,7 @@ from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import Match, Scanner
 from filters.inspection.objects.holding import ObjectStore, is_container
 from filters.inspection.parser import Parser
-from filters.inspection.patterns.pattern import redact
+from filters.inspection.patterns.pattern import REACH, redact
 from filters.inspection.protocols.identify import LONGEST, Guess, greets, guess
 from filters.inspection.protocols.opaque import Opaque
 from filters.inspection.protocols.registry import open_parser
@@ -68,7 +68,8 @@ class StreamInspector:
         self._ended = [False, False]
         self._fed, self._released = [0, 0], [0, 0]
         self._sure = [0, 0]  # where the piece began after which a match has been in doubt
-        self._kept = [bytearray(), bytearray()]  # where a refusal passes: what was not released yet
+        # where a refusal passes: what was not released yet, and as much before it as a match may span
+        self._kept = [bytearray(), bytearray()]
         self._scanners: dict[tuple[Direction, str], Scanner] = {}
         self._objects = (ObjectStore(limits), ObjectStore(limits))
         self._judging: dict[int, Direction] = {}
@@ -197,9 +198,11 @@ class StreamInspector:
 
     def _guarded(self, direction: Direction, data: bytes | None) -> Verdict:
         try:
-            if self._rules and data:
-                self._rules.stream(direction, data)
-            self._take(direction, data)
+            try:
+                if self._rules and data:
+                    self._rules.stream(direction, data)
+            finally:
+                self._take(direction, data)
         except Refusal as refusal:
             found = refusal.finding().at(direction, self.protocol, offset=self._fed[direction])
             if self._spec.on_error is OnError.DROP or self.protocol == "opaque":
@@ -213,8 +216,10 @@ class StreamInspector:
         if self._parser is None or self._for_now:
             self._identify(direction, data)
         elif data is not None:
+            self._parser.feed(
+                direction, data
+            )  # first: where the rule says `pass`, what follows is not looked at again
             self._check_other_start(direction, data)
-            self._parser.feed(direction, data)
         else:
             self._parser.end(direction)
             self._settle(direction)
@@ -259,8 +264,8 @@ class StreamInspector:
                 bytearray(),
             )  # from here on: what the other end says first
             if held:
-                self._check_other_start(way, held)
                 self._parser.feed(way, held)
+                self._check_other_start(way, held)
             if self._ended[way]:
                 self._parser.end(way)
                 self._settle(way)
@@ -288,6 +293,8 @@ class StreamInspector:
         self._new.append(found)
         for store in self._objects:
             store.end()
+        for way, channel in list(self._scanners):
+            self.fresh(way, channel)  # nothing more comes there
         self._parser = Opaque(self)
         for way in Direction:
             self._parser.feed(way, bytes(self._kept[way]))
@@ -339,8 +346,9 @@ class StreamInspector:
         for direction in Direction:
             if self._cut is None and not self._waits(direction):
                 released = max(self._released[direction], self._limit(direction))
-                del self._kept[direction][: released - self._released[direction]]
                 self._released[direction] = released
+                if kept := self._kept[direction]:
+                    del kept[: max(0, len(kept) - (self._fed[direction] - released) - REACH)]
         findings, self._new = tuple(self._new), []
         jobs, self._jobs = tuple(self._jobs), []
         return Verdict((self._released[0], self._released[1]), findings, jobs, self._cut)

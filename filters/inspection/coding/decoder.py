@@ -164,7 +164,7 @@ class Stack:
             (CODINGS[name](), _STEP.get(name, PIECE)) for name in reversed(names)
         ]
         self._limits, self._in, self._out = limits, 0, 0
-        self._tail = Tail()
+        self._tail, self._shown = Tail(), Tail()
 
     @property
     def undoes(self) -> bool:
@@ -184,6 +184,7 @@ class Stack:
     def _through(self, level: int, data: bytes, pieces: list[bytes]) -> None:
         if level == len(self._decoders):
             self._count(len(data))
+            self._shown.add(data)
             pieces.append(data)
             return
         decoder, step = self._decoders[level]
@@ -205,7 +206,7 @@ class Stack:
 
     def finish(self) -> None:
         """Say that the message ended; raises Refusal when a coding is not complete, or hides what decoding does not show."""
-        if self._tail.ends_as_zip():
+        if self._tail.hides_zip(self._shown):
             raise Refusal(
                 "coding-archive",
                 "the coded bytes are a zip as they are; expected what they decode to, and no more",

@@ -8,9 +8,10 @@ import zlib
 
 import brotli
 import pytest
+import zstandard
 
 from filters.inspection.coding.hidden import Tail
-from tests.filters.inspection.drive import DOWN, EICAR, GET, UP, Driven, answer
+from tests.filters.inspection.drive import DOWN, EICAR, GET, UP, Driven, answer, exchange
 
 
 def _zip(content: bytes) -> bytes:
@@ -58,17 +59,44 @@ def test_rejects_a_zip_beside_what_the_coding_shows(coding: bytes, coded: bytes)
         assert driven.cut.check == "coding-archive"
 
 
+def _ends_as_zip(data: bytes, size: int = 1 << 20) -> bool:
+    tail = Tail()
+    for start in range(0, len(data), size):
+        tail.add(data[start : start + size])
+    return tail.hides_zip(Tail())
+
+
+@pytest.mark.parametrize("size", [300, 20_000, 60_000, 300_000])
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"zstd"])
+def test_a_zip_that_a_coder_could_not_make_smaller_passes(coding: bytes, size: int) -> None:
+    plain = _zip(random.Random(7).randbytes(size))
+    coded = {
+        b"gzip": lambda: gzip.compress(plain),
+        b"deflate": lambda: zlib.compress(plain),
+        b"br": lambda: brotli.compress(plain, quality=4),
+        b"zstd": lambda: zstandard.compress(plain),
+    }[coding]()
+    driven = exchange([(UP, GET), (DOWN, answer(coded, b"Content-Encoding: " + coding))])
+    assert driven.cut is None
+    assert driven.out[DOWN].endswith(coded)
+
+
+def test_rejects_a_hidden_zip_whose_end_is_that_of_the_shown_one() -> None:
+    hidden = _zip(EICAR)
+    shown = hidden.replace(hidden[40:60], bytes(20))  # its directory, and other content
+    assert shown[-80:] == hidden[-80:]
+    coded = _gzip_with_extra(hidden, shown)
+    driven = exchange([(UP, GET), (DOWN, answer(coded, b"Content-Encoding: gzip"))])
+    assert driven.cut is not None
+    assert driven.cut.check == "coding-archive"
+
+
 def test_what_only_looks_like_an_end_is_none() -> None:
     for text in (b"PK\x05\x06", b"x" * 50 + b"PK\x05\x06" + bytes(40), b"PK\x05\x06" + b"\xff" * 40):
-        tail = Tail()
-        tail.add(text)
-        assert not tail.ends_as_zip()
+        assert not _ends_as_zip(text)
 
 
 def test_pieces_make_no_difference() -> None:
     data = random.randbytes(100_000) + _zip(EICAR) + b"comment"
     for size in (1 << 20, 70_000, 999, 13):
-        tail = Tail()
-        for start in range(0, len(data), size):
-            tail.add(data[start : start + size])
-        assert tail.ends_as_zip()
+        assert _ends_as_zip(data, size)

@@ -192,6 +192,44 @@ def test_with_on_error_pass_what_could_not_be_read_is_scanned_before_it_goes(pie
     assert KEY not in driven.out[UP]
 
 
+PASS = InspectionSpec(SPEC.detectors, on_error=OnError.PASS)
+
+
+@pytest.mark.parametrize(
+    ("way", "pieces"),
+    [
+        (UP, [(DOWN, b"+OK hi\r\n"), (UP, b"GET / HTTP/1.1\r\nX: " + KEY + b" \r\n\r\n")]),
+        (DOWN, [(UP, b"\1\2\3\4\n"), (DOWN, b"HTTP/1.1 200 OK\r\n\r\n" + KEY + b" ")]),
+    ],
+)
+def test_with_on_error_pass_ends_that_speak_otherwise_are_scanned_before_they_go(
+    way: Direction, pieces: list[tuple[Direction, bytes]]
+) -> None:
+    driven = Driven(PASS)
+    for direction, data in pieces:
+        driven.feed(direction, data)
+    assert driven.cut is not None
+    assert driven.cut.check == "secrets.aws-access-key"
+    assert KEY not in driven.out[way]
+
+
+def test_with_on_error_pass_a_match_may_begin_before_what_was_let_go() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nsome "
+    content = b"text " + KEY + b" and more"
+    content += b"." * (64 - 5 - len(content))
+    driven = Driven(PASS).feed(UP, GET).feed(DOWN, head + content[:15])
+    assert driven.out[DOWN].endswith(content[:15])
+    driven.feed(DOWN, content[15:] + b"\r\nZZ\r\n")
+    assert driven.cut is not None
+    assert KEY not in driven.out[DOWN]
+
+
+def test_with_on_error_pass_nothing_stays_for_a_channel_that_is_read_no_more() -> None:
+    form = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n"
+    driven = Driven(PASS).feed(UP, form + b"14\r\n" + KEY).feed(UP, b"\r\nZZ\r\n")
+    assert driven.cut is not None  # it is settled: nothing follows that would make it harmless
+
+
 def test_with_on_error_pass_a_parse_error_is_told_and_the_rest_scanned_as_bytes() -> None:
     spec = InspectionSpec(SPEC.detectors, on_error=OnError.PASS)
     broken = b"HTTP/1.1 200 OK\nX: y\n\n"
