@@ -31,7 +31,19 @@ _PREFACE = b"PRI * HTTP/2.0\r\n"
 _BEFORE = rb"(?:NOOP|RSET|HELP|VRFY|EXPN)(?:[ \t][^\r\n]*)?"
 _MAIL = rb"(?:(?:EHLO|HELO|LHLO)[ \t]|MAIL[ \t]+FROM[ \t]*:)"
 _HELLO = re.compile(rb"(?:" + _BEFORE + rb"\r?\n)*" + _MAIL, re.IGNORECASE)
-_MAIL_LINE = re.compile(rb"^" + _MAIL, re.IGNORECASE | re.MULTILINE)
+# On a later line it has to be a whole command, for letters and logs say "Mail from:" too; with blanks as Postfix skips them.
+# The recipient counts in any form: no message goes without one, and hardly a text begins a line so.
+_GAP = rb"[ \t\r\x0b\x0c]"
+_SOME, _ANY = _GAP + rb"++", _GAP + rb"*+"
+_END = _ANY + rb"\n"
+_SENDER = rb"(?:<[^>\n]*+>|[^\s@<]*+@\S*+)"
+_OPTIONS = rb"(?:" + _ANY + rb"(?:[A-Z0-9][A-Z0-9-]*+=\S*+|SMTPUTF8|REQUIRETLS))*+"
+_FROM = rb"MAIL" + _SOME + rb"FROM" + _ANY + rb":" + _ANY + _SENDER + _OPTIONS + _END
+_TO = rb"RCPT" + _SOME + rb"TO" + _ANY + rb":"
+_FLAGS = re.IGNORECASE | re.MULTILINE
+_ENVELOPE_LINE = re.compile(rb"^" + _ANY + rb"(?:" + _FROM + rb"|" + _TO + rb")", _FLAGS)
+_HELLO_LINE = re.compile(rb"^" + _ANY + rb"(?:EHLO|HELO|LHLO)" + _SOME + rb"\S++" + _END, _FLAGS)
+_EARLY = 128  # lines: a greeting carries nothing, and the servers that bear most take 20 errors and 100 NOOP
 _MAYBE_HELLO = re.compile(
     rb"(?:" + _BEFORE + rb"\r?\n)*(?:" + _BEFORE + rb"\r?|(?<=\n)[^\r\n]*)\Z", re.IGNORECASE
 )
@@ -68,14 +80,19 @@ def guess(direction: Direction, start: bytes) -> Guess | None:
     return Guess.OTHER
 
 
-def late(lines: bytes, *, are_first: bool) -> Guess | None:
-    """Return what a client's whole lines show where the beginning did not.
+def late(lines: bytes, before: int, *, are_first: bool) -> Guess | None:
+    """Return what a client's whole lines, behind so many `before`, show where the beginning did not.
 
     That is mail behind a line that servers answer with an error, or a request line that is longer than what decides.
     """
-    if _MAIL_LINE.search(lines):
+    if _ENVELOPE_LINE.search(lines) or _HELLO_LINE.search(_first(lines, _EARLY - before)):
         return Guess.SMTP
     return Guess.HTTP if are_first and _REQUEST_LINE.match(lines.lstrip(_BLANKS)) else None
+
+
+def _first(lines: bytes, count: int) -> bytes:
+    """Return so many of these whole lines."""
+    return b"".join(line + b"\n" for line in lines.split(b"\n", count)[:count]) if count > 0 else b""
 
 
 def _client(start: bytes) -> Guess | None:

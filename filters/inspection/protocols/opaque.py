@@ -26,6 +26,7 @@ class Opaque:
         self._looked = from_start
         self._line = bytearray()  # of the client, as far as it came
         self._is_first = True
+        self._lines = 0  # that were whole
         self._left = LOOKED
         self._answer = b""  # the server's first bytes
 
@@ -51,7 +52,8 @@ class Opaque:
         if end:
             self._line.clear()
         self._line += data[end:]
-        seen = late(lines, are_first=self._is_first)
+        seen = late(lines, self._lines, are_first=self._is_first)
+        self._lines += lines.count(b"\n")
         self._is_first = self._is_first and not lines.strip()
         if seen or not self._left:
             self._stop()

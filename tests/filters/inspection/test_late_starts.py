@@ -2,10 +2,11 @@
 
 import base64
 import gzip
+import time
 
 import pytest
 
-from filters.inspection.protocols.identify import Guess, guess
+from filters.inspection.protocols.identify import Guess, guess, late
 from filters.inspection.spec import InspectionSpec, OnError
 from filters.reason import DropReason
 from tests.filters.inspection.drive import DOWN, EICAR, SECRET, UP, Driven, exchange
@@ -105,3 +106,47 @@ def test_a_rule_that_lets_errors_pass_goes_on_scanning() -> None:
     assert driven.checks == ["protocol-mismatch"]
     driven.feed(UP, b"MAIL FROM:<a@h>\r\n").feed(UP, b"key " + SECRET + b"\r\n")
     assert driven.checks == ["protocol-mismatch", "secrets.aws-access-key"]
+
+
+LETTERS = (
+    b"Dear all,\nMail from: Anna Smith\nehlo again my friends\n", b"log\nmail from: anna@h.example about lunch\n", b"-\nHelo \nhelo, Anna\n",
+    b"-\nMail from: Anna <anna@h>\n", b"-\nMail from: root\n", b"-\n> MAIL FROM:<a@h>\n", b"-\nMAILFROM:<a@h>\nmailer FROM:<a@h>\n",
+    b"-\nMail from: a@h, b@h\n", b"line\n" * 128 + b"helo there\n", b"-\nMAIL FROM:<a@h>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LETTERS)
+@pytest.mark.parametrize("size", [1, 7, 1 << 16])
+def test_a_text_that_names_its_sender_passes_to_a_silent_server(text: bytes, size: int) -> None:
+    driven = Driven()
+    for at in range(0, len(text), size):
+        driven.feed(UP, text[at : at + size])
+    assert driven.end(UP).findings == []
+    assert driven.out[UP] == text
+
+
+COMMANDS = (
+    b" MAIL FROM:<a@h>", b"MAIL\x0bFROM:<a@h>", b"\t\x0c\r mail\x0c from:\x0ba@h\x0b", b"MAIL FROM:<>", b"MAIL FROM:<a@h> SIZE=5 SMTPUTF8",
+    b"MAIL FROM:<a@h>BODY=8BITMIME", b"MAIL FROM : @x:a@h AUTH=<> ", b" EHLO c", b"helo\x0b[1.2.3.4] ", b"MAIL FROM:root\r\nRCPT TO:root",
+    b"MAIL FROM:\"a b\"@h\r\n\x0bRCPT\x0bTO:\"a b\"@h", b"MAIL FROM:<a@h> FOO BAR\r\n rcpt to: b", b"NOOP\r\n" * 110 + b"EHLO c",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("before", [b"\r\n", b"FOO\r\n", b" EHLO c\r\n"])
+@pytest.mark.parametrize("size", [1, 7, 1 << 16])
+def test_a_mail_command_as_servers_part_it_is_found_late(command: bytes, before: bytes, size: int) -> None:
+    driven = Driven().feed(DOWN, b"220 h ready\r\n")
+    story = before + command + b"\r\nDATA\r\n" + base64.b64encode(EICAR)
+    for at in range(0, len(story), size):
+        driven.feed(UP, story[at : at + size])
+    assert driven.checks == ["protocol-mismatch"]
+    assert b"DATA" not in driven.out[UP]
+
+
+@pytest.mark.parametrize("line", [b"@", b"<", b">", b" ", b"<>", b"a=", b" a=b", b"a@b ", b"<a> b="])
+def test_a_long_line_costs_the_search_for_mail_little(line: bytes) -> None:
+    story = b"FOO\r\nMAIL FROM:" + line * (60_000 // len(line)) + b"!!\n"
+    begun = time.process_time()
+    late(story, 0, are_first=True)
+    assert time.process_time() - begun < 1

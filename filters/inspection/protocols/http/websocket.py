@@ -135,6 +135,8 @@ class WebSocket:
             self._message(direction, piece)
         if not side.left:
             side.in_frame = False
+            if side.control:
+                self._sink.fresh(direction, "control")
 
     @staticmethod
     def _unmask(side: _Side, piece: bytes) -> bytes:
