@@ -131,7 +131,7 @@ def _goes_on(rest: bytes) -> bool:
 
 
 def _read_zip(data: bytes, start: int, budget: Budget) -> Iterator[tuple[str, bytes]]:
-    told = iter(check_zip(data))
+    told = iter(check_zip(data, budget.limits.members))
     # without its comment: libarchive looks for the end in the last 16 KiB, and without one goes by the files' headers
     whole = data[start : zip_end(data) + 20] + bytes(2)
     with libarchive.memory_reader(whole, format_name="zip", filter_name="none") as archive:

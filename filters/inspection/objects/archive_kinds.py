@@ -3,8 +3,10 @@
 import re
 import tarfile
 import zlib
+from collections.abc import Callable
 from typing import Final
 
+from filters.inspection.finding import Refusal
 from filters.inspection.objects.lzma_file import is_lzma
 
 # libarchive's names: what holds one thing and makes it smaller
@@ -37,12 +39,18 @@ _SEVEN: Final = b"7z\xbc\xaf\x27\x1c"
 _RAR: Final = b"Rar!\x1a\x07"
 _RAR_WITHIN: Final = 8 << 20  # bytes: no program looks further for it
 _SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18(.{4})", re.DOTALL)  # a frame that zstd and lz4 pass over
+_MOST_TRIED: Final = 4096  # signs: whoever writes more of one wants to be looked at for long
 _END, _ENTRY = b"PK\x05\x06", b"PK\x01\x02"
 _LONGEST_END: Final = 22 + 0x10000  # bytes: the end of a zip's directory, with its comment
 
 
 def kinds(data: bytes, media_type: str) -> tuple[tuple[str, int], ...]:
-    """Return every kind of archive that the data can be opened as, and where it begins; `all` where nothing tells."""
+    """Return every kind of archive that the data can be opened as, and where it begins; `all` where nothing tells.
+
+    Raises Refusal for what begins with more frames that are passed over than will be looked at.
+    """
+    if _SKIPPED.match(data, _behind_skipped(data)):
+        raise Refusal("archive-ambiguous", f"more than {_MOST_TRIED} frames that are passed over")
     found = {name: 0 for at, sign, name in _SIGNS if data.startswith(sign, at)}
     found |= _sure(data)
     told = _TYPES.get(media_type, "")
@@ -75,11 +83,14 @@ def _sure(data: bytes) -> dict[str, int]:
     if is_lzma(data):
         found["lzma"] = 0
     if (frame := _behind_skipped(data)) > 0:
+        more = _SKIPPED.match(data, frame) is not None  # whatever is behind them all
         found |= {
-            name: frame for _, form, name in _SURE if name in {"zstd", "lz4"} and form.match(data, frame)
+            name: frame
+            for _, form, name in _SURE
+            if name in {"zstd", "lz4"} and (more or form.match(data, frame))
         }
     if (place := _rar(data)) >= 0:
-        found["rar5" if data[place + 6] else "rar"] = place
+        found["rar5" if data[place + 6 : place + 7] == b"\1" else "rar"] = place
     if ends_as_zip(data):
         found["zip"] = zip_start(data)
     if (place := _seven_zip(data)) >= 0:
@@ -89,28 +100,41 @@ def _sure(data: bytes) -> dict[str, int]:
 
 def is_tar(block: bytes) -> bool:
     """Tell whether a block of a tar begins a file: its sum counts bytes with or without a sign."""
-    if len(block) < BLOCK or block[148] not in b"\0 01234567\x80\xff":
+    if len(block) < BLOCK or block[148] not in b"\0 01234567\x80":
         return False
+    told = block[148:156] if block[148] else block[149:156]  # GNU tar passes over one zero in front
     try:
-        return tarfile.nti(block[148:156]) in tarfile.calc_chksums(block)  # type: ignore[attr-defined]
+        total = tarfile.nti(told)  # type: ignore[attr-defined]
     except tarfile.HeaderError:
         return False
+    # an empty field says 0, which sounds near silence have for a sum
+    return total > 0 and total in tarfile.calc_chksums(block)  # type: ignore[attr-defined]
 
 
 def _behind_skipped(data: bytes) -> int:
-    """Return where the first frame begins that is not passed over."""
+    """Return where the first frame begins that is not passed over, or the last that is looked at."""
     at = 0
-    while frame := _SKIPPED.match(data, at):
+    for _ in range(_MOST_TRIED):
+        frame = _SKIPPED.match(data, at)
+        if not frame:
+            break
         at += 8 + int.from_bytes(frame[1], "little")
+    return at
+
+
+def _first(data: bytes, sign: bytes, within: int, fits: Callable[[int], bool]) -> int:
+    """Return where a sign stands that fits, or the last that is looked at. -1: nowhere."""
+    at = data.find(sign, 0, within)
+    for _ in range(_MOST_TRIED):
+        if at < 0 or fits(at):
+            break
+        at = data.find(sign, at + 1, within)
     return at
 
 
 def _rar(data: bytes) -> int:
     """Return where a RAR begins: programs look for it behind anything. -1: nowhere."""
-    at = data.find(_RAR, 0, _RAR_WITHIN)
-    while at >= 0 and not _is_rar(data[at : at + 4096]):
-        at = data.find(_RAR, at + 1, _RAR_WITHIN)
-    return at
+    return _first(data, _RAR, _RAR_WITHIN, lambda at: _is_rar(data[at : at + 4096]))
 
 
 def _is_rar(data: bytes) -> bool:
@@ -123,7 +147,11 @@ def _is_rar(data: bytes) -> bool:
         size, at = size | (one & 0x7F) << 7 * place, 13 + place
         if one < 0x80:
             break
-    return data[6:8] == b"\1\0" and zlib.crc32(data[12 : at + size]) == int.from_bytes(data[8:12], "little")
+    return (
+        data[6:8] == b"\1\0"
+        and len(data) > 12
+        and zlib.crc32(data[12 : at + size]) == int.from_bytes(data[8:12], "little")
+    )
 
 
 def ends_as_zip(data: bytes) -> bool:
@@ -154,7 +182,10 @@ def zip_end(data: bytes) -> int:
 
 def _seven_zip(data: bytes) -> int:
     """Return where a 7z begins: programs look for it behind something that unpacks it. -1: nowhere."""
-    at = data.find(_SEVEN)
-    while at >= 0 and zlib.crc32(data[at + 12 : at + 32]) != int.from_bytes(data[at + 8 : at + 12], "little"):
-        at = data.find(_SEVEN, at + 1)
-    return at
+
+    def fits(at: int) -> bool:
+        return len(data) >= at + 32 and zlib.crc32(data[at + 12 : at + 32]) == int.from_bytes(
+            data[at + 8 : at + 12], "little"
+        )
+
+    return _first(data, _SEVEN, len(data), fits)

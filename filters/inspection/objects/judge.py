@@ -13,7 +13,7 @@ from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.archive_kinds import is_compressed
 from filters.inspection.objects.file_type import FileType, file_type
 from filters.inspection.objects.holding import is_container
-from filters.inspection.objects.mail_text import looks_like_mail, stored_mails
+from filters.inspection.objects.mail_text import is_surely_mail, looks_like_mail, stored_mails
 from filters.inspection.objects.mime import Part, form_parts, message_parts
 from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.pattern import redact
@@ -109,17 +109,20 @@ class Judge:
 
     def _mail(self, data: bytes, name: str, depth: int, budget: Budget) -> Iterator[Finding]:
         """Judge the parts of what looks like a stored mail: as far as it is one, for much looks so (patches, logs)."""
-        parts = message_parts(data, budget, depth)
+        doubts: list[Refusal] = []
+        parts = message_parts(data, budget, depth, doubts)
         while True:
             try:
                 part = next(parts)
             except LimitHit:
                 raise
             except (StopIteration, Refusal):
-                return
+                break
             if depth >= self.limits.depth:
                 raise LimitHit("depth", self.limits.depth, " objects inside one another")
             yield from self._part(part, name, depth + 1, budget)
+        if doubts and is_surely_mail(data):
+            yield doubts[0].finding().at(None, "", name)
 
     def _part(self, part: Part, name: str, depth: int, budget: Budget) -> Iterator[Finding]:
         path = f"{name}/{_printable(part.name)}"

@@ -14,6 +14,8 @@ _MAIL = re.compile(
     rb"(?:From [^\n]*\n)?(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*)*?(?:Content-Type|Content-Transfer-Encoding|MIME-Version):",
     re.IGNORECASE,
 )
+_SAYS_MIME = re.compile(rb"(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*)*?MIME-Version:[ \t]*1\.0", re.IGNORECASE)
+_NO_BASE64: Final = re.sub(rb"[0-9A-Za-z+/]", b"", bytes(range(256)))
 _LOOKED_AT: Final = 1 << 16  # bytes: fields longer than that are no mail's
 _MBOX = re.compile(rb"(?:\A|\n\r?\n)From [^\n]*\n")
 _LINE_END = re.compile(rb"\r?\n")
@@ -29,7 +31,7 @@ def spelled_fields(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 def _word(match: "re.Match[bytes]") -> bytes:
     text = match[3]
-    said = binascii.a2b_qp(text, header=True) if match[2] in b"Qq" else _unpacked(text)
+    said = binascii.a2b_qp(text, header=True) if match[2] in b"Qq" else unpacked(text)
     reader = named(match[1].split(b"*")[0].decode("latin-1"))
     return reader.feed(said) + reader.finish() if reader else said
 
@@ -39,12 +41,12 @@ def uuencoded(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     for begin in _BEGIN.finditer(text):
         yield begin[1], b"".join(_lines(text, begin.end()))
     for begin in _BEGIN_64.finditer(text):
-        yield begin[1], _unpacked(begin[2].split(b"====")[0])
+        yield begin[1], unpacked(begin[2].split(b"====")[0])
 
 
-def _unpacked(text: bytes) -> bytes:
+def unpacked(text: bytes) -> bytes:
     """Return what base64 says, as far as it is some."""
-    packed = re.sub(rb"[^0-9A-Za-z+/]", b"", text)
+    packed = text.translate(None, _NO_BASE64)
     return base64.b64decode(packed[: len(packed) - (len(packed) % 4 == 1)] + b"=" * (-len(packed) % 4))
 
 
@@ -71,6 +73,11 @@ def unflowed(text: bytes) -> bytes:
 def looks_like_mail(data: bytes) -> bool:
     """Tell whether a file begins as a stored mail does: with fields, one of them MIME's."""
     return _MAIL.match(data, 0, _LOOKED_AT) is not None
+
+
+def is_surely_mail(mail: bytes) -> bool:
+    """Tell whether a stored mail is one: it says so (RFC 2045 section 4), and has what may be parts."""
+    return b"\n--" in mail and _SAYS_MIME.match(mail, 0, _LOOKED_AT) is not None
 
 
 def stored_mails(data: bytes) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from filters.inspection.coding.charset import named
 from filters.inspection.finding import LimitHit, Refusal
 from filters.inspection.objects.archive import Budget
-from filters.inspection.objects.mail_text import spelled_fields, unflowed, uuencoded
+from filters.inspection.objects.mail_text import spelled_fields, unflowed, unpacked, uuencoded
 
 _FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+):[ \t]*(.*)")
 _TYPE = re.compile(rb"[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z]+/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*")
@@ -21,7 +21,7 @@ _PARAMETER = re.compile(
 )
 _BARE_BOUNDARY = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z=/:?]+"
-)  # a comma ends it for PHP, a parenthesis for mail programs
+)  # a comma ends it for PHP, a parenthesis for others
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _QUOTED = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[ \t]*\r\n)")
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -38,37 +38,44 @@ class Part:
     content: bytes
 
 
-def message_parts(data: bytes, budget: Budget, depth: int = 0) -> Iterator[Part]:
-    """Yield the leaves of a message; raises Refusal and LimitHit."""
+def message_parts(
+    data: bytes, budget: Budget, depth: int = 0, doubts: list[Refusal] | None = None
+) -> Iterator[Part]:
+    """Yield the leaves of a message; raises Refusal and LimitHit.
+
+    doubts: given for what may be no mail. As much as can be read is yielded then, and where mail programs may find other
+    parts than these is noted in it.
+    """
     if depth > budget.limits.depth:
         raise LimitHit("depth", budget.limits.depth, " parts inside one another")
-    _check_line_ends(data)
+    if doubts is None:
+        _check_line_ends(data)
     fields, body = _head(data)
     if spelled := spelled_fields(fields):
         yield Part("fields", "", spelled)
-    media_type, parameters = _content_type(fields)
+    media_type, parameters = _content_type(fields, doubts)
     coding = (_single(fields, b"content-transfer-encoding") or b"7bit").strip().lower()
     if media_type == "message/partial":
         raise Refusal("mime-partial", "a part of a message that only its receiver puts together")
     if media_type.startswith("multipart/"):
-        if coding not in _PLAIN:
+        if coding not in _PLAIN and doubts is None:
             raise Refusal("mime-coding", f"a multipart that is itself {coding[:40]!r}")
-        yield from _multipart(body, parameters.get(b"boundary", b""), budget, depth)
+        yield from _multipart(body, parameters.get(b"boundary", b""), budget, depth, doubts)
         return
     budget.member()
-    content = _decode(body, coding)
+    content = _decode(body, coding) if doubts is None else _decode_loosely(body, coding)
     budget.bytes(len(content))
     if media_type == "message/rfc822":
-        yield from message_parts(content, budget, depth + 1)
+        yield from message_parts(content, budget, depth + 1, doubts)
         return
-    name = parameters.get(b"name") or _disposition_name(fields) or media_type.encode()
+    name = parameters.get(b"name") or _disposition_name(fields, doubts) or media_type.encode()
     yield from _texts(Part(name.decode("utf-8", "replace"), media_type, content), parameters, budget)
 
 
 def form_parts(data: bytes, content_type: str, budget: Budget) -> Iterator[Part]:
     """Yield the parts of a body whose Content-Type is multipart/…; raises Refusal and LimitHit."""
-    _, parameters = _content_type([(b"content-type", content_type.encode("latin-1"))])
-    for piece in _split(data, parameters.get(b"boundary", b"")):
+    _, parameters = _content_type([(b"content-type", content_type.encode("latin-1"))], served=True)
+    for piece in _split(data, parameters.get(b"boundary", b""), budget, served=True):
         budget.member()
         _check_line_ends(b"" if piece.startswith(b"\r\n") else piece.partition(b"\r\n\r\n")[0])
         fields, body = _head(piece)
@@ -115,38 +122,83 @@ def _texts(part: Part, parameters: dict[bytes, bytes], budget: Budget) -> Iterat
             yield Part(name.decode("utf-8", "replace"), "application/octet-stream", content)
 
 
-def _multipart(body: bytes, boundary: bytes, budget: Budget, depth: int) -> Iterator[Part]:
-    for piece in _split(body, boundary):
-        yield from message_parts(piece, budget, depth + 1)
+def _multipart(
+    body: bytes, boundary: bytes, budget: Budget, depth: int, doubts: list[Refusal] | None = None
+) -> Iterator[Part]:
+    for piece in _split(body, boundary, budget, doubts):
+        try:
+            yield from message_parts(piece, budget, depth + 1, doubts)
+        except LimitHit:
+            raise
+        except Refusal:
+            if doubts is None:
+                raise
 
 
-def _split(body: bytes, boundary: bytes) -> list[bytes]:
-    """Return the parts between the delimiters; what comes before the first and after the last is no part."""
-    if not _BOUNDARY.fullmatch(boundary):
+def _split(
+    body: bytes,
+    boundary: bytes,
+    budget: Budget,
+    doubts: list[Refusal] | None = None,
+    *,
+    served: bool = False,
+) -> list[bytes]:
+    """Return the parts between the delimiters; what comes before the first and after the last is no part.
+
+    served: a server reads it, no mail program.
+    """
+    if not boundary or (doubts is None and not _BOUNDARY.fullmatch(boundary)):
         raise Refusal("mime-boundary", f"expected a boundary of 1 to 70 characters; got {boundary[:80]!r}")
     parts: list[bytes] = []
     start: int | None = None
     place = 0
     marker = b"--" + boundary
-    while (place := body.find(marker, place)) >= 0:
+    while (place := _find_line(body, marker, place)) >= 0:
+        _check_count(len(parts) + len(doubts or ()), budget.limits.members)
         if place and body[place - 2 : place] != b"\r\n":
-            if body[place - 1 : place] in {b"\r", b"\n"}:
-                raise Refusal(
-                    "mime-boundary", "a boundary behind something else than CRLF: servers read it or don't"
-                )
+            _doubt("a boundary behind something else than CRLF: servers read it or don't", doubts)
             place += 1
             continue
         line_end = body.find(b"\r\n", place)
         rest = body[place + len(marker) : line_end if line_end >= 0 else len(body)]
+        closes = rest.rstrip(b" \t") == b"--"
+        if not closes and (rest.strip(b" \t") or line_end < 0):
+            if doubts is None or line_end >= 0:  # what may be no mail may be cut off
+                _doubt(f"a line that begins like the boundary and goes on: {rest[:40]!r}", doubts)
+            place += 1
+            continue
         if start is not None:
             parts.append(body[start : max(start, place - 2)])
-        if rest.rstrip(b" \t") == b"--":
-            _check_behind(body[place + len(marker) :], marker)
+        if closes:
+            if served:
+                _check_behind(body[place + len(marker) :], marker)
             return parts
-        if rest.strip(b" \t") or line_end < 0:
-            raise Refusal("mime-boundary", f"a line that begins like the boundary and goes on: {rest[:40]!r}")
         start = place = line_end + 2
-    raise Refusal("mime-boundary", "the closing boundary is missing")
+    if doubts is None:
+        raise Refusal("mime-boundary", "the closing boundary is missing")
+    return parts if start is None else [*parts, body[start:]]
+
+
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise LimitHit("members", most, " parts in one message")
+
+
+def _find_line(body: bytes, marker: bytes, place: int) -> int:
+    """Return where the next line begins with the marker. -1: nowhere."""
+    if not place and body.startswith(marker):
+        return 0
+    # the marker first: what a pattern begins with is looked for fast
+    found = re.compile(b"%s(?<=[\r\n]%s)" % ((re.escape(marker),) * 2)).search(body, place)
+    return found.start() if found else -1
+
+
+def _doubt(detail: str, doubts: list[Refusal] | None) -> None:
+    """Refuse, or note it."""
+    refusal = Refusal("mime-boundary", detail)
+    if doubts is None:
+        raise refusal
+    doubts.append(refusal)
 
 
 def _check_behind(rest: bytes, marker: bytes) -> None:
@@ -179,21 +231,32 @@ def _single(fields: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return values[0] if values else None
 
 
-def _content_type(fields: list[tuple[bytes, bytes]]) -> tuple[str, dict[bytes, bytes]]:
+def _content_type(
+    fields: list[tuple[bytes, bytes]], doubts: list[Refusal] | None = None, *, served: bool = False
+) -> tuple[str, dict[bytes, bytes]]:
     value = _single(fields, b"content-type")
     if value is None:
         return "text/plain", {}
     match = _TYPE.match(value)
     if not match:
         raise Refusal("mime-type", f"expected TYPE/SUBTYPE; got {value[:60]!r}")
-    if b"boundary" in match[1].lower():
+    if served and b"boundary" in match[1].lower():
         raise Refusal(
             "mime-type", f"expected TYPE/SUBTYPE; got {value[:60]!r}, in which servers find a boundary"
         )
-    return match[1].decode().lower(), _parameters(value[match.end() :], "content-type")
+    media_type = match[1].decode().lower()
+    try:
+        return media_type, _parameters(value[match.end() :], "content-type", served=served)
+    except Refusal as refusal:
+        if doubts is None:
+            raise
+        if media_type.startswith("multipart/"):
+            doubts.append(refusal)
+            raise
+        return media_type, {}
 
 
-def _parameters(rest: bytes, field: str) -> dict[bytes, bytes]:
+def _parameters(rest: bytes, field: str, *, served: bool = False) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     while rest:
         match = _PARAMETER.match(rest)
@@ -205,7 +268,8 @@ def _parameters(rest: bytes, field: str) -> dict[bytes, bytes]:
         name = match[1].lower()
         if name in found or name.startswith(b"boundary*"):
             raise Refusal("mime-parameter", f"{field}: {name.decode()} stands twice or in pieces")
-        _check_boundary(match, known=b"boundary" in found)
+        if served:
+            _check_boundary(match, known=b"boundary" in found)
         found[name] = re.sub(rb"\\(.)", rb"\1", match[2]) if match[2] is not None else match[3]
     return found
 
@@ -221,13 +285,30 @@ def _check_boundary(parameter: "re.Match[bytes]", *, known: bool) -> None:
         raise Refusal("mime-parameter", f"a boundary that servers read differently: {parameter[0][:60]!r}")
 
 
-def _disposition_name(fields: list[tuple[bytes, bytes]]) -> bytes | None:
+def _disposition_name(fields: list[tuple[bytes, bytes]], doubts: list[Refusal] | None = None) -> bytes | None:
     value = _single(fields, b"content-disposition")
     if value is None:
         return None
     rest = value[value.find(b";") :] if b";" in value else b""
-    parameters = _parameters(rest, "content-disposition")
+    try:
+        parameters = _parameters(rest, "content-disposition")
+    except Refusal:
+        if doubts is None:
+            raise
+        return None  # only a name
     return parameters.get(b"filename") or parameters.get(b"name")
+
+
+def _decode_loosely(body: bytes, coding: bytes) -> bytes:
+    """Decode what may be cut off or no mail at all, as far as it can be."""
+    try:
+        return _decode(body, coding)
+    except Refusal:
+        return unpacked(body) if coding == b"base64" else _undo_quoted(body)
+
+
+def _undo_quoted(body: bytes) -> bytes:
+    return _QUOTED.sub(lambda one: binascii.unhexlify(one[1]) if one[1] else b"", body)
 
 
 def _decode(body: bytes, coding: bytes) -> bytes:
@@ -244,7 +325,7 @@ def _decode(body: bytes, coding: bytes) -> bytes:
                 raise Refusal(
                     "mime-quoted-printable", "= that is followed by neither two digits nor the line's end"
                 )
-            return _QUOTED.sub(lambda one: binascii.unhexlify(one[1]) if one[1] else b"", body)
+            return _undo_quoted(body)
         case _:
             raise Refusal(
                 "mime-coding", f"expected 7bit, 8bit, binary, base64 or quoted-printable; got {coding[:40]!r}"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from filters.inspection.finding import Refusal
+from filters.inspection.finding import LimitHit, Refusal
 from filters.inspection.objects.archive_kinds import LOCATOR, WIDE_END, zip_end
 
 _LOCAL = b"PK\x03\x04"
@@ -22,6 +22,7 @@ _ENCRYPTED, _STREAMED = 0x2041, 0x0008
 _FLAGS: Final = _ENCRYPTED | _STREAMED | 0x0800  # the last: names in UTF-8; other flags change nothing
 _EXTENDED: Final = 0xFFFFFFFF  # the number stands in the extra field of zip64
 _DEFLATED: Final = 8
+_MOST_DESCRIPTORS: Final = 1 << 16  # in one file: looked at one by one
 _LONGEST_LINK: Final = 4096  # bytes: no path is longer
 
 
@@ -44,8 +45,9 @@ class Entry:
         return self.start + self.packed
 
 
-def check_zip(data: bytes) -> list[Entry]:
-    """Return what a zip holds, in the order of its bytes; raises Refusal."""
+def check_zip(data: bytes, most: int) -> list[Entry]:
+    """Return what a zip holds, in the order of its bytes; raises Refusal, and LimitHit for more than `most` files."""
+    _check_count(data, most)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos, start = archive.infolist(), archive.start_dir
@@ -81,6 +83,22 @@ def check_content(data: bytes, entry: Entry | None, content: bytes) -> None:
     if entry.flags & _STREAMED and entry.method == _DEFLATED and not _fills(data, entry):
         # who reads without the directory goes on where the packed file ends by itself
         raise _ambiguous("a file in the zip ends before its packed size")
+    if entry.flags & _STREAMED and not entry.method and _ends_early(content):
+        raise _ambiguous("a stored file in the zip ends, for who reads without the directory, before its end")
+
+
+def _ends_early(content: bytes) -> bool:
+    """Tell whether numbers inside a stored file say that it ends there: with the sum of what is before them."""
+    total = before = 0
+    at = content.find(_DESCRIPTOR)
+    for _ in range(_MOST_DESCRIPTORS):
+        if at < 0:
+            return False
+        total, before = zlib.crc32(content[before:at], total), at
+        if _number(content, at + 4, 4) == total:
+            return True
+        at = content.find(_DESCRIPTOR, at + 1)
+    return True
 
 
 def _fills(data: bytes, entry: Entry) -> bool:
@@ -93,6 +111,17 @@ def _fills(data: bytes, entry: Entry) -> bool:
     except zlib.error:
         return False
     return not entry.packed or (reader.eof and not reader.unused_data)
+
+
+def _check_count(data: bytes, most: int) -> None:
+    """Refuse a directory that is longer than will be read, before it is read."""
+    end = zip_end(data)
+    sizes = [_number(data, end + 12, 4)]
+    if data[end - 20 : end - 16] == LOCATOR:
+        sizes.append(_number(data, end - WIDE_END + 40, 8))
+    size = max((one for one in sizes if one != _EXTENDED), default=0)
+    if data.count(b"PK\x01\x02", max(0, end - WIDE_END - size), max(0, end)) > most:
+        raise LimitHit("members", most, " files in one object")
 
 
 def _check_end(data: bytes, count: int, start: int) -> None:

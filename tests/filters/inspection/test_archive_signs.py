@@ -4,13 +4,14 @@ import gzip
 import lzma
 import struct
 import tarfile
+import time
 import zlib
 from collections.abc import Iterable
 
 import magic
 import pytest
 
-from filters.inspection.objects.archive_kinds import is_archive, kinds
+from filters.inspection.objects.archive_kinds import is_archive, is_tar, kinds
 from filters.inspection.objects.file_type import file_type
 from tests.filters.inspection.drive import EICAR, SPEC, toolbox
 from tests.filters.inspection.test_archive_disguises import BEFORE, PACKERS, found, written
@@ -190,3 +191,41 @@ def test_every_archive_is_known_without_libmagic() -> None:
     for name, pack in PACKERS.items():
         assert name in dict(kinds(pack(b"fine"), "")), name
         assert is_archive(pack(b"fine")), name
+
+
+@pytest.mark.parametrize(
+    "field", [bytes(8), b"\0" + bytes(6) + b"1", b" " * 8, b"\xff" * 7 + b"\xf0", b"\x80" + bytes(7)]
+)
+def test_sound_near_silence_is_no_tar(field: bytes) -> None:
+    for told in range(-300, 300):  # what a sum would have to be for such a field
+        block = bytearray(b"\1" * max(0, told) + bytes(512))[:512]
+        block[:2], block[148:156] = b"\xff\xff", field
+        assert not is_tar(bytes(block))
+    samples = b"\xff" * (256 - 8) + bytes(264)  # signed, their sum with the field of blanks is near 0
+    for count in range(512 - 8):
+        block = bytearray(b"\xff" * count + bytes(512 - count))
+        block[148:156] = field
+        assert not is_tar(bytes(block)), count
+    assert found(b"RIFF" + samples * 90) == set()
+
+
+def test_a_tar_whose_sum_begins_with_a_zero_byte_is_one() -> None:
+    """GNU tar passes over it."""
+    block = bytearray(v7(b"a", b"", signed=False)[:512])
+    block[148:156] = b"\0" + b"%06o\0" % tarfile.calc_chksums(bytes(block))[0]  # type: ignore[attr-defined]
+    assert is_tar(bytes(block))
+
+
+@pytest.mark.parametrize("sign", [skipped(b""), b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c"])
+def test_a_crowd_of_signs_is_not_looked_at_one_by_one(sign: bytes) -> None:
+    data = sign * ((8 << 20) // len(sign))
+    begun = time.process_time()
+    assert is_archive(data)
+    assert time.process_time() - begun < 0.5
+    assert found(data) & {"archive-broken", AMBIGUOUS}
+    assert not is_archive(b"x" + b"Rar!\x1a\x07 and 7z\xbc\xaf\x27\x1c " * 900)
+    assert not is_archive(b"x Rar!\x1a\x07\1\0") and not is_archive(
+        b"x 7z\xbc\xaf\x27\x1c\0\4"
+    )  # cut off: no sum
+    assert AMBIGUOUS in found(skipped(b"") * 5000 + PACKERS["zstd"](EICAR))
+    assert "malware.eicar" in found(skipped(b"") * 4000 + PACKERS["zstd"](EICAR))

@@ -96,3 +96,12 @@ def test_a_part_is_judged_as_it_came_too() -> None:
     assert checks(form(nested % (BAD)), FORM) & {"malware.eicar", "archive-ambiguous"}
     assert "malware.eicar" in checks(form(nested % zipped({"a": EICAR})), FORM)
     assert checks(form(nested % b"a preamble"), FORM) == set()
+
+
+def test_a_word_that_only_names_a_part_is_no_boundary() -> None:
+    for part in (
+        b'Content-Disposition: form-data; name="boundary"\r\n\r\n1',
+        b'Content-Disposition: form-data; name="f"; filename="boundary.geojson"\r\nContent-Type: application/json\r\n\r\n{}',
+        b'Content-Disposition: form-data; name="f"\r\nContent-Type: application/x-boundary; name=boundary\r\n\r\nfine',
+    ):
+        assert checks(form(part, part), FORM) == set(), part

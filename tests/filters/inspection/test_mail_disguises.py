@@ -2,13 +2,16 @@
 
 import base64
 import binascii
+import contextlib
 import gzip
+import time
 from collections.abc import Callable
 from email.header import Header
 from itertools import product
 
 import pytest
 
+from filters.inspection.finding import Refusal
 from filters.inspection.limits import DEFAULT_LIMITS
 from filters.inspection.objects.archive import Budget
 from filters.inspection.objects.mime import form_parts, message_parts
@@ -173,3 +176,81 @@ def test_a_label_that_is_wrong_harms_nobody(name: str, body: bytes) -> None:
     typed = b"Content-Type: text/plain; charset=" + name.encode()
     assert exchange([(UP, GET), (DOWN, answer(body, typed))]).checks == []
     assert checks(lines(typed, b"Content-Transfer-Encoding: base64", body=wrapped(body))) == set()
+
+
+def judged(data: bytes) -> set[str]:
+    return {one.check for one in toolbox().judge(SPEC).judge(data, "x")}
+
+
+def stored(*parts: bytes, label: bytes = b"multipart/mixed; boundary=b", end: bytes = b"--b--\r\n") -> bytes:
+    body = b"".join(b"--b\r\n" + one + b"\r\n" for one in parts) + end
+    return lines(b"MIME-Version: 1.0", b"Content-Type: " + label, body=body)
+
+
+CODED = b"Content-Transfer-Encoding: base64\r\n"
+BAD = CODED + b"\r\n" + wrapped(EICAR)
+
+
+def test_a_word_that_only_names_an_attachment_is_no_boundary() -> None:
+    for field in (
+        b'Content-Type: application/pdf; name="Boundary survey.pdf"',
+        b'Content-Disposition: attachment; filename="boundary=1.pdf"',
+        b"Content-Type: application/x-boundary",
+    ):
+        assert checks(stored(field + b"\r\n\r\nfine")) == set(), field
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        stored(BAD, end=b"--b--\r\n--b\r\n"),
+        stored(b'Content-Type: application/octet-stream; name="boundary.com"\r\n' + BAD),
+        stored(BAD, label=b"multipart/x-boundary; x=boundary; boundary=b"),
+        stored(BAD, end=b"cut off"),
+        stored(b"no field\r\n\r\nfine", BAD),
+        stored(CODED + b"\r\n!no base64!", BAD),
+        stored(b"Content-Type: text/plain; (a comment)\r\n" + BAD),
+        stored(b"Content-Disposition: attachment; filename=my file.com\r\n" + BAD),
+        stored(b"\r\na\rb", BAD),
+        stored(b"Content-Transfer-Encoding: x-none\r\n\r\nfine", BAD),
+    ],
+)
+def test_the_parts_of_a_stored_mail_that_can_be_read_are_judged(data: bytes) -> None:
+    for letter in (data, data.replace(b"\r\n", b"\n")):
+        assert "malware.eicar" in judged(letter)
+        assert "malware.eicar" in judged(zipped({"a.eml": letter}))
+
+
+def test_rejects_a_stored_mail_whose_boundary_mail_programs_read_differently() -> None:
+    for data, check in (
+        (stored(b"\r\nfine\r\n--bX\r\n" + BAD), "mime-boundary"),
+        (stored(b"\r\nfine\r--b\r\n" + BAD), "mime-boundary"),
+        (stored(BAD, label=b"multipart/mixed; boundary=x; boundary=b"), "mime-parameter"),
+        (stored(BAD, label=b"multipart/mixed; boundary*0=b"), "mime-parameter"),
+    ):
+        assert judged(data) == {check}, data
+        assert judged(data.replace(b"MIME-Version", b"X-Version")) == set()  # nothing says that it is mail
+
+
+def test_texts_about_mail_and_mails_cut_off_pass() -> None:
+    for data in (
+        b"MIME-Version: 1.0\nContent-Type: multipart/mixed\n\nno boundary\n--\nme\n",
+        b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b and so on\n\nis how a mail begins\n",
+        b"MIME-Version: 1.0\nContent-Type: text/plain; charset\n\n--\nme\n",
+        stored(b"\r\nfine", end=b"--b"), stored(b"\r\nfine", end=b""), stored(CODED + b"\r\nZmluZ", end=b""),
+        stored(b"\r\nfine", end=b"--b--\r\n-- \r\nfrom a list\r\n"),
+    ):  # fmt: skip
+        assert judged(data) == set(), data
+
+
+def test_a_crowd_of_boundaries_is_not_read_to_its_end() -> None:
+    for data, check in (
+        (stored(end=b"--b\r\n" * (1 << 20)), "members"),
+        (stored(end=b"--b\r\n" + b"--bX\r\n" * (1 << 20)), "members"),
+        (stored(BAD, end=b"--b" * (1 << 20)), "malware.eicar"),
+    ):
+        begun = time.process_time()
+        with contextlib.suppress(Refusal):
+            list(message_parts(data, Budget(DEFAULT_LIMITS), 0, []))
+        assert time.process_time() - begun < 0.5
+        assert check in judged(data)

@@ -226,3 +226,27 @@ def test_what_info_zip_writes_passes(tmp_path: Path) -> None:
             data = said.stdout if to == "-" else Path(to).read_bytes()
             Path(to).unlink(missing_ok=True)
             assert found(data) == set(), (options, to)
+
+
+def test_rejects_a_stored_file_that_ends_early_for_who_reads_without_the_directory() -> None:
+    def behind(content: bytes) -> bytes:
+        return b"PK\7\x08" + struct.pack("<III", zlib.crc32(content), len(content), len(content))
+
+    def stored(content: bytes) -> bytes:
+        told = {"packed": 0, "size": 0, "crc": 0}
+        return put(
+            Made(content, content, method=0, flags=8, local=told, behind=behind(content)), fine(name=b"b")
+        )
+
+    for first in (b"fine", b"", b"PK\7\x08 fine" * 9):
+        assert found(stored(first + behind(first) + b"PK\3\4 and more")) == AMBIGUOUS, first
+    for content in (b"fine", b"fine PK\7\x08" * 900, b"fine" + behind(b"other"), streamed(b"fine " * 90)):
+        assert found(stored(content)) == set(), content[:20]
+    assert found(stored(b"PK\7\x08" * 70_000)) == AMBIGUOUS
+
+
+def test_a_directory_of_too_many_files_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = put(*(fine(name=b"%d" % one) for one in range(2001)))
+    assert found(put(*(fine(name=b"%d" % one) for one in range(1999)))) == set()
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    assert found(data) == {"members"}
