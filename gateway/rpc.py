@@ -50,9 +50,9 @@ async def read_message(reader: asyncio.StreamReader) -> Payload:
     return payload
 
 
-def peer_uid(writer: asyncio.StreamWriter) -> int:
-    """Return the uid at the other end of a unix socket."""
-    return _credentials(writer)[1]
+def peer_uid(transport: asyncio.StreamWriter | asyncio.BaseTransport) -> int:
+    """Return the uid at the other end of a unix socket (SO_PEERCRED, unix(7))."""
+    return _credentials(transport)[1]
 
 
 def peer_pid(writer: asyncio.StreamWriter) -> int:
@@ -60,9 +60,9 @@ def peer_pid(writer: asyncio.StreamWriter) -> int:
     return _credentials(writer)[0]
 
 
-def _credentials(writer: asyncio.StreamWriter) -> tuple[int, int, int]:
+def _credentials(transport: asyncio.StreamWriter | asyncio.BaseTransport) -> tuple[int, int, int]:
     """Return pid, uid and gid (SO_PEERCRED, unix(7))."""
-    sock: socket.socket = writer.get_extra_info("socket")
+    sock: socket.socket = transport.get_extra_info("socket")
     pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid, uid, gid
 

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import logging
-import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -12,16 +10,11 @@ from typing import cast
 from aiohttp import web
 
 from gateway.api.places import Busy, Places
+from gateway.rpc import peer_uid
 
 PARTING_S = 1.0
 MOST_PARTING = 16  # refused connections that are still told why; more of them are closed at once
 _log = logging.getLogger(__name__)
-
-
-def uid_of(transport: asyncio.BaseTransport) -> int:
-    """Return the uid at the other end of a unix socket (SO_PEERCRED, unix(7))."""
-    sock: socket.socket = transport.get_extra_info("socket")
-    return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
 
 
 class Door(web.BaseSite):
@@ -55,7 +48,7 @@ class Caller(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Check who calls and how often."""
-        self._uid = uid_of(transport)
+        self._uid = peer_uid(transport)
         try:
             self._door.places.take(self._uid)
         except Busy as error:

@@ -10,12 +10,13 @@ from aiohttp import web
 from authn.errors import AuthnError
 from filters.errors import FiltersError
 from gateway.api import handlers, policy_handlers, update_handlers
-from gateway.api.door import Door, uid_of
+from gateway.api.door import Door
 from gateway.api.places import Busy, Places
 from gateway.api.reading import Turns
 from gateway.api.routes import ROUTES, Call, Permission, Route
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
+from gateway.rpc import peer_uid
 
 MAX_BODY = {Permission.READ: 64 << 10, Permission.ADMINISTER: 8 << 20}
 assert handlers and policy_handlers and update_handlers  # noqa: S101 - importing them registers the routes
@@ -26,7 +27,7 @@ class _TooLarge(ValueError):
 
 
 def _caller_uid(request: web.Request) -> int:
-    return -1 if request.transport is None else uid_of(request.transport)
+    return -1 if request.transport is None else peer_uid(request.transport)
 
 
 def _error(status: int, code: str, message: str) -> web.Response:
