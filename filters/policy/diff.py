@@ -63,9 +63,14 @@ def compare_policies(before: Policy, after: Policy) -> PolicyDiff:
 
 
 def _place(policy: Policy, name: str) -> tuple[object, ...]:
+    return *demands(policy, name), policy.peers[name].ek
+
+
+def demands(policy: Policy, name: str) -> tuple[object, ...]:
+    """Return what a session of this peer stands on, its TPM aside: another place or profile ends it."""
     peer = policy.peers[name]
     profile = policy.profiles[peer.profile]
-    return peer.port, peer.mac, peer.ip, peer.ek, peer.profile, profile.pcrs, profile.layers
+    return peer.port, peer.mac, peer.ip, peer.profile, profile.pcrs, profile.layers
 
 
 def _allowed(policy: Policy) -> Mapping[tuple[str, str], tuple[Span, ...]]:

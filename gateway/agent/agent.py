@@ -30,8 +30,8 @@ RETRY_S = 0.2
 CONNECT_WITHIN_S = 0.5
 ANSWER_WITHIN_S = 5.0
 GATEWAY_SILENT_AFTER = 5
-TESTIMONIES = 16
-HEAD = "audit_head.json"
+TESTIMONIES, WAITING_TESTIMONIES = 16, 256
+HEAD, HEAD_SIZE = "audit_head.json", 32
 
 
 @dataclass(slots=True)
@@ -45,6 +45,7 @@ class Live:
         default_factory=dict
     )
     testimonies: set[asyncio.Task[None]] = field(default_factory=set)
+    witnessing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TESTIMONIES))
 
 
 class Agent:
@@ -53,7 +54,7 @@ class Agent:
     def __init__(self, setup: AgentSetup, worker: TpmWorker, witness: Witness) -> None:
         self.setup, self.worker, self.witness = setup, worker, witness
         self.state, self.detail = "starting", ""
-        self.audit_head = _read_head(setup.state_dir / HEAD)
+        self.audit_head = _read_head(setup.state_dir / HEAD, setup.gateway_key.name.hex())
         self._line = HostLine(setup.host_line) if setup.host_line else None
         self._live: Live | None = None
         self._offers: dict[str, messages.SessionOffer] = {}
@@ -173,13 +174,17 @@ class Agent:
         live.watch.answered(challenge)
 
     def _begin_testimony(self, live: Live, query: messages.DeliveryQuery) -> None:
-        """Testify beside the beacons, which must not wait for it; who asks too much at once gets no answer."""
-        if len(live.testimonies) < TESTIMONIES:
+        """Testify beside the beacons, which must not wait for it; who asks far too much at once gets no answer."""
+        if len(live.testimonies) < WAITING_TESTIMONIES:
             task = asyncio.create_task(self._testify(live, query), name="testimony")
             live.testimonies.add(task)
             task.add_done_callback(live.testimonies.discard)
 
     async def _testify(self, live: Live, query: messages.DeliveryQuery) -> None:
+        async with live.witnessing:
+            await self._witness(live, query)
+
+    async def _witness(self, live: Live, query: messages.DeliveryQuery) -> None:
         offer = self._offers.get(query.session_id)
         received, state = 0, "unknown"
         if offer is not None:
@@ -250,7 +255,13 @@ class Agent:
     def _save_head(self, sequence: int, head: bytes) -> None:
         path = self.setup.state_dir / HEAD
         text = json.dumps(
-            {"source": self.setup.peer_id, "sequence": sequence, "hash": head.hex(), "time": time.time()}
+            {
+                "source": self.setup.peer_id,
+                "gateway": self.setup.gateway_key.name.hex(),
+                "sequence": sequence,
+                "hash": head.hex(),
+                "time": time.time(),
+            }
         )
         temporary = path.with_suffix(".new")
         temporary.write_text(text)
@@ -281,10 +292,13 @@ class Agent:
             )
 
 
-def _read_head(path: Path) -> tuple[int, bytes]:
-    """Read the newest audit head that was told before the last start: an older one never takes its place."""
+def _read_head(path: Path, gateway: str) -> tuple[int, bytes]:
+    """Read the newest audit head that this gateway (its key's Name, hex) told before the last start: an older one never takes its place."""
     try:
         found = json.loads(path.read_text())
-        return int(found["sequence"]), bytes.fromhex(found["hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0, bytes(32)
+        sequence, head = int(found["sequence"]), bytes.fromhex(found["hash"])
+        if found["gateway"] == gateway and len(head) == HEAD_SIZE:
+            return sequence, head
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        pass
+    return 0, bytes(HEAD_SIZE)

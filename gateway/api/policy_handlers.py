@@ -78,10 +78,12 @@ async def plan_policy(call: Call) -> dict[str, Any]:
         check_text, text_of(call.body, "text"), text_of(call.body, "file")
     )
     live = tuple(service.broker.book)
+    known = ((peer.name, service.store.identity(peer.name)) for peer in service.registry)
+    enrolled = {name: identity.ek_fingerprint for name, identity in known if identity}
 
     def plan() -> dict[str, object]:
         compile_ = service.policy.compile
-        return make_plan(before, draft, compile_(before), compile_(draft), live).to_json()
+        return make_plan(before, draft, compile_(before), compile_(draft), live, enrolled).to_json()
 
     found = await asyncio.to_thread(plan)
     return {"running": before.revision, "revision": draft.revision, "warnings": warnings, **found}

@@ -1,11 +1,11 @@
 """Say beforehand what another policy would do. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from filters.inspection.spec import InspectionSpec
 from filters.policy.compiled import CompiledPolicy
-from filters.policy.diff import PolicyDiff, Reach, compare_policies
+from filters.policy.diff import PolicyDiff, Reach, compare_policies, demands
 from filters.policy.model import Policy
 from filters.ruleset.names import INSPECTED_BIT
 from filters.ruleset.sets import static_elements
@@ -52,10 +52,12 @@ def make_plan(
     compiled_before: CompiledPolicy,
     compiled_after: CompiledPolicy,
     live: Iterable[Session],
+    enrolled: Mapping[str, str],
 ) -> Plan:
-    """Compare the policy in force with a draft."""
+    """Compare the policy in force with a draft. `enrolled`: the peers' endorsement keys (fingerprints)."""
     diff = compare_policies(before, after)
-    disturbed = {*diff.moved, *diff.removed}  # they have to prove themselves anew, or can't any more
+    # they have to prove themselves anew, or can't any more
+    disturbed = {*diff.removed, *(name for name in diff.moved if not _stays(name, before, after, enrolled))}
     cut = tuple(
         session
         for session in live
@@ -64,6 +66,11 @@ def make_plan(
     )
     ruleset = _ruleset_diff(compiled_before, compiled_after)
     return Plan(diff, _inspection_diff(before, after), cut, ruleset)
+
+
+def _stays(name: str, before: Policy, after: Policy, enrolled: Mapping[str, str]) -> bool:
+    ek = after.peers[name].ek
+    return demands(before, name) == demands(after, name) and ek in (None, enrolled.get(name))
 
 
 def _survives(session: Session, before: CompiledPolicy, after: CompiledPolicy) -> bool:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock, patch
 
 import pytest
@@ -12,11 +13,12 @@ import pytest
 from authn import messages
 from authn.errors import AttestationError
 from authn.failure import REFUTES_THE_GATEWAY, AttestationFailure
-from gateway.agent.agent import TESTIMONIES, Agent, Live
+from gateway.agent.agent import TESTIMONIES, WAITING_TESTIMONIES, Agent, Live
 from gateway.agent.host_line import HEAD_EVERY_S, UP_EVERY_S, HostLine
 from hostlink.reports import MAX_LINE, AuditHead, GatewayFailed, Lines, Up, encode, parse_line
 
 ONE, TWO = b"\1" * 32, b"\2" * 32
+KEY = SimpleNamespace(name=b"k")
 
 
 class Port:
@@ -118,7 +120,11 @@ def test_what_the_peer_itself_may_have_broken_does_not_refute_the_gateway() -> N
 def test_an_agent_with_a_line_speaks_on_it_and_asks_no_socket(port: Port, tmp_path: Path) -> None:
     port.listen()
     setup = Mock(
-        host_line=port.path, state_dir=tmp_path, peer_id="lab/web", monitor_socket=tmp_path / "nobody"
+        host_line=port.path,
+        state_dir=tmp_path,
+        peer_id="lab/web",
+        monitor_socket=tmp_path / "nobody",
+        gateway_key=KEY,
     )
     agent = Agent(setup, Mock(), Mock())
     agent._remember_head(3, ONE)
@@ -129,32 +135,56 @@ def test_an_agent_with_a_line_speaks_on_it_and_asks_no_socket(port: Port, tmp_pa
 
 
 def test_an_agent_that_starts_anew_lets_no_older_head_replace_what_it_was_told(tmp_path: Path) -> None:
-    setup = Mock(host_line=None, state_dir=tmp_path, peer_id="lab/web")
+    setup = Mock(host_line=None, state_dir=tmp_path, peer_id="lab/web", gateway_key=KEY)
     Agent(setup, Mock(), Mock())._remember_head(7, ONE)
     again = Agent(setup, Mock(), Mock())
     assert again.audit_head == (7, ONE)
     again._remember_head(6, bytes(32))
     assert json.loads((tmp_path / "audit_head.json").read_text())["sequence"] == 7
+    other = Mock(
+        host_line=None, state_dir=tmp_path, peer_id="lab/web", gateway_key=SimpleNamespace(name=b"other")
+    )
+    assert Agent(other, Mock(), Mock()).audit_head == (0, bytes(32))
 
 
-def test_beacons_do_not_wait_for_a_testimony(tmp_path: Path) -> None:
-    async def story() -> int:
-        setup, begun = Mock(host_line=None, state_dir=tmp_path), 0
-        agent = Agent(setup, Mock(), Mock())
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"sequence": Infinity, "hash": "", "gateway": "6b"}',
+        '{"sequence": 1, "hash": "00", "gateway": "6b"}',
+    ],
+)
+def test_a_head_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "audit_head.json").write_text(text)
+    assert Agent(Mock(host_line=None, state_dir=tmp_path, gateway_key=KEY), Mock(), Mock()).audit_head == (
+        0,
+        bytes(32),
+    )
+
+
+def test_beacons_do_not_wait_for_testimonies(tmp_path: Path) -> None:
+    async def story() -> tuple[int, int]:
+        agent, under_way, most = (
+            Agent(Mock(host_line=None, state_dir=tmp_path, gateway_key=KEY), Mock(), Mock()),
+            0,
+            0,
+        )
 
         async def slow(*_: object) -> None:
-            nonlocal begun
-            begun += 1
-            await asyncio.sleep(60)
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.01)
+            under_way -= 1
 
         live = Live(Mock(), Mock(), Mock())
-        with patch.object(agent, "_testify", slow):
-            for number in range(3 * TESTIMONIES):
-                query = messages.DeliveryQuery(number, "s", 1, 1)
-                await asyncio.wait_for(agent._handle(live, query), 1)
-            await asyncio.sleep(0)
-        for one in live.testimonies:
-            one.cancel()
-        return begun
+        with patch.object(agent, "_witness", slow):
+            for number in range(2 * WAITING_TESTIMONIES):
+                await asyncio.wait_for(agent._handle(live, messages.DeliveryQuery(number, "s", 1, 1)), 1)
+            asked = len(live.testimonies)
+            await asyncio.gather(*live.testimonies)
+        return most, asked
 
-    assert asyncio.run(story()) == TESTIMONIES
+    assert asyncio.run(story()) == (TESTIMONIES, WAITING_TESTIMONIES)

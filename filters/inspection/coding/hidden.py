@@ -1,6 +1,5 @@
 """Notice a zip in bytes that are passed on coded: who stores them as they are opens it, whatever they decode to."""
 
-from collections.abc import Iterator
 from typing import Final
 
 _END: Final = b"PK\x05\x06"  # APPNOTE 4.3.16
@@ -22,25 +21,46 @@ class Tail:
         self._kept = data[-_KEPT:] if len(data) >= _KEPT else (self._kept + data)[-_KEPT:]
 
     def hides_zip(self, shown: "Tail") -> bool:
-        """Tell whether programs find a zip's directory here, its end and as many bytes before it as it says, that is not in `shown`.
+        """Tell whether programs find a zip's directory here that `shown`, what this decodes to, does not end with.
 
-        What a coder can't make smaller it passes on as it is: then it is shown as well.
+        What a coder can't make smaller it passes on as it is: then it is shown as well, and judged as what it is.
         """
-        return any(piece not in shown._kept for piece in self._zips())
-
-    def _zips(self) -> Iterator[bytes]:
-        """Yield what is kept of each zip that ends here: all of it where it stands in one piece, else its directory."""
+        last = shown._zip_at(shown._kept.rfind(_END))
         at = self._kept.rfind(_END)
         while at >= 0:
-            size, start = (int.from_bytes(self._kept[at + one : at + one + 4], "little") for one in (12, 16))
-            before, end = self._length - len(self._kept) + at, at + _FIXED
-            if self._kept[max(0, at - 20) : at].startswith(_END64):
-                yield self._kept[at - 20 : end]
-            elif end <= len(self._kept) and 0 < size <= before:
-                directory = self._kept[max(0, at - size) : end]
-                first = at - size - start
-                if first >= 0 and self._kept.startswith(_FILE, first):
-                    yield self._kept[first:end]
-                elif size > at or directory.startswith(_ENTRY):
-                    yield directory
+            found = self._zip_at(at)
+            if found and (self._counts_from_here(at) or not last.endswith(found)):
+                return True
             at = self._kept.rfind(_END, 0, at)
+        return False
+
+    def _zip_at(self, at: int) -> bytes:
+        """Return what is kept of the zip whose directory ends here: all of it where it stands in one piece, else its directory."""
+        end = at + _FIXED
+        if at < 0 or end > len(self._kept):
+            return b""
+        if self._kept[max(0, at - 20) : at].startswith(_END64):
+            return self._kept[at - 20 : end]
+        size, start = self._numbers(at)
+        first, directory = at - size - start, self._kept[max(0, at - size) : end]
+        if not 0 < size <= self._before(at):
+            return b""
+        if first >= 0 and self._kept.startswith(_FILE, first):
+            return self._kept[first:end]
+        return directory if size > at or directory.startswith(_ENTRY) or self._counts_from_here(at) else b""
+
+    def _counts_from_here(self, at: int) -> bool:
+        """Tell whether a zip's directory is where it says, counted from this stream's beginning: no coder moves it there."""
+        size, start = self._numbers(at)
+        place = start - (self._length - len(self._kept))
+        return size > 0 and (
+            self._before(at) == size + start or (place >= 0 and self._kept.startswith(_ENTRY, place))
+        )
+
+    def _numbers(self, at: int) -> tuple[int, int]:
+        """Return the directory's size and place."""
+        size, start = (int.from_bytes(self._kept[at + one : at + one + 4], "little") for one in (12, 16))
+        return size, start
+
+    def _before(self, at: int) -> int:
+        return self._length - len(self._kept) + at

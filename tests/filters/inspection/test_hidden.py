@@ -91,6 +91,29 @@ def test_rejects_a_hidden_zip_whose_end_is_that_of_the_shown_one() -> None:
     assert driven.cut.check == "coding-archive"
 
 
+def _counted_from(data: bytes, place: int) -> bytes:
+    """Have a zip of one file count its places from so many bytes before it."""
+    out = bytearray(data)
+    end, entry = data.rindex(b"PK\x05\x06"), data.index(b"PK\x01\x02")
+    for at in (end + 16, entry + 42):
+        out[at : at + 4] = (int.from_bytes(data[at : at + 4], "little") + place).to_bytes(4, "little")
+    return bytes(out)
+
+
+@pytest.mark.parametrize("place", [0, 12])
+def test_rejects_a_hidden_zip_whose_directory_stands_amid_what_is_shown(place: int) -> None:
+    hidden = _counted_from(_zip(EICAR), place)
+    directory = hidden[hidden.index(b"PK\x01\x02") :]
+    for shown in (
+        b"harmless" + directory + b"PK\x05\x06" + bytes(18),
+        b"harmless" + directory + b" and more",
+    ):
+        coded = _gzip_with_extra(hidden, shown)
+        assert zipfile.ZipFile(io.BytesIO(coded)).read("a.com") == EICAR
+        driven = exchange([(UP, GET), (DOWN, answer(coded, b"Content-Encoding: gzip"))])
+        assert driven.cut is not None
+
+
 def test_what_only_looks_like_an_end_is_none() -> None:
     for text in (b"PK\x05\x06", b"x" * 50 + b"PK\x05\x06" + bytes(40), b"PK\x05\x06" + b"\xff" * 40):
         assert not _ends_as_zip(text)

@@ -10,6 +10,7 @@ from gateway.policy.plan import Plan, make_plan
 from gateway.sessions.book import Session
 from tests.filters.policy.texts import HEAD, compiled, rule
 
+ENROLLED = "sha256:" + "11" * 32
 BEFORE = parse_policy(
     HEAD + rule("a", "web", "db", "tcp/5432", "allow") + rule("b", "web", "ops", "tcp/22", "allow")
 )
@@ -23,7 +24,7 @@ def _session(policy: Policy, source: str, destination: str, port: int) -> Sessio
 
 def _plan(after: Policy) -> Plan:
     live = [_session(BEFORE, "web", "db", 5432), _session(BEFORE, "web", "ops", 22)]
-    return make_plan(BEFORE, after, compiled(BEFORE), compiled(after), live)
+    return make_plan(BEFORE, after, compiled(BEFORE), compiled(after), live, {"ops": ENROLLED})
 
 
 def test_names_what_is_gained_lost_and_cut() -> None:
@@ -56,9 +57,15 @@ def test_a_peer_that_must_prove_something_else_loses_its_sessions() -> None:
         ),
         ({**BEFORE.peers, "ops": replace(ops, ek="sha256:" + "9f" * 32)}, BEFORE.profiles, ["s22"]),
     ):
-        plan = _plan(replace(BEFORE, peers=peers, profiles=profiles))
+        plan = _plan(replace(BEFORE, peers=peers, profiles=profiles))  # type: ignore[arg-type]
         assert [one.session_id for one in plan.cut] == cut
         assert "ops" in plan.diff.moved
+
+
+def test_naming_the_tpm_that_a_peer_has_cuts_nothing() -> None:
+    peers = {**BEFORE.peers, "ops": replace(BEFORE.peers["ops"], ek=ENROLLED)}
+    plan = _plan(replace(BEFORE, peers=peers))
+    assert (plan.cut, plan.diff.moved) == ((), ("ops",))
 
 
 def test_shows_the_ruleset_element_by_element() -> None:
