@@ -107,8 +107,9 @@ def is_tar(block: bytes) -> bool:
         total = tarfile.nti(told)  # type: ignore[attr-defined]
     except tarfile.HeaderError:
         return False
-    # an empty field says 0, which sounds near silence have for a sum
-    return total > 0 and total in tarfile.calc_chksums(block)  # type: ignore[attr-defined]
+    # an empty field says 0, which sounds near silence have for a sum: only digits say it
+    said = told.partition(b"\0")[0].strip(b" \x80")
+    return (total > 0 or (total == 0 and bool(said))) and total in tarfile.calc_chksums(block)  # type: ignore[attr-defined]
 
 
 def _behind_skipped(data: bytes) -> int:

@@ -5,9 +5,11 @@ Parts are yielded decoded. Source for what differs in the wild: RFC 2046 section
 
 import base64
 import binascii
+import heapq
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from filters.inspection.coding.charset import named
 from filters.inspection.finding import LimitHit, Refusal
@@ -16,13 +18,14 @@ from filters.inspection.objects.mail_text import spelled_fields, unflowed, unpac
 
 _FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+):[ \t]*(.*)")
 _TYPE = re.compile(rb"[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z]+/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*")
-_PARAMETER = re.compile(
-    rb";[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:\"((?:[^\"\\\r\n]|\\[\x20-\x7e])*)\"|([^\s;\"]+))[ \t]*)?"
+_PARAMETER = re.compile(  # ++ and *+: it remembers no way back, which would take a hundred times the value's size
+    rb";[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?:\"((?:[^\"\\\r\n]++|\\[\x20-\x7e])*+)\"|([^\s;\"]+))[ \t]*)?"
 )
 _BARE_BOUNDARY = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z=/:?]+"
 )  # a comma ends it for PHP, a parenthesis for others
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
+_LONGEST_BOUNDARY: Final = 1000  # bytes: a line of mail has 998
 _QUOTED = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[ \t]*\r\n)")
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _PLAIN = (b"7bit", b"8bit", b"binary")
@@ -147,17 +150,15 @@ def _split(
 
     served: a server reads it, no mail program.
     """
-    if not boundary or (doubts is None and not _BOUNDARY.fullmatch(boundary)):
-        raise Refusal("mime-boundary", f"expected a boundary of 1 to 70 characters; got {boundary[:80]!r}")
+    if not _is_usable(boundary, doubts):
+        return []
     parts: list[bytes] = []
     start: int | None = None
-    place = 0
     marker = b"--" + boundary
-    while (place := _find_line(body, marker, place)) >= 0:
+    for place in _lines(body, marker):
         _check_count(len(parts) + len(doubts or ()), budget.limits.members)
         if place and body[place - 2 : place] != b"\r\n":
             _doubt("a boundary behind something else than CRLF: servers read it or don't", doubts)
-            place += 1
             continue
         line_end = body.find(b"\r\n", place)
         rest = body[place + len(marker) : line_end if line_end >= 0 else len(body)]
@@ -165,7 +166,6 @@ def _split(
         if not closes and (rest.strip(b" \t") or line_end < 0):
             if doubts is None or line_end >= 0:  # what may be no mail may be cut off
                 _doubt(f"a line that begins like the boundary and goes on: {rest[:40]!r}", doubts)
-            place += 1
             continue
         if start is not None:
             parts.append(body[start : max(start, place - 2)])
@@ -173,10 +173,19 @@ def _split(
             if served:
                 _check_behind(body[place + len(marker) :], marker)
             return parts
-        start = place = line_end + 2
+        start = line_end + 2
     if doubts is None:
         raise Refusal("mime-boundary", "the closing boundary is missing")
     return parts if start is None else [*parts, body[start:]]
+
+
+def _is_usable(boundary: bytes, doubts: list[Refusal] | None) -> bool:
+    if not boundary or (doubts is None and not _BOUNDARY.fullmatch(boundary)):
+        raise Refusal("mime-boundary", f"expected a boundary of 1 to 70 characters; got {boundary[:80]!r}")
+    if len(boundary) > _LONGEST_BOUNDARY:
+        _doubt(f"a boundary of {len(boundary)} characters: {boundary[:40]!r}", doubts)
+        return False
+    return True
 
 
 def _check_count(count: int, most: int) -> None:
@@ -184,18 +193,23 @@ def _check_count(count: int, most: int) -> None:
         raise LimitHit("members", most, " parts in one message")
 
 
-def _find_line(body: bytes, marker: bytes, place: int) -> int:
-    """Return where the next line begins with the marker. -1: nowhere."""
-    if not place and body.startswith(marker):
-        return 0
-    # the marker first: what a pattern begins with is looked for fast
-    found = re.compile(b"%s(?<=[\r\n]%s)" % ((re.escape(marker),) * 2)).search(body, place)
-    return found.start() if found else -1
+def _lines(body: bytes, marker: bytes) -> Iterator[int]:
+    """Yield where lines begin with the marker."""
+    if body.startswith(marker):
+        yield 0
+    yield from heapq.merge(_behind(body, b"\n", marker), _behind(body, b"\r", marker))
 
 
-def _doubt(detail: str, doubts: list[Refusal] | None) -> None:
+def _behind(body: bytes, end: bytes, marker: bytes) -> Iterator[int]:
+    # no pattern: re would keep one of each message
+    place = 0
+    while (place := body.find(end + marker, place) + 1) > 0:
+        yield place
+
+
+def _doubt(detail: str, doubts: list[Refusal] | None, check: str = "mime-boundary") -> None:
     """Refuse, or note it."""
-    refusal = Refusal("mime-boundary", detail)
+    refusal = Refusal(check, detail)
     if doubts is None:
         raise refusal
     doubts.append(refusal)
@@ -245,53 +259,69 @@ def _content_type(
             "mime-type", f"expected TYPE/SUBTYPE; got {value[:60]!r}, in which servers find a boundary"
         )
     media_type = match[1].decode().lower()
+    parted = media_type.startswith("multipart/")
+    found: dict[bytes, bytes] = {}
     try:
-        return media_type, _parameters(value[match.end() :], "content-type", served=served)
+        for parameter in _parameters(value, "content-type", match.end()):
+            name = parameter[1].lower()
+            if parted and name == b"boundary":
+                _check_boundary(parameter, doubts)
+            elif served and b"boundary" not in found:
+                _check_other(parameter)
+            found[name] = _value(parameter)
     except Refusal as refusal:
         if doubts is None:
             raise
-        if media_type.startswith("multipart/"):
+        if parted:
             doubts.append(refusal)
             raise
         return media_type, {}
+    return media_type, found
 
 
-def _parameters(rest: bytes, field: str, *, served: bool = False) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
-    while rest:
-        match = _PARAMETER.match(rest)
+def _parameters(field: bytes, kind: str, place: int) -> Iterator["re.Match[bytes]"]:
+    """Yield the parameters of a field that begin at a place, each once."""
+    seen = set()
+    while place < len(field):
+        match = _PARAMETER.match(field, place)
         if not match:
-            raise Refusal("mime-parameter", f"{field}: expected `; name=value`; got {rest[:60]!r}")
-        rest = rest[match.end() :]
+            raise Refusal(
+                "mime-parameter", f"{kind}: expected `; name=value`; got {field[place : place + 60]!r}"
+            )
+        place = match.end()
         if match[1] is None:
             continue
         name = match[1].lower()
-        if name in found or name.startswith(b"boundary*"):
-            raise Refusal("mime-parameter", f"{field}: {name.decode()} stands twice or in pieces")
-        if served:
-            _check_boundary(match, known=b"boundary" in found)
-        found[name] = re.sub(rb"\\(.)", rb"\1", match[2]) if match[2] is not None else match[3]
-    return found
+        if name in seen or name.startswith(b"boundary*"):
+            raise Refusal("mime-parameter", f"{kind}: {name.decode()} stands twice or in pieces")
+        seen.add(name)
+        yield match
 
 
-def _check_boundary(parameter: "re.Match[bytes]", *, known: bool) -> None:
-    """Refuse a boundary that servers read differently: PHP takes what follows the first `boundary` anywhere."""
-    name, quoted, bare = parameter[1].lower(), parameter[2], parameter[3]
-    if name != b"boundary":
-        refused = not known and b"boundary" in parameter[0].lower()
-    else:
-        refused = b"\\" in quoted if bare is None else not _BARE_BOUNDARY.fullmatch(bare)
-    if refused:
-        raise Refusal("mime-parameter", f"a boundary that servers read differently: {parameter[0][:60]!r}")
+def _value(parameter: "re.Match[bytes]") -> bytes:
+    return re.sub(rb"\\(.)", rb"\1", parameter[2]) if parameter[2] is not None else parameter[3]
+
+
+def _check_boundary(parameter: "re.Match[bytes]", doubts: list[Refusal] | None) -> None:
+    """Refuse a boundary that programs read differently: some take a comment out, or leave the backslashes in."""
+    quoted, bare = parameter[2], parameter[3]
+    if b"\\" in quoted if bare is None else not _BARE_BOUNDARY.fullmatch(bare):
+        _doubt(f"a boundary that programs read differently: {parameter[0][:60]!r}", doubts, "mime-parameter")
+
+
+def _check_other(parameter: "re.Match[bytes]") -> None:
+    """Refuse what servers take for the boundary: PHP takes what follows the first `boundary` anywhere."""
+    if b"boundary" in parameter[0].lower():
+        raise Refusal("mime-parameter", f"servers find a boundary in it: {parameter[0][:60]!r}")
 
 
 def _disposition_name(fields: list[tuple[bytes, bytes]], doubts: list[Refusal] | None = None) -> bytes | None:
     value = _single(fields, b"content-disposition")
     if value is None:
         return None
-    rest = value[value.find(b";") :] if b";" in value else b""
+    place = value.find(b";") if b";" in value else len(value)
     try:
-        parameters = _parameters(rest, "content-disposition")
+        parameters = {one[1].lower(): _value(one) for one in _parameters(value, "content-disposition", place)}
     except Refusal:
         if doubts is None:
             raise

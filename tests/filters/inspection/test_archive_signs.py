@@ -216,6 +216,19 @@ def test_a_tar_whose_sum_begins_with_a_zero_byte_is_one() -> None:
     assert is_tar(bytes(block))
 
 
+@pytest.mark.parametrize("said", [b"000000\0 ", b"     0\0 ", b"0000000\0", b"\0" + b"000000\0"])
+def test_an_old_tar_whose_signed_sum_is_zero_is_opened(said: bytes) -> None:
+    content = gzip.compress(EICAR)
+    data = bytearray(v7(b"a.gz", content, signed=True))
+    total = tarfile.calc_chksums(bytes(data[:512]))[1]  # type: ignore[attr-defined]
+    while total:  # in the name, behind its end
+        place, step = data.index(b"\0", 6, 100), min(total, 128)
+        data[place], total = 256 - step, total - step
+    data[148:156] = said
+    assert is_tar(bytes(data[:512]))
+    assert "malware.eicar" in found(bytes(data))
+
+
 @pytest.mark.parametrize("sign", [skipped(b""), b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c"])
 def test_a_crowd_of_signs_is_not_looked_at_one_by_one(sign: bytes) -> None:
     data = sign * ((8 << 20) // len(sign))

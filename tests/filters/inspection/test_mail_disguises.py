@@ -4,7 +4,9 @@ import base64
 import binascii
 import contextlib
 import gzip
+import re
 import time
+import tracemalloc
 from collections.abc import Callable
 from email.header import Header
 from itertools import product
@@ -230,6 +232,71 @@ def test_rejects_a_stored_mail_whose_boundary_mail_programs_read_differently() -
     ):
         assert judged(data) == {check}, data
         assert judged(data.replace(b"MIME-Version", b"X-Version")) == set()  # nothing says that it is mail
+
+
+@pytest.mark.parametrize(
+    ("label", "ours", "theirs"),
+    [(b"b(x)", b"b(x)", b"b"), (b"b,c", b"b,c", b"b"), (b'"b\\x"', b"bx", b"b\\x")],
+)
+def test_rejects_a_boundary_that_mail_programs_read_differently(
+    label: bytes, ours: bytes, theirs: bytes
+) -> None:
+    hidden = b"--" + theirs + b"\r\n" + BAD + b"\r\n--" + theirs + b"--\r\n"
+    said = b"Content-Type: multipart/mixed; boundary="
+    body = b"--%s\r\n\r\nfine\r\n%s--%s--\r\n" % (ours, hidden, ours)
+    letter = lines(b"MIME-Version: 1.0", said + label, body=body)
+    assert checks(letter) == {"mime-parameter"}
+    inner = b"--o\r\n%s\r\n--o--\r\n" % lines(said + label, body=body)
+    assert checks(lines(said + b"o", body=inner)) == {"mime-parameter"}
+    assert "mime-parameter" in judged(letter)
+    seen = lines(said + label, body=body.replace(b"\r\nfine", BAD))  # no MIME-Version: no mail for sure
+    assert "malware.eicar" in judged(seen)
+
+
+def test_boundaries_of_ordinary_mail_programs_pass() -> None:
+    for label in (
+        b'"=_b (1), 2"', b"----=_NextPart_000_0001_01D9.ABCD", b"Apple-Mail=_1A-2B", b"000000000000a1b2c3", b'"===============123=="', b'"_000_AB+C.D:e/f?_"',
+    ):  # fmt: skip
+        marker = b"--" + label.strip(b'"')
+        body = b"%s\r\n\r\nfine\r\n%s--\r\n" % (marker, marker)
+        letter = lines(
+            b"MIME-Version: 1.0", b"Content-Type: multipart/mixed; x=boundary; boundary=" + label, body=body
+        )
+        assert checks(letter) == judged(letter) == set(), label
+    other = lines(b"MIME-Version: 1.0", b"Content-Type: text/plain; boundary=b(x)")
+    assert checks(other) == judged(other) == set()
+
+
+def test_a_boundary_as_long_as_a_mail_costs_little() -> None:
+    for boundary in (b"b" * (8 << 20), b'"' + b"b" * (8 << 20) + b'"'):
+        letter = stored(b"\r\nfine", label=b"multipart/mixed; boundary=" + boundary)
+        doubts: list[Refusal] = []
+        tracemalloc.start()
+        begun = time.process_time()
+        assert [one.name for one in message_parts(letter, Budget(DEFAULT_LIMITS), 0, doubts)] == []
+        assert time.process_time() - begun < 0.5
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+        tracemalloc.stop()
+        assert [one.check for one in doubts] == ["mime-boundary"]
+    letter = stored(b"\r\nfine", label=b"multipart/mixed; boundary=" + b"b" * 1001)
+    assert judged(letter) == {"mime-boundary"}
+
+
+def test_boundaries_are_not_kept_as_patterns() -> None:
+    re.purge()
+    kept = []
+    for number in range(3):
+        label = b"multipart/mixed; boundary=b%d" % number
+        list(message_parts(stored(label=label), Budget(DEFAULT_LIMITS), 0, []))
+        kept.append(len(re._cache))  # type: ignore[attr-defined]
+    assert kept[0] == kept[2]
+
+
+def test_a_crowd_of_parameters_is_read_in_time() -> None:
+    begun = time.process_time()
+    letter = lines(b"Content-Type: text/plain" + b";" * (1 << 20), body=b"fine")
+    assert [one.content for one in message_parts(letter, Budget(DEFAULT_LIMITS))] == [b"fine"]
+    assert time.process_time() - begun < 3
 
 
 def test_texts_about_mail_and_mails_cut_off_pass() -> None:
