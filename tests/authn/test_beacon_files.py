@@ -1,5 +1,6 @@
 """Beacons of machines whose measured files are followed."""
 
+import hashlib
 import os
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from authn.failure import AttestationFailure as F
 from authn.messages import BeaconAnswer
 from authn.profile import Profile
 from authn.quote import ExpectedQuote
-from authn.reference import ReferenceSet, check_reference
+from authn.reference import ReferenceEvent, ReferenceSet, check_reference
 from tests.authn.ima_lists import (
     BOOT,
     EVIL,
@@ -88,3 +89,14 @@ def test_a_reference_that_changed_under_a_session_is_explained_without_a_log() -
     with refused(F.REFERENCE_MISMATCH) as caught:
         check_reference(profile, Measured((), (), {12: b"\1" * 32}), [empty], 0.0)
     assert caught.value.message == f"PCR 12: none differs: expected the reference value, got {'01' * 32}"
+
+
+def test_expiry_of_the_machines_own_set_is_not_held_against_it() -> None:
+    profile, values = Profile.of("p", {12: "none"}), {12: b"\1" * 32}
+    own = ReferenceSet(1, 1000.0, {"none": (ReferenceEvent("one", hashlib.sha256(b"x").digest()),)})
+    shown = Measured((), (), {12: hashlib.sha256(bytes(32) + hashlib.sha256(b"x").digest()).digest()})
+    other = ReferenceSet(2, 2000.0, {"none": ()})
+    with refused(F.REFERENCE_EXPIRED):
+        check_reference(profile, shown, [other, own], 1001.0)
+    with refused(F.REFERENCE_MISMATCH):
+        check_reference(profile, Measured((), (), values), [other, own], 1001.0)

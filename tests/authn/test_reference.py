@@ -69,15 +69,6 @@ def test_rejects_expired_references() -> None:
     assert caught.value.failure is AttestationFailure.REFERENCE_EXPIRED
 
 
-def test_expiry_of_the_machines_own_set_is_not_held_against_it() -> None:
-    other = ReferenceSet(4, 2000.0, {"boot": (), "secure-boot": ()})
-    with pytest.raises(AttestationError) as caught:
-        check_reference(
-            PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [other, SET], now=1001.0
-        )
-    assert caught.value.failure is AttestationFailure.REFERENCE_EXPIRED
-
-
 def test_several_sets_are_valid_during_a_roll_out() -> None:
     newer = ReferenceSet(4, 1000.0, {"boot": (), "secure-boot": ()})
     check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [newer, SET], now=1.0)

@@ -129,9 +129,15 @@ MUTANTS = (
     ),
     Mutant(
         "reference.py",
-        "if None not in refusals and refusals[0] is not None:",
-        "if False and refusals[0] is not None:",
+        "    raise refusals[0]",
+        "    return",
         "test_rejects_reference_mismatch",
+    ),
+    Mutant(
+        "reference.py",
+        "if any(_refusal(",
+        "if False and any(_refusal(",
+        "test_beacon_files::test_expiry_of_the_machines_own_set_is_not_held_against_it",
     ),
     _never("reference.py", "entry.violation", "test_ima::test_rejects_ima_violation"),
     _never("reference.py", "entry.digest not in digests", "test_ima::test_rejects_unknown_file"),
