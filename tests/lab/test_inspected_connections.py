@@ -155,19 +155,26 @@ for one in ends:
 """
 
 
+def _listening(argv: list[str]) -> "subprocess.Popen[bytes]":
+    """Start a server; return once it says that it listens."""
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    assert server.stdout
+    server.stdout.readline()
+    return server
+
+
 def test_a_connection_whose_rule_inspects_otherwise_now_is_ended(lab: RunningLab, tmp_path: Path) -> None:
     begin = f"import socket, time\nip = {str(lab.spec.machine('db').ip)!r}\n"
     changed = tmp_path / "policy.toml"
     since = lab.last_sequence()
     with (
-        subprocess.Popen(inside(lab, "db", SINK.format(port=CLOSED_PORT)), stdout=subprocess.PIPE) as sink,
+        _listening(inside(lab, "db", SINK.format(port=CLOSED_PORT))) as sink,
         subprocess.Popen(
             inside(lab, "web", begin + TWO), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as clients,
     ):
         assert sink.stdout
         assert clients.stdout
-        sink.stdout.readline()
         assert clients.stdout.readline() == "open\n"
         changed.write_text(lab.spec.policy_text.replace('["secrets"]', '["secrets", "personal"]'))
         lab.cli("policy", "apply", str(changed))
