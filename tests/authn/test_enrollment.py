@@ -10,8 +10,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from authn.ek_certificate import EK_USAGE, CertificateAuthority
 from authn.enrollment import EnrollmentClient, EnrollmentVerifier
-from authn.errors import TpmError
+from authn.errors import AuthnError, TpmError
 from authn.failure import AttestationFailure
+from authn.fields import Writer
 from authn.tpm import Tpm, TpmIdentity
 from tests.authn.refusals import refused
 from tests.tpms import running_swtpm
@@ -149,6 +150,16 @@ def test_rejects_an_ak_of_another_tpm(
     e2 = _verifier(authority).receive_hello(client.hello())
     with pytest.raises(TpmError):
         client.proof(e2, tpm.activate_credential)
+
+
+@pytest.mark.parametrize("sizes", [(132, 512), (133, 68), (68, 513), (1024, 1024), (0, 0)])
+def test_rejects_a_credential_that_no_tpm_made(
+    authority: CertificateAuthority, tpm: Tpm, identity: TpmIdentity, sizes: tuple[int, int]
+) -> None:
+    """Whoever stands in for a gateway may send one: an agent must live through it."""
+    e2 = Writer().blob(bytes(sizes[0])).blob(bytes(sizes[1])).finish()
+    with pytest.raises(AuthnError):
+        _client(authority, identity).proof(e2, tpm.activate_credential)
 
 
 def test_rejects_an_ek_offered_as_ak(authority: CertificateAuthority, identity: TpmIdentity) -> None:

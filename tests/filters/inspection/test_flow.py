@@ -237,6 +237,23 @@ def test_an_object_amid_which_the_depth_lies_is_judged_up_to_there() -> None:
     assert asyncio.run(_carried(lambda _: None, act, spec=denied))[1]
 
 
+def test_what_was_kept_of_an_object_is_free_once_the_kernel_takes_over() -> None:
+    flows: list[Flow] = []
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        loop, got = asyncio.get_running_loop(), 0
+        await loop.sock_sendall(client, GET)
+        await loop.sock_recv(server, 1000)
+        sent = answer(b"\x01" + os.urandom(DEPTH * 2))[:-100]
+        await loop.sock_sendall(server, sent)
+        while got < len(sent):
+            got += len(await loop.sock_recv(client, 1 << 18))
+        assert flows[0]._bypass
+        assert flows[0]._counted == {"held": 0, "kept": 0}
+
+    asyncio.run(_carried(lambda _: None, act, spec=DEEP, made=flows.append))
+
+
 @pytest.mark.parametrize("slow_s", [0.0, 0.001])
 def test_no_byte_is_lost_where_the_kernel_takes_over(slow_s: float) -> None:
     data = os.urandom(4 << 20)
