@@ -8,8 +8,9 @@ import asyncio
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 from authn import labels, messages
 from authn.errors import AttestationError
@@ -93,23 +94,16 @@ class SessionBroker:
                     request, DropReason.SESSION_LIMIT, "the peer asks for too many at once", ""
                 )
             task = asyncio.get_running_loop().create_task(
-                self._in_turn(request, key, source, destination, request_id)
+                self._in_turn(request.source, self._open(request, key, source, destination, request_id))
             )
             self._opening[key] = task
             self._asking[request.source] += 1
             task.add_done_callback(lambda _: self._opened(request, key))
         return await asyncio.shield(task)
 
-    async def _in_turn(
-        self,
-        request: Request,
-        key: FlowKey,
-        source: PeerRecord,
-        destination: PeerRecord,
-        request_id: int | None,
-    ) -> Outcome:
-        async with self._slots.setdefault(request.source, asyncio.Semaphore(OPENINGS)):
-            return await self._open(request, key, source, destination, request_id)
+    async def _in_turn(self, source: str, opening: Coroutine[Any, Any, Outcome]) -> Outcome:
+        async with self._slots.setdefault(source, asyncio.Semaphore(OPENINGS)):
+            return await opening
 
     def _opened(self, request: Request, key: FlowKey) -> None:
         self._opening.pop(key, None)
