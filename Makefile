@@ -8,7 +8,7 @@ PROGRAMS := $(VENV)/.programs
 IMAGES := $(VENV)/.images
 BENCH  := $(VENV)/.bench
 
-.PHONY: help setup lock fmt lint types layers test test-vm ci unit bench oracle mutants model chaos fuzz bench-vm man image record-boots image-check agent-deb demo demo-vm clean
+.PHONY: help setup lock fmt lint types test test-vm ci unit bench oracle mutants model chaos fuzz bench-vm man image record-boots image-check agent-deb demo demo-vm clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,7 +39,7 @@ types: $(STAMP) ## mypy --strict
 unit: $(STAMP) ## the tests that start no lab
 	$(PY) -m pytest -q -m "not lab and not vm"
 
-test: lint types $(PROGRAMS) $(IMAGES) ## everything: format, lint, types, layers and all tests
+test: lint types $(PROGRAMS) $(IMAGES) ## format, lint, types, layers, and all tests but those of virtual machines
 	$(PY) -m pytest -q -m "not vm" || { echo "a lab loses trust when its host is away for longer than 2T = 0.4 s: what failed is tried once more"; \
 	  $(PY) -m pytest -q -m "not vm" --last-failed --last-failed-no-failures none; }
 
