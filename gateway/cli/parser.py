@@ -61,21 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
             dest="verb", required=True, metavar="VERB"
         )
 
-    add(commands, "status", _call("operate", "status"), "sum up the gateway")
-    add(commands, "peers", _call("operate", "peers"), "list the peers and their states")
-    add(commands, "sessions", _call("operate", "sessions"), "list the live sessions")
-    events = add(commands, "events", _call("operate", "events"), "print recorded events")
-    events.add_argument("--follow", action="store_true", help="go on with new events")
-    events.add_argument("--after", type=int, default=0, help="begin after this number")
-    explain = add(
-        commands, "explain", _call("operate", "explain_flow"), "explain what would happen to a flow"
-    )
-    explain.add_argument(
-        "flow",
-        nargs="*",
-        help="FROM TO SERVICE (web db tcp/5432), or ADDRESS[:PORT] ADDRESS:PORT tcp|udp|icmp",
-    )
-    explain.add_argument("--event", type=int, help="a recorded flow, by its event's number")
+    _add_operate(commands, add)
     _add_inspect(
         add(
             commands,
@@ -86,30 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_fingerprint(group("fingerprint", "recognise protected documents in transit"), add)
     add(commands, "doctor", _call("doctor.main", "doctor"), "examine this machine and say how to mend it")
-    rules = add(
-        group("rules", "your own rule sets"), "check", _call("rules", "check"), "say which rules can be used"
-    )
-    rules.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file of Suricata rules")
-    _add_variables(rules)
+    _add_rules(group("rules", "your own rule sets"), add)
     _add_policy(group("policy", "check, plan, apply and take back policies"), add)
     _add_peer(group("peer", "act on one peer"), add)
-    cut = add(group("session", "act on one session"), "cut", _call("operate", "cut_session"), "cut it now")
-    cut.add_argument("session", help="a session_id of: quotegate sessions")
-    authority = group("authority", "the administrator's authority")
-    add(authority, "show", _call("authority", "show"), "show what is in force")
-    add(authority, "revoke", _call("authority", "revoke"), "withdraw it: all guest-to-guest traffic ends")
-    grant = add(authority, "grant", _call("authority", "grant"), "sign and hand in a grant")
-    grant.add_argument("--for", dest="duration", default="8h", help="how long (default: 8h)")
-    grant.add_argument("--key", type=Path, help="the administrator's key file (default: the lab's)")
-    verify = add(
-        group("audit", "the audit record"),
-        "verify",
-        _call("operate", "audit_verify"),
-        "verify the audit record",
-    )
-    verify.add_argument(
-        "--head", action="append", help="a head somebody remembers (JSON file; default: the lab's peers')"
-    )
+    _add_session(group("session", "act on one session"), add)
+    _add_authority(group("authority", "the administrator's authority"), add)
+    _add_audit(group("audit", "the audit record"), add)
     _add_evidence(group("evidence", "what a peer proved, for anybody to verify"), add)
     completion = add(
         commands, "completion", _call("completion", "completion"), "print a shell's completion script"
@@ -125,6 +93,50 @@ def build_parser() -> argparse.ArgumentParser:
 Add = Callable[
     ["argparse._SubParsersAction[argparse.ArgumentParser]", str, Command, str], argparse.ArgumentParser
 ]
+
+
+def _add_operate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    add(commands, "status", _call("operate", "status"), "sum up the gateway")
+    add(commands, "peers", _call("operate", "peers"), "list the peers and their states")
+    add(commands, "sessions", _call("operate", "sessions"), "list the live sessions")
+    events = add(commands, "events", _call("operate", "events"), "print recorded events")
+    events.add_argument("--follow", action="store_true", help="go on with new events")
+    events.add_argument("--after", type=int, default=0, help="begin after this number")
+    explain = add(
+        commands, "explain", _call("operate", "explain_flow"), "explain what would happen to a flow"
+    )
+    explain.add_argument(
+        "flow",
+        nargs="*",
+        help="FROM TO SERVICE (web db tcp/5432), or ADDRESS[:PORT] ADDRESS:PORT tcp|udp|icmp",
+    )
+    explain.add_argument("--event", type=int, help="a recorded flow, by its event's number")
+
+
+def _add_rules(rules: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    check = add(rules, "check", _call("rules", "check"), "say which rules can be used")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file of Suricata rules")
+    _add_variables(check)
+
+
+def _add_session(session: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    cut = add(session, "cut", _call("operate", "cut_session"), "cut it now")
+    cut.add_argument("session", help="a session_id of: quotegate sessions")
+
+
+def _add_authority(authority: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    add(authority, "show", _call("authority", "show"), "show what is in force")
+    add(authority, "revoke", _call("authority", "revoke"), "withdraw it: all guest-to-guest traffic ends")
+    grant = add(authority, "grant", _call("authority", "grant"), "sign and hand in a grant")
+    grant.add_argument("--for", dest="duration", default="8h", help="how long (default: 8h)")
+    grant.add_argument("--key", type=Path, help="the administrator's key file (default: the lab's)")
+
+
+def _add_audit(audit: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
+    verify = add(audit, "verify", _call("operate", "audit_verify"), "verify the audit record")
+    verify.add_argument(
+        "--head", action="append", help="a head somebody remembers (JSON file; default: the lab's peers')"
+    )
 
 
 def _add_policy(policy: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
