@@ -37,11 +37,6 @@ class PolicyDiff:
     removed: tuple[str, ...]
     moved: tuple[str, ...]
 
-    @property
-    def changes_reach(self) -> bool:
-        """Tell whether anybody gains or loses anything."""
-        return bool(self.gained or self.lost)
-
 
 def compare_policies(before: Policy, after: Policy) -> PolicyDiff:
     """Return what `after` changes; agrees with the evaluator's rule condition for every flow."""

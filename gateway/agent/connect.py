@@ -22,7 +22,6 @@ CHUNK = 65536
 class Transfer:
     """What came of a connection. `complete`: acknowledged by B's TCP and confirmed by B's agent."""
 
-    session_id: str
     sent: int
     acknowledged: int
     confirmed: int
@@ -47,7 +46,7 @@ async def connect(agent_socket: Path, peer: str, service: str) -> Transfer:
         sock.close()
     report = await rpc.call("delivery", session_id=session, port=port, sent=sent)
     confirmed = int(str(report["received"]))
-    return Transfer(session, sent, acknowledged, confirmed, bool(report["complete"]) and acknowledged == sent)
+    return Transfer(sent, acknowledged, confirmed, bool(report["complete"]) and acknowledged == sent)
 
 
 async def _open(ip: str, port: int) -> socket.socket:

@@ -18,8 +18,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 INET_DIAG_INFO = 2
 ALL_STATES = 0xFFFFFFFF
 TCP_ESTABLISHED, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING, TCP_TIME_WAIT, TCP_CLOSE = 1, 8, 9, 11, 6, 7
-# offset of tcpi_bytes_acked and tcpi_bytes_received in struct tcp_info (linux/tcp.h)
-_BYTES_ACKED_AT, _BYTES_RECEIVED_AT = 120, 128
+_BYTES_RECEIVED_AT = 128  # offset of tcpi_bytes_received in struct tcp_info (linux/tcp.h)
 _NLMSG = struct.Struct("=IHHII")
 _DIAG_MSG_LENGTH = 72
 
@@ -38,7 +37,6 @@ class TcpCount:
 
     state: int
     bytes_received: int
-    bytes_acked: int
     closed: bool
 
     @property
@@ -84,8 +82,8 @@ def _parse_one(body: bytes, *, closed: bool) -> list[tuple[Connection, TcpCount]
             break
         info = body[offset + 4 : offset + length]
         if kind == INET_DIAG_INFO and len(info) >= _BYTES_RECEIVED_AT + 8:
-            acked, received = struct.unpack_from("=QQ", info, _BYTES_ACKED_AT)
-            return [(connection, TcpCount(body[1], received, acked, closed))]
+            (received,) = struct.unpack_from("=Q", info, _BYTES_RECEIVED_AT)
+            return [(connection, TcpCount(body[1], received, closed))]
         offset += (length + 3) & ~3
     return []
 

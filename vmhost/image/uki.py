@@ -7,9 +7,6 @@ from pathlib import Path
 from vmhost.image.pe import PeFile, without_times
 from vmhost.image.tool import run_tool
 
-# in the order in which systemd-stub measures them (systemd 252 src/boot/efi/stub.c)
-SECTIONS = (".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".uname", ".sbat")
-
 
 @dataclass(frozen=True, slots=True)
 class UkiParts:

@@ -41,7 +41,7 @@ def test_a_peer_that_moves_cuts_its_sessions() -> None:
     plan = _plan(moved)
     assert [one.session_id for one in plan.cut] == ["s22"]
     assert plan.diff.moved == ("ops",)
-    assert not plan.diff.changes_reach
+    assert not (plan.diff.gained or plan.diff.lost)
 
 
 def test_a_peer_that_must_prove_something_else_loses_its_sessions() -> None:
@@ -81,4 +81,4 @@ def test_names_rules_that_inspect_otherwise_and_the_sessions_that_end_with_it() 
     plan = _plan(parse_policy(HEAD + inspected + rule("b", "web", "ops", "tcp/22", "allow")))
     assert plan.inspection == ("rule a: not inspected -> inspected (secrets)",)
     assert [one.session_id for one in plan.cut] == ["s5432"]
-    assert not plan.diff.changes_reach
+    assert not (plan.diff.gained or plan.diff.lost)
