@@ -295,6 +295,12 @@ def _related() -> Chain:
         f"meta l4proto != icmp {_goto(DropReason.UNKNOWN_PROTOCOL)}",  # there are no helpers: no expectations
         f"icmp type != {errors} {_goto(DropReason.UNKNOWN_PROTOCOL)}",
         f"ct mark 0 {_goto(DropReason.NO_SESSION)}",
+        # Conntrack compares only whom it is sent to, and there are no routers here: it comes from the flow's other end,
+        # whose packets the quoted one would meet. The guard has found the sender's MAC to be the one of its address.
+        *(
+            f"ct direction {way} ether saddr . ct {way} ip saddr != @{SetName.PINS} {_goto(DropReason.NO_SESSION)}"
+            for way in ("original", "reply")
+        ),
         f"{LEASE_ID} != @{SetName.LIVE} {_goto(DropReason.LEASE_EXPIRED)}",
         # it quotes what its sender likes, and no inspector looks at it
         f"ct mark & {INSPECTED_BIT | HANDED_BIT:#x} == {INSPECTED_BIT:#x} {_goto(DropReason.UNKNOWN_PROTOCOL)}",

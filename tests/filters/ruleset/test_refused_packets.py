@@ -33,6 +33,7 @@ pytestmark = pytest.mark.netns
 
 A_IP, B_IP = str(policies.address(A)), str(policies.address(B))
 GATEWAY_IP = str(policies.GATEWAY)
+C = 3  # another peer, without a machine of its own
 DATAGRAM = UDP(sport=4000, dport=5300) / b"x"
 SYN = TCP(sport=4000, dport=5432, flags="S")
 
@@ -291,6 +292,53 @@ def test_icmp_error_beyond_what_is_needed(network: Network, packet: Packet, reas
             send(network.guests[B], packet)
             assert to_a.packets() == []
     assert network.drops() == {reason: 1}
+
+
+def quote_of_flow(*, of_the_answer: bool) -> Packet:
+    """Return what an ICMP error about A's flow from port 4000 to 5300 quotes: A's datagram, or B's answer."""
+    if of_the_answer:
+        return IP(src=B_IP, dst=A_IP) / UDP(sport=5300, dport=4000) / Raw(b"of its choice")
+    return IP(src=A_IP, dst=B_IP) / UDP(sport=4000, dport=5300) / Raw(b"of its choice")
+
+
+@pytest.mark.parametrize(
+    ("sender", "of_the_answer"),
+    [(C, False), (C, True), (A, False), (B, True)],
+    ids=["third-to-client", "third-to-server", "client-to-itself", "server-to-itself"],
+)
+def test_rejects_an_icmp_error_from_anybody_but_the_other_end(
+    network: Network, sender: int, of_the_answer: bool
+) -> None:
+    small = policies.small()
+    network.update(replace(small, pins=(*small.pins, policies.pin(C))))
+    network.trust(C)
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], 5300) as server, udp_socket(network.guests[A], 4000) as client:
+        client.sendto(b"question", (B_IP, 5300))
+        server.sendto(b"answer", server.recvfrom(100)[1])
+        assert client.recv(100) == b"answer"
+        receiver = B if of_the_answer else A
+        error = frame(sender, receiver) / ICMP(type=3, code=1) / quote_of_flow(of_the_answer=of_the_answer)
+        # no port of the host's bridge learns: the third peer's packets come from B's
+        space = network.guests[sender if sender in network.guests else B]
+        with Sniffer(network.guests[receiver]) as arriving:
+            send(space, error)
+            assert arriving.packets() == []
+    assert network.drops() == {DropReason.NO_SESSION: 1}
+
+
+@pytest.mark.parametrize(("sender", "receiver"), [(B, A), (A, B)], ids=["from-the-server", "from-the-client"])
+def test_icmp_error_of_the_other_end_passes(network: Network, sender: int, receiver: int) -> None:
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], 5300) as server, udp_socket(network.guests[A], 4000) as client:
+        client.sendto(b"question", (B_IP, 5300))
+        server.sendto(b"answer", server.recvfrom(100)[1])
+        assert client.recv(100) == b"answer"
+        error = frame(sender, receiver) / ICMP(type=3, code=1) / quote_of_flow(of_the_answer=sender == A)
+        with Sniffer(network.guests[receiver]) as arriving:
+            send(network.guests[sender], error)
+            assert len(arriving.packets()) == 1
+    assert network.drops() == {}
 
 
 def test_icmp_errors_are_rate_limited(network: Network) -> None:
