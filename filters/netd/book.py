@@ -65,15 +65,18 @@ class Book:
         if lease is not None and self.by_key.get(lease.key) == lease_id:
             del self.by_key[lease.key]
 
-    def prune(self, now: float) -> None:
-        """Forget what has run out."""
+    def prune(self, now: float) -> list[int]:
+        """Forget what has run out; returns the ids of the leases, whose connections are still known."""
+        gone = []
         while self._expiries and self._expiries[0][0] <= now:
             _, lease_id = heapq.heappop(self._expiries)
             lease = self.leases.get(lease_id)
             if lease is not None and lease.expires_at <= now:
                 self.strike(lease_id)
+                gone.append(lease_id)
         for ip in [ip for ip, until in self.trusted.items() if until <= now]:
             del self.trusted[ip]
+        return gone
 
     def holder(self, key: FlowKey, now: float) -> Lease | None:
         """Return the lease that new connections of this key get, if one is in force."""

@@ -35,7 +35,7 @@ class Leases:
         """Let new connections of a key pass; raises NetdError `not-permitted`, `lease-id-in-use`."""
         found = self._state.check_inspected(lease_id, key)
         now = boottime()
-        self._state.book.prune(now)
+        self.prune(now)
         self._state.book.check_free(lease_id)
         self._write(elements.lease(key, lease_id, ttl_ms), elements.live(lease_id, ttl_ms))
         self._state.book.put(Lease(lease_id, key, now + ttl_ms / 1000, found.offloads))
@@ -63,6 +63,11 @@ class Leases:
             for lease in some:
                 book.strike(lease.lease_id)
         self._clean_later([lease.lease_id for lease in found])
+
+    def prune(self, now: float) -> None:
+        """Forget what has run out, the connections of those leases too: nobody revokes them any more."""
+        if gone := self._state.book.prune(now):
+            self._clean_later(gone)
 
     def _write(self, lease: elements.Element, live: elements.Element) -> None:
         """Add a lease; an older one of the same key loses its place in the map but stays live."""

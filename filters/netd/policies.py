@@ -105,7 +105,7 @@ class Policies:
             return ()
         text = await asyncio.to_thread(compile_policy_update, policy, state.kernel.features)
         now = boottime()
-        state.book.prune(now)
+        self._leases.prune(now)
         lost = state.book.unpermitted(policy)
         gone = [one for lease in lost for one in state.book.lease_elements(lease, now)]
         gone += [elements.trusted(ip, 1000) for ip in state.book.unpinned(policy)]

@@ -40,7 +40,7 @@ class Service:
         self._leases = Leases(self._state)
         self._policies = Policies(self._state, self._leases)
         self._policies.close_all()
-        self._watch = Watch(self._state, self._policies, emit)
+        self._watch = Watch(self._state, self._leases, self._policies, emit)
         self._announcements = Announcements()
         self._holds = HoldDesk(self._state.may_wait, emit)
         self._packets = PacketDesk()

@@ -6,6 +6,7 @@ from filters.errors import NetdError
 from filters.netd import nfnetlink as nft
 from filters.netd.drift import DYNAMIC, dynamic_differences
 from filters.netd.fingerprint import differences, shorten
+from filters.netd.leases import Leases
 from filters.netd.policies import Policies
 from filters.netd.protocol import Drift
 from filters.netd.state import State, boottime
@@ -15,8 +16,10 @@ from filters.ruleset.names import TABLE
 class Watch:
     """Compare the kernel's generation with our own count; only when they differ, read back and compare."""
 
-    def __init__(self, state: State, policies: Policies, emit: Callable[[Drift], None]) -> None:
-        self._state, self._policies, self._emit = state, policies, emit
+    def __init__(
+        self, state: State, leases: Leases, policies: Policies, emit: Callable[[Drift], None]
+    ) -> None:
+        self._state, self._leases, self._policies, self._emit = state, leases, policies, emit
         self._known_tables = state.kernel.tables()
         self._failure = ""
 
@@ -63,7 +66,7 @@ class Watch:
         words = differences(state.baseline, state.kernel.fingerprint())
         if words or state.policy is None:
             return words
-        state.book.prune(boottime())
+        self._leases.prune(boottime())
         kernel = {place: state.kernel.elements(place) for place in DYNAMIC}
         return dynamic_differences(kernel, state.book.all_elements(state.interface, boottime()))
 

@@ -26,7 +26,8 @@ def test_lease_is_gone_after_its_time() -> None:
     assert book.get(7, 9.9).key == DB
     with pytest.raises(NetdError):
         book.get(7, 10.0)
-    book.prune(10.0)
+    assert book.prune(10.0) == [7]
+    assert book.prune(10.0) == []
     assert (book.leases, book.by_key) == ({}, {})
 
 
@@ -34,9 +35,9 @@ def test_renewed_lease_outlives_its_first_time() -> None:
     book = Book()
     book.put(Lease(7, DB, 10.0))
     book.put(Lease(7, DB, 20.0))
-    book.prune(15.0)
+    assert book.prune(15.0) == []
     assert book.get(7, 15.0).expires_at == 20.0
-    book.prune(20.0)
+    assert book.prune(20.0) == [7]
     assert book.leases == {}
 
 

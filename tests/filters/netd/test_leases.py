@@ -113,6 +113,21 @@ def test_lease_ends_after_its_time(ready: Client, daemon: Daemon) -> None:
     assert ready.code(ready.netd.renew(9, 1000)) == "no-such-lease"
 
 
+def test_a_lease_that_ran_out_before_the_next_grant_leaves_no_connection_behind(
+    ready: Client, daemon: Daemon
+) -> None:
+    ready.call(ready.netd.grant(9, tcp(5432), 200))
+    guests = daemon.network.guests
+    with tcp_echo(guests[B], 5432), tcp_connect(guests[A], DB) as connection:
+        assert passes(connection)
+        time.sleep(0.3)
+        ready.call(ready.netd.grant(10, tcp(8000), 30_000))  # strikes the other out
+        ready.call(ready.netd.revoke([9]))
+        known = daemon.network.gateway
+        assert "mark=9" in known.run("conntrack", "-L", "-p", "tcp")
+        assert eventually(lambda: "mark=9" not in known.run("conntrack", "-L", "-p", "tcp"), timeout=4)
+
+
 def test_renewed_lease_goes_on(ready: Client, daemon: Daemon) -> None:
     ready.call(ready.netd.grant(9, tcp(5432), 400))
     guests = daemon.network.guests
