@@ -51,7 +51,8 @@ class BeaconTracker:
     challenge: bytes = bytes(NONCE_SIZE)
     late: int = 0
     _number: int = 0
-    _nonce: bytes | None = None
+    _answered: int = 0
+    _nonce: bytes = b""
     _sent_at: float = 0.0
     _check_at: float = 0.0
 
@@ -76,13 +77,15 @@ class BeaconTracker:
             raise AttestationError(
                 AttestationFailure.REPLAYED_NONCE, "an answer to a beacon that was never sent"
             )
-        self.challenge = answer.challenge
-        self.note_files(answer.list_extension)
-        if answer.number < self._number or self._nonce is None or now > self._sent_at + self.interval / 2:
+        if answer.number <= self._answered:  # each beacon is answered once: nothing else may fill our memory
             self.late += 1
             return None
-        nonce, self._nonce = self._nonce, None
-        self.verify(answer.quote, labels.beacon(nonce, self.epoch, self.exporter))
+        self._answered, self.challenge = answer.number, answer.challenge
+        self.note_files(answer.list_extension)
+        if answer.number < self._number or now > self._sent_at + self.interval / 2:
+            self.late += 1
+            return None
+        self.verify(answer.quote, labels.beacon(self._nonce, self.epoch, self.exporter))
         if self.check is not None and now >= self._check_at:  # reference values expire while sessions last
             self.check(Measured((), (), self.pcr_values))
             self._check_at = now + CHECK_EVERY_S

@@ -19,7 +19,10 @@ TEMPLATES = (b"ima-ng", b"ima-sig")
 BOOT_AGGREGATE = "boot_aggregate"  # the first entry: the kernel's digest of PCR 0 to 9, no file
 MAX_LIST = 4 << 20
 MAX_ENTRIES = 65536
+MAX_NAME = 4096  # PATH_MAX with its NUL: the kernel writes no longer name
+MAX_AHEAD = 512 << 10  # bytes that no quote has proved yet; an honest machine has a few entries
 _SHA1_SIZE = 20
+_FRAME_SIZE = 4 + _SHA1_SIZE + 4 + 4  # PCR, template hash, two lengths
 _HASHES = {b"sha256:\0": 32, b"sha384:\0": 48, b"sha512:\0": 64, b"sha1:\0": 20}
 
 
@@ -32,6 +35,11 @@ class ImaEntry:
     digest: bytes
     path: str
     violation: bool
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes it has in the list."""
+        return _FRAME_SIZE + len(self.template) + len(self.template_data)
 
     def measured(self, bank: HashAlg) -> bytes:
         """Return what the kernel extended: the hash of the template data; all ones for a violation."""
@@ -108,6 +116,8 @@ def _parse_template(data: bytes, template: bytes, start: int) -> tuple[bytes, st
         raise _malformed("an entry's file hash has an unknown algorithm or another length", start)
     if not name.endswith(b"\0") or b"\0" in name[:-1]:
         raise _malformed("an entry's file name does not end with its only NUL", start)
+    if len(name) > MAX_NAME:
+        raise _malformed(f"an entry's file name has more than {MAX_NAME} bytes", start)
     return digest, name[:-1].decode("utf-8", "backslashreplace")
 
 
@@ -127,6 +137,7 @@ class MeasuredFiles:
 
     def append(self, entries: Iterable[ImaEntry]) -> None:
         """Take entries that the machine sent; nothing is proved by that. Raises AttestationError."""
+        self._check_rest()
         self.ahead.extend(entries)
         if self._total + len(self.ahead) > MAX_ENTRIES:
             raise _malformed(f"the list has more than {MAX_ENTRIES} entries", 0)
@@ -135,7 +146,7 @@ class MeasuredFiles:
         """Move on to the first PCR value that the quote shows and return the files up to it; None: there is none.
 
         The boot aggregate is none of them: what it says of PCR 0 to 9, the quote says itself. Only the list's first
-        entry can be it: a file of that name is like any other.
+        entry can be it: a file of that name is like any other. Raises AttestationError when far more follows.
         """
         value = self.value
         for count in range(len(self.ahead) + 1):
@@ -147,7 +158,16 @@ class MeasuredFiles:
                 )
                 del self.ahead[:count]
                 self.value, self._total = value, self._total + count
+                self._check_rest()
                 return proved
             if count < len(self.ahead):
                 value = extend(self.bank, value, self.ahead[count].measured(self.bank))
         return None
+
+    def _check_rest(self) -> None:
+        """Keep only so much for later quotes: it costs the verifier memory, and its sender nothing."""
+        rest = sum(one.size for one in self.ahead)
+        if rest > MAX_AHEAD:
+            raise _malformed(
+                f"{rest} bytes of the list are ahead of the quote, at most {MAX_AHEAD} are kept", 0
+            )

@@ -173,6 +173,8 @@ class SessionBroker:
         pending = self._proofs.take(peer.name, proof.request_id, self._clock.now())
         if peer.link is not link:
             return
+        if pending is None and not self._proofs.take_expired(peer.name, proof.request_id):
+            return  # nobody asked
         session, tracker = link.session, link.tracker
         future = self._waiting.get((peer.name, proof.request_id))
         try:

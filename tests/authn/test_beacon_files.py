@@ -9,7 +9,9 @@ import pytest
 from authn import labels
 from authn.appraisal import Measured, appraise
 from authn.beacon import BeaconTracker
+from authn.evidence import Quote
 from authn.failure import AttestationFailure as F
+from authn.ima import MAX_AHEAD
 from authn.messages import BeaconAnswer
 from authn.profile import Profile
 from authn.quote import ExpectedQuote
@@ -57,6 +59,24 @@ def test_a_piece_that_came_late_or_ahead_is_not_lost(machine: Machine) -> None:
     assert _answer(machine, tracker, INIT.encode(), 2.0) is not None
     measure(machine.tpm, INIT)
     assert _answer(machine, tracker, b"", 3.0) is not None
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_rejects_files_with_an_answer_that_no_beacon_waits_for(machine: Machine, number: int) -> None:
+    tracker = _tracker(machine)
+    assert _answer(machine, tracker, b"", 1.0) is not None
+    for _ in range(3):
+        assert tracker.judge(BeaconAnswer(number, Quote(b"", b""), bytes(32), EVIL.encode()), 1.1) is None
+    assert tracker.files is not None
+    assert tracker.files.ahead == []
+    assert _answer(machine, tracker, measure(machine.tpm, SHELL), 2.0) is not None
+
+
+def test_rejects_late_answers_that_bring_ever_more_files(machine: Machine) -> None:
+    tracker, many = _tracker(machine), SHELL.encode() * (MAX_AHEAD // SHELL.size + 1)
+    assert _answer(machine, tracker, many, 1.0, late=0.9) is None
+    with refused(F.MALFORMED_IMA_LIST):
+        _answer(machine, tracker, b"", 2.0, late=0.9)
 
 
 def test_a_beacon_shows_an_unknown_file(machine: Machine) -> None:

@@ -1,6 +1,7 @@
 """The list of measured files, over the quotes of a real TPM whose PCR 10 was extended as the kernel does it."""
 
 import dataclasses
+import struct
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from authn.errors import AttestationError, AuthnError
 from authn.failure import AttestationFailure as F
-from authn.ima import ImaEntry, parse_ima_list
+from authn.ima import MAX_AHEAD, MAX_NAME, ImaEntry, parse_ima_list
 from authn.layers import decode_layers, encode_layers
 from authn.profile import Profile
 from tests.authn.ima_lists import (
@@ -112,9 +113,28 @@ def test_rejects_malformed_ima_list(broken: bytes) -> None:
         parse_ima_list(broken)
 
 
+@pytest.mark.parametrize("name", [b"x" * MAX_NAME, b"\xff" * (1 << 20)])
+def test_rejects_a_longer_name_than_the_kernel_writes(name: bytes) -> None:
+    field = INIT.template_data[:44]
+    data = field + struct.pack("<I", len(name) + 1) + name + b"\0"
+    with refused(F.MALFORMED_IMA_LIST):
+        parse_ima_list(dataclasses.replace(INIT, template_data=data).encode())
+    longest = field + struct.pack("<I", MAX_NAME) + b"x" * (MAX_NAME - 1) + b"\0"
+    assert len(parse_ima_list(dataclasses.replace(INIT, template_data=longest).encode())) == 1
+
+
+def test_rejects_a_list_that_is_padded_behind_the_quote(machine: Machine) -> None:
+    some = (EVIL,) * (MAX_AHEAD // EVIL.size)
+    layer = machine.layer(BOOT, INIT, ahead=some)
+    machine.judge(layer)
+    with refused(F.MALFORMED_IMA_LIST):
+        machine.judge(dataclasses.replace(layer, ima_list=layer.ima_list + EVIL.encode()))
+
+
 def test_reads_what_it_writes() -> None:
     entries = (BOOT, INIT, SHELL, dataclasses.replace(EVIL, violation=True))
     assert parse_ima_list(b"".join(one.encode() for one in entries)) == entries
+    assert all(len(one.encode()) == one.size for one in entries)
 
 
 @given(st.binary(max_size=300))

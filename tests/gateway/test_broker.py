@@ -89,18 +89,28 @@ def test_rejects_what_is_no_name(name: str) -> None:
         parse_request("web", name, Service(Protocol.TCP, 1))
 
 
-def test_a_late_proof_tells_what_was_run_nevertheless() -> None:
-    async def story() -> Scene:
-        scene = Scene()
-        web = scene.registry.by_name("web")
-        assert web is not None
-        proof: Any = Mock(spec=messages.SessionProof, request_id=7, list_extension=b"entries")
+async def late_proofs(monkeypatch: pytest.MonkeyPatch, number: int) -> Any:
+    """Challenge web for its request 5432, let that run out, have it prove `number` twice; return its tracker."""
+    monkeypatch.setattr("gateway.sessions.broker.PROOF_DEADLINE_S", 0.001)
+    scene = Scene()
+    web = scene.registry.by_name("web")
+    assert web is not None
+    assert not (await scene.ask(5432)).granted
+    assert scene.challenges() == 1
+    proof: Any = Mock(spec=messages.SessionProof, request_id=number, list_extension=b"entries")
+    former: Any = Mock(spec=PeerLink, tracker=Mock())
+    await scene.broker.proof(web, former, proof)
+    assert not former.tracker.note_files.called
+    for _ in range(2):
         await scene.broker.proof(web, web.link, proof)  # type: ignore[arg-type]
-        former: Any = Mock(spec=PeerLink, tracker=Mock())
-        await scene.broker.proof(web, former, proof)
-        assert not former.tracker.note_files.called
-        return scene
+    assert not web.link.tracker.verify.called  # type: ignore[union-attr]
+    return web.link.tracker  # type: ignore[union-attr]
 
-    link: Any = asyncio.run(story()).registry.by_name("web").link  # type: ignore[union-attr]
-    link.tracker.note_files.assert_called_once_with(b"entries")
-    assert not link.tracker.verify.called
+
+def test_a_late_proof_tells_once_what_was_run_nevertheless(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = asyncio.run(late_proofs(monkeypatch, 5432))
+    tracker.note_files.assert_called_once_with(b"entries")
+
+
+def test_rejects_files_with_a_proof_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not asyncio.run(late_proofs(monkeypatch, 7)).note_files.called
