@@ -6,7 +6,7 @@ with RE2: linear in what it reads, whatever the pattern and the bytes are.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import hyperscan
 import re2
@@ -14,6 +14,7 @@ import re2
 from filters.inspection.coding.wide import begins_wide
 from filters.inspection.patterns.pattern import WORD, Pattern
 
+LONGEST_WORD: Final = 4000  # bytes: hyperscan takes 16,000 characters, and a word spells each byte with four
 _META = re.compile(rb"([\\^$.|?*+()\[\]{}/-])")
 _CLASS = re.compile(rb"(?<!\\)\[\^")
 # what looks at the bytes beside a match, or quotes what does: seen too often rather than not
@@ -82,16 +83,19 @@ class Words:
     """Literals for a first stage that tells of each only once a stream: the first time it stands there."""
 
     def __init__(self, words: Sequence[tuple[bytes, bool]]) -> None:
-        """Compile (literal, whether its case does not count) pairs."""
+        """Compile (literal, whether its case does not count) pairs; raises PatternError."""
         self._first = hyperscan.Database(mode=hyperscan.HS_MODE_STREAM) if words else None
         if self._first:
             once, caseless = hyperscan.HS_FLAG_SINGLEMATCH, hyperscan.HS_FLAG_CASELESS
-            self._first.compile(
-                expressions=[b"".join(b"\\x%02x" % one for one in word) for word, _ in words],
-                ids=list(range(len(words))),
-                elements=len(words),
-                flags=[once | caseless if any_case else once for _, any_case in words],
-            )
+            try:
+                self._first.compile(
+                    expressions=[b"".join(b"\\x%02x" % one for one in word) for word, _ in words],
+                    ids=list(range(len(words))),
+                    elements=len(words),
+                    flags=[once | caseless if any_case else once for _, any_case in words],
+                )
+            except hyperscan.error as error:
+                raise PatternError(f"{len(words)} words together: {error}") from error
 
     def watch(self, on_hit: Callable[[int, int], None]) -> "Watch":
         """Return a stream; `on_hit` gets the literal's number and its end in the stream."""

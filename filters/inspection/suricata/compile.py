@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from filters.inspection.finding import Direction
+from filters.inspection.matching.database import LONGEST_WORD
 from filters.inspection.suricata import keywords
 from filters.inspection.suricata.addresses import Reader
 from filters.inspection.suricata.model import (
@@ -161,7 +162,10 @@ def _read(option: Option, draft: _Draft) -> None:
 
 def _add_content(option: Option, draft: _Draft, buffer: str | None = None) -> None:
     negated, text = quoted(option)
-    draft.items.append((buffer or draft.buffer, Content(content_bytes(option, text), negated=negated)))
+    data = content_bytes(option, text)
+    if len(data) > LONGEST_WORD:
+        raise Unsupported("content", f"longer than {LONGEST_WORD} bytes")
+    draft.items.append((buffer or draft.buffer, Content(data, negated=negated)))
 
 
 def _nocase(option: Option, draft: _Draft) -> None:

@@ -89,6 +89,23 @@ def test_suricata_rules_are_material_and_what_is_not_in_force_is_said() -> None:
     assert "none of its rules can be used" in bad.bad[0].problem
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        SourceFile("bad.rules", b'alert tcp any any -> any any (content:"%b"; sid:1;)' % (b"a" * 4001)),
+        SourceFile("bad.toml", b'[[mark]]\nid = "b"\nwords = ["%b"]' % (b"a" * 4001)),
+        SourceFile(
+            "bad.toml", b'[[pattern]]\nid = "b"\nexpression = "x"\nkeywords = ["%b"]' % (b"x" * 17_000)
+        ),
+    ],
+    ids=["content", "mark", "keyword"],
+)
+def test_rejects_a_file_with_a_longer_word_than_the_engine_takes(bad: SourceFile) -> None:
+    found = sift([GOOD, bad], Material())
+    assert found.files == (GOOD,)
+    assert [one.name for one in found.bad] == [bad.name]
+
+
 def test_a_file_that_is_too_large_takes_no_other_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

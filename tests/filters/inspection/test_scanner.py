@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from filters.inspection.coding.wide import begins_wide
-from filters.inspection.matching.database import Database, PatternError
+from filters.inspection.matching.database import LONGEST_WORD, Database, PatternError, Words
 from filters.inspection.matching.scanner import Match, Scanner
 from filters.inspection.patterns.load import secrets
 from filters.inspection.patterns.pattern import REACH, Pattern, redact
@@ -56,6 +56,12 @@ def test_keywords_of_a_caseless_pattern_are_caseless() -> None:
 def test_names_the_pattern_that_does_not_compile(expression: bytes) -> None:
     with pytest.raises(PatternError, match="mine"):
         Database((Pattern("fine", "patterns", b"abc"), Pattern("mine", "patterns", expression)))
+
+
+def test_rejects_a_word_that_is_longer_than_the_engine_takes() -> None:
+    Words([(bytes(LONGEST_WORD), True)])
+    with pytest.raises(PatternError, match="2 words together: Pattern length"):
+        Words([(b"a", False), (bytes(LONGEST_WORD + 1), False)])
 
 
 def test_no_pattern_makes_the_second_stage_slow() -> None:

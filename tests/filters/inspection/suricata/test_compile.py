@@ -140,6 +140,16 @@ def test_tells_what_is_wrong_with_a_rule(text: str, says: str) -> None:
     assert (found.broken[0].line, found.loaded) == (1, 0)
 
 
+def test_rejects_a_content_that_the_engine_does_not_take_and_keeps_the_other_rules() -> None:
+    found = coverage(
+        rule(f'http.uri; content:"{"a" * 4000}";', sid=1),
+        rule(f'http.uri; content:"{"a" * 4001}";', sid=2),
+        rule(f'content:"{"a" * 4001}";', sid=3),
+    )
+    assert (found.loaded, found.keywords) == (1, {"content": 2})
+    assert found.unsupported[0].detail == "longer than 4000 bytes"
+
+
 def test_numbers_are_decimal_also_behind_a_zero_and_never_endless() -> None:
     assert stopped_by('content:"x"; byte_test:1,>,010,0,relative;') == ""
     assert stopped_by(f'content:"x"; byte_test:1,>,{"9" * 5000},0,relative;') == "byte_test"
