@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable
 
+from gateway.audit.allowance import Allowance
 from gateway.audit.chain import Record
 from gateway.audit.spool import AuditSpool
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.events.model import Event
-from gateway.events.ocsf import Envelope, to_ocsf
+from gateway.events.model import Event, EventsLost
+from gateway.events.ocsf import Envelope, event_code, to_ocsf
+
+SINGLY, SINGLY_PER_S = 50.0, 0.2  # events of one kind and one cause that go on record one by one
 
 
 class Recorder:
@@ -19,6 +22,7 @@ class Recorder:
         self._clock, self._gateway_id, self._revision = clock, gateway_id, revision
         self._tasks: set[asyncio.Task[Record]] = set()
         self._failed: asyncio.Future[None] | None = None
+        self._allowance = Allowance(SINGLY, SINGLY_PER_S)
 
     async def record(self, event: Event) -> Record:
         """Return once the event is on disk; raises GatewayError `audit-failed`, which also ends the service."""
@@ -37,6 +41,25 @@ class Recorder:
         task = asyncio.get_running_loop().create_task(self.record(event), name="note")
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def permits(self, event: Event, who: str) -> bool:
+        """Tell whether one more event that `who` can cause at will goes on record one by one; False: it was counted."""
+        return self._allowance.permits(f"{event_code(event)} of {who}", self._clock.now())
+
+    async def record_within(self, event: Event, who: str) -> None:
+        """Record what `who` can cause at will, or count it; raises GatewayError `audit-failed`."""
+        if self.permits(event, who):
+            await self.record(event)
+
+    def note_within(self, event: Event, who: str) -> None:
+        """Record what `who` can cause at will, or count it, without waiting for it."""
+        if self.permits(event, who):
+            self.note(event)
+
+    def note_counts(self) -> None:
+        """Record how many events were counted instead since the last call."""
+        for what, count in self._allowance.take_counts().items():
+            self.note(EventsLost(what, count))
 
     async def wait_failed(self) -> None:
         """Wait until something could not be recorded, then raise why."""

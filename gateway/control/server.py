@@ -97,7 +97,8 @@ class ControlServer:
             self._refuse(record, stream, error)
         except (AuthnError, GatewayError) as error:
             stream.alert(error.code)
-            self._recorder.note(EnrollmentChanged(record.name, str(record.ip), "refused", "", error.message))
+            refused = EnrollmentChanged(record.name, str(record.ip), "refused", "", error.message)
+            self._recorder.note_within(refused, record.name)
         finally:
             self._limits.done(record.ip, self._clock.now(), failed=failed)
         return None
@@ -106,9 +107,12 @@ class ControlServer:
         status = await run_enrollment(self._intro, stream, record, first, self._preapproved)
         identity = self._intro.store.identity(record.name)
         fingerprint = identity.ek_fingerprint if identity else ""
-        await self._recorder.record(EnrollmentChanged(record.name, str(record.ip), status, fingerprint, ""))
+        changed = EnrollmentChanged(record.name, str(record.ip), status, fingerprint, "")
         if status == "approved" and record.state is PeerState.UNKNOWN:
+            await self._recorder.record(changed)
             self._registry.move(record, Trigger.APPROVED)
+        else:  # it changes nothing, and can be asked for without end
+            await self._recorder.record_within(changed, record.name)
 
     async def _handshake(self, record: PeerRecord, stream: FrameStream, first: Frame) -> PeerLink | None:
         begun = self._clock.now()
@@ -166,9 +170,8 @@ class ControlServer:
     def _refuse(self, record: PeerRecord, stream: FrameStream, error: AttestationError) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             stream.alert(error.code)
-        self._recorder.note(
-            AttestationFailed(record.name, str(record.ip), error.failure.value, error.message, False)
-        )
+        refused = AttestationFailed(record.name, str(record.ip), error.failure.value, error.message, False)
+        self._recorder.note_within(refused, record.name)
 
     async def _serve_link(self, record: PeerRecord, link: PeerLink) -> None:
         beacons = asyncio.create_task(self._beacons(record, link), name=f"beacons {record.name}")

@@ -4,7 +4,9 @@ import asyncio
 
 from authn import messages
 from filters.ruleset.names import INSPECTED_BIT
+from gateway.audit.allowance import Allowance
 from gateway.audit.recorder import Recorder
+from gateway.clock import Clock
 from gateway.events.model import Delivered
 from gateway.inspection.desk import InspectorDesk
 from gateway.registry.registry import PeerRecord, Registry
@@ -12,13 +14,17 @@ from gateway.sessions.book import Session
 
 ANSWER_WITHIN_S = 2.0
 REMEMBERED = 1024
+SINGLY, SINGLY_PER_S = 50.0, 2.0  # answers to one requester that go on record one by one; others are counted
 
 
 class Deliveries:
     """Questions under way. Sessions that ended are remembered a while: A asks after its flow is over."""
 
-    def __init__(self, registry: Registry, recorder: Recorder, inspectors: InspectorDesk) -> None:
-        self._registry, self._recorder, self._inspectors = registry, recorder, inspectors
+    def __init__(
+        self, registry: Registry, recorder: Recorder, inspectors: InspectorDesk, clock: Clock
+    ) -> None:
+        self._registry, self._recorder, self._inspectors, self._clock = registry, recorder, inspectors, clock
+        self._allowance = Allowance(SINGLY, SINGLY_PER_S)
         self._waiting: dict[tuple[str, int], asyncio.Future[messages.DeliveryReport]] = {}
         self._past: dict[str, Session] = {}
         self._next = 0
@@ -38,15 +44,25 @@ class Deliveries:
         complete = report is not None and report.bytes_received >= query.bytes_sent
         received = report.bytes_received if report else 0
         state = report.state if report else "no answer"
-        await self._recorder.record(
-            Delivered(
-                session.session_id, session.source, session.destination, query.bytes_sent, received, complete
+        if self._allowance.permits(peer.name, self._clock.now()):
+            await self._recorder.record(
+                Delivered(
+                    session.session_id,
+                    session.source,
+                    session.destination,
+                    query.bytes_sent,
+                    received,
+                    complete,
+                )
             )
-        )
         if peer.link is not None:
             peer.link.send(
                 messages.DeliveryReport(query.query_id, session.session_id, received, state, complete)
             )
+
+    def take_unrecorded(self) -> dict[str, int]:
+        """Return how many answers to each requester went unrecorded since the last call: nobody may fill the disk with them."""
+        return self._allowance.take_counts()
 
     async def _ask_target(
         self, session: Session, query: messages.DeliveryQuery

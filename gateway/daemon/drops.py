@@ -1,14 +1,23 @@
-"""Turn the kernel's samples of dropped packets into events: one per flow, reason and second."""
+"""Turn the kernel's samples of dropped packets into events: one per flow, reason and second.
+
+Anybody can send packets that are dropped, also who never proved anything: beyond a rate for each source, its packets are
+recorded as one sum for each reason and minute.
+"""
 
 import struct
+from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from filters.flow import Protocol
 from filters.reason import DropReason
-from gateway.events.model import FlowDropped
+from gateway.audit.allowance import Allowance
+from gateway.events.model import EventsLost, FlowDropped, PacketsDropped
 
 MAX_FLOWS = 512
+SINGLY, SINGLY_PER_S = 50.0, 0.2  # flows of one source that go on record one by one
+TELL_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +49,51 @@ def parse_packet(untrusted_packet: bytes, reason: DropReason) -> DroppedFlow | N
 
 
 class DropCollector:
-    """Count drops until they are taken; flows over the limit are counted as lost."""
+    """Count drops until they are taken. `known` are the addresses that have a bucket of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Container[str]) -> None:
+        self._known = known
         self._counts: dict[DroppedFlow, int] = {}
-        self.lost = 0
+        self._more: Counter[tuple[str, DropReason]] = Counter()
+        self._allowance = Allowance(SINGLY, SINGLY_PER_S)
+        self._tell_at = 0.0
+        self._lost = 0
 
     def add(self, flow: DroppedFlow | None) -> None:
-        """Count one packet."""
-        if flow is None or (flow not in self._counts and len(self._counts) >= MAX_FLOWS):
-            self.lost += 1
-            return
-        self._counts[flow] = self._counts.get(flow, 0) + 1
+        """Count one packet; None is one that is not IPv4."""
+        if flow is None:
+            self._lost += 1
+        elif flow in self._counts or len(self._counts) < MAX_FLOWS:
+            self._counts[flow] = self._counts.get(flow, 0) + 1
+        else:
+            self._more[self._whose(flow), flow.reason] += 1
 
-    def take(self) -> list[FlowDropped]:
-        """Return the events since the last call."""
+    def take(self, now: float) -> list[FlowDropped | PacketsDropped | EventsLost]:
+        """Return the events since the last call: flows one by one as far as their source may, the others in sum."""
         counts, self._counts = self._counts, {}
-        return [
-            FlowDropped(
-                flow.source,
-                flow.destination,
-                flow.protocol,
-                flow.source_port,
-                flow.destination_port,
-                flow.reason,
-                count,
-            )
-            for flow, count in counts.items()
-        ]
+        events: list[FlowDropped | PacketsDropped | EventsLost] = []
+        for flow, count in counts.items():
+            if self._allowance.permits(self._whose(flow), now):
+                events.append(_event(flow, count))
+            else:
+                self._more[self._whose(flow), flow.reason] += count
+        if now >= self._tell_at and (self._more or self._lost):
+            self._tell_at = now + TELL_EVERY_S
+            events += self._take_sums()
+        return events
+
+    def _take_sums(self) -> list[PacketsDropped | EventsLost]:
+        more, lost = self._more, self._lost
+        self._more, self._lost = Counter(), 0
+        self._allowance.take_counts()  # flows; the packets are in `more`
+        sums = [PacketsDropped(source, reason, count) for (source, reason), count in more.items()]
+        return [*sums, EventsLost("samples of dropped packets that are not IPv4", lost)] if lost else [*sums]
+
+    def _whose(self, flow: DroppedFlow) -> str:
+        """Name the source; addresses that nobody has share one bucket, or a sender could have any number."""
+        return flow.source if flow.source in self._known else ""
+
+
+def _event(flow: DroppedFlow, count: int) -> FlowDropped:
+    ports = flow.source_port, flow.destination_port
+    return FlowDropped(flow.source, flow.destination, flow.protocol, *ports, flow.reason, count)

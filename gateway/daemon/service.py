@@ -60,7 +60,10 @@ from gateway.trust.keeper import PROOF_EVERY, TrustKeeper
 
 HOUSEKEEPING_S = 0.05
 HEAD_EVERY_S = 1.0
+COUNTS_EVERY_S = 60.0  # rarely: each count is a record too
 ASK_AGAIN_S = 1.0
+# a peer comes and goes between these by beginning handshakes, as often as it likes
+_TRYING = frozenset((PeerState.ENROLLED, PeerState.ATTESTING, PeerState.UNREACHABLE))
 
 
 class Service:
@@ -101,11 +104,11 @@ class Service:
         self.changer = PolicyChanger(
             self.policy, self.store.revisions, netd, self.recorder, self.clock, self._policy_changed
         )
-        self.drops = DropCollector()
+        self.drops = DropCollector(frozenset(str(place.ip) for place in self.portmap.entries))
         self.inspectors = InspectorDesk(
             setup.inspector_uid, self.recorder.note, self.clock.now, self.restarter.end_inspector
         )
-        self.deliveries = Deliveries(self.registry, self.recorder, self.inspectors)
+        self.deliveries = Deliveries(self.registry, self.recorder, self.inspectors, self.clock)
         self.started = asyncio.Event()  # only then may anybody change anything
         self._assigned = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -199,7 +202,11 @@ class Service:
             return
 
     def _state_changed(self, peer: PeerRecord, before: PeerState, _trigger: str) -> None:
-        self.recorder.note(PeerStateChanged(peer.name, before, peer.state, peer.reason, peer.detail))
+        event = PeerStateChanged(peer.name, before, peer.state, peer.reason, peer.detail)
+        if _TRYING.issuperset((before, peer.state)):
+            self.recorder.note_within(event, peer.name)
+        else:
+            self.recorder.note(event)
 
     async def _beacons(self, peer: PeerRecord, link: PeerLink) -> None:
         """Send a beacon every T; a peer that does not read is simply not answered for."""
@@ -288,7 +295,7 @@ class Service:
                 raise
 
     async def _housekeeping(self) -> None:
-        next_drops = self.clock.now()
+        next_drops = next_counts = self.clock.now()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.trust.attend()
@@ -304,10 +311,19 @@ class Service:
             await self._assign_inspectors()
             if self.clock.now() >= next_drops:
                 next_drops = self.clock.now() + 1.0
-                for event in self.drops.take():
+                for event in self.drops.take(self.clock.now()):
                     self.recorder.note(event)
-                for name, count in self.broker.take_unrecorded().items():
-                    self.recorder.note(EventsLost(f"refused session requests of {name}", count))
+            if self.clock.now() >= next_counts:
+                next_counts = self.clock.now() + COUNTS_EVERY_S
+                self._note_counts()
+
+    def _note_counts(self) -> None:
+        """Put on record how much was not recorded one by one."""
+        for name, count in self.broker.take_unrecorded().items():
+            self.recorder.note(EventsLost(f"refused session requests of {name}", count))
+        for name, count in self.deliveries.take_unrecorded().items():
+            self.recorder.note(EventsLost(f"delivery questions of {name}", count))
+        self.recorder.note_counts()
 
     async def _demand_anew(self) -> None:
         """End sessions of peers that proved something else than the policy in force demands of them, or that it does not know."""

@@ -119,6 +119,15 @@ class FlowDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class PacketsDropped:
+    """More packets of one source were dropped for one reason than are recorded by flow; "" stands for addresses nobody has."""
+
+    source_ip: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContentFound:
     """An inspector found something in a flow that a rule inspects; `evidence` is redacted. `cuts`: the flow ended with it."""
 
@@ -241,6 +250,7 @@ Event = (
     | SessionClosed
     | Delivered
     | FlowDropped
+    | PacketsDropped
     | ContentFound
     | MaterialTaken
     | InspectorSilent

@@ -47,7 +47,7 @@ def _kind(event: model.Event) -> _Kind:  # noqa: C901, PLR0912 - one line per ev
             return _outcome(4001, 2, good=True)
         case model.Delivered(complete=complete):
             return _outcome(4001, 6, good=complete, severity=LOW)
-        case model.SessionRefused() | model.FlowDropped():
+        case model.SessionRefused() | model.FlowDropped() | model.PacketsDropped():
             return _outcome(4001, 5, good=False, severity=LOW)
         case model.HandshakeCompleted():
             return _outcome(3002, 1, good=True)
@@ -89,7 +89,7 @@ def to_ocsf(event: model.Event, envelope: Envelope) -> dict[str, Any]:
         "metadata": {
             "version": VERSION,
             "sequence": envelope.sequence,
-            "event_code": _snake(type(event).__name__),
+            "event_code": event_code(event),
             "product": {"name": "Quotegate", "vendor_name": "Quotegate", "uid": envelope.gateway_id},
         },
         "unmapped": {**fields, "policy_revision": envelope.policy_revision},
@@ -117,6 +117,9 @@ def _flow(event: model.Event) -> dict[str, Any]:
                 event.protocol, source, ports[0], destination, ports[1]
             )
             return {**ends, "traffic": {"packets": event.count}}
+        case model.PacketsDropped():
+            source_end = {"src_endpoint": {"ip": event.source_ip}} if event.source_ip else {}
+            return {**source_end, "traffic": {"packets": event.count}}
         case model.SessionRefused():
             return {"src_endpoint": {"name": event.source}, "dst_endpoint": {"name": event.destination}}
         case model.SessionClosed() | model.Delivered():
@@ -153,7 +156,9 @@ def _endpoints(source: str, source_port: int, destination: str, port: int, proto
     }
 
 
-def _snake(name: str) -> str:
+def event_code(event: model.Event) -> str:
+    """Name the kind of an event, as records do."""
+    name = type(event).__name__
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
 
 
@@ -163,4 +168,4 @@ def _message(event: model.Event, fields: dict[str, Any]) -> str:
         for name, value in fields.items()
         if value not in ("", None) and not isinstance(value, dict)
     ]
-    return f"{_snake(type(event).__name__)}: {' '.join(shown)}"
+    return f"{event_code(event)}: {' '.join(shown)}"

@@ -10,7 +10,7 @@ from filters.flow import FlowKey, Protocol, Service
 from filters.policy.model import OnFail
 from filters.reason import DropReason
 from gateway.control.limits import Bucket, PlaceLimits
-from gateway.daemon.drops import DropCollector, parse_packet
+from gateway.daemon.drops import DropCollector, DroppedFlow, parse_packet
 from gateway.errors import GatewayError
 from gateway.events import model
 from gateway.events.community_id import community_id
@@ -143,24 +143,74 @@ def packet(protocol: int, ports: bytes = b"\x04\xd2\x15\x38", fragment: int = 0)
     return header + ports
 
 
+def known() -> DropCollector:
+    return DropCollector({str(IP)})
+
+
 def test_dropped_packets_become_one_event_per_flow() -> None:
-    collector = DropCollector()
+    collector = known()
     for _ in range(3):
         collector.add(parse_packet(packet(6), DropReason.NO_RULE))
     collector.add(parse_packet(packet(17), DropReason.NO_RULE))
-    events = collector.take()
+    events = [one for one in collector.take(0.0) if isinstance(one, model.FlowDropped)]
     assert [(one.protocol, one.destination_port, one.count) for one in events] == [
         (6, 5432, 3),
         (17, 5432, 1),
     ]
-    assert collector.take() == []
+    assert collector.take(1.0) == []
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x60" + bytes(60), packet(6)[:19]])
-def test_what_is_no_ipv4_packet_is_counted_as_lost(raw: bytes) -> None:
-    collector = DropCollector()
+def test_what_is_no_ipv4_packet_is_told_as_lost(raw: bytes) -> None:
+    collector = known()
     collector.add(parse_packet(raw, DropReason.NO_RULE))
-    assert collector.lost == 1
+    assert collector.take(0.0) == [model.EventsLost("samples of dropped packets that are not IPv4", 1)]
+    assert collector.take(1000.0) == []
+
+
+def changing(collector: DropCollector, seconds: int, sources: list[str] | None = None) -> list[model.Event]:
+    """Send fifty packets a second, each to another port; return all that goes on record."""
+    found: list[model.Event] = []
+    for second in range(seconds):
+        for port in range(50):
+            source = sources[(second * 50 + port) % len(sources)] if sources else str(IP)
+            collector.add(DroppedFlow(source, "10.0.0.3", 17, second, port, DropReason.NO_RULE))
+        found += collector.take(float(second))
+    collector.add(DroppedFlow(str(IP), "10.0.0.3", 17, 0, 0, DropReason.NO_RULE))
+    return found + collector.take(seconds + 1000.0)
+
+
+def test_rejects_a_record_for_each_packet_to_another_port() -> None:
+    found = changing(known(), 600)
+    flows = [one for one in found if isinstance(one, model.FlowDropped)]
+    sums = [one for one in found if isinstance(one, model.PacketsDropped)]
+    assert len(flows) <= 50 + 600 * 0.2 + 2
+    assert 5 <= len(sums) <= 12
+    assert {(one.source_ip, one.reason) for one in sums} == {(str(IP), "no-rule")}
+    assert sum(one.count for one in (*flows, *sums)) == 600 * 50 + 1
+
+
+def test_rejects_a_record_for_each_address_that_nobody_has() -> None:
+    found = changing(known(), 100, [f"203.0.113.{number}" for number in range(200)])
+    flows = [one for one in found if isinstance(one, model.FlowDropped)]
+    sums = [one for one in found if isinstance(one, model.PacketsDropped)]
+    assert len(flows) <= 50 + 100 * 0.2 + 3
+    assert {one.source_ip for one in sums} == {""}
+    assert sum(one.count for one in (*flows, *sums)) == 100 * 50 + 1
+
+
+def test_one_source_does_not_use_up_what_another_may_record() -> None:
+    collector = known()
+    changing(collector, 100, ["203.0.113.1"])
+    collector.add(parse_packet(packet(6), DropReason.NO_RULE))
+    assert any(isinstance(one, model.FlowDropped) for one in collector.take(2000.0))
+
+
+def test_flows_beyond_what_is_held_are_in_the_sum() -> None:
+    collector = known()
+    for port in range(1000):
+        collector.add(DroppedFlow(str(IP), "10.0.0.3", 17, 1, port, DropReason.NO_RULE))
+    assert sum(one.count for one in collector.take(0.0)) == 1000
 
 
 def test_a_later_fragment_has_no_ports() -> None:
@@ -195,6 +245,7 @@ EVENTS: list[model.Event] = [
     model.SessionClosed("s", "a", "b", "admin-cut"),
     model.Delivered("s", "a", "b", 1, 1, True),
     model.FlowDropped("10.0.0.2", "10.0.0.3", 6, 1, 2, "no-rule", 3),
+    model.PacketsDropped("10.0.0.2", "no-rule", 3),
     model.ContentFound(
         "10.0.0.2",
         1,
@@ -242,6 +293,15 @@ def test_a_flow_event_has_rule_endpoints_and_community_id() -> None:
     dropped = to_ocsf(EVENTS[9], Envelope(1, 1, "g", "r"))
     assert dropped["connection_info"]["community_uid"].startswith("1:")
     assert dropped["status_code"] == "no-rule"
+
+
+def test_a_sum_of_dropped_packets_names_its_source_where_somebody_has_it() -> None:
+    told, nobodys = (
+        to_ocsf(model.PacketsDropped(ip, "no-rule", 3), Envelope(1, 1, "g", "r")) for ip in (str(IP), "")
+    )
+    assert told["src_endpoint"] == {"ip": str(IP)}
+    assert told["traffic"] == {"packets": 3}
+    assert "src_endpoint" not in nobodys
 
 
 def test_every_event_type_is_among_the_samples() -> None:

@@ -1,0 +1,124 @@
+"""What others can have recorded at will is bounded, and counted beyond its bound."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import Mock
+
+from authn.messages import DeliveryQuery
+from authn.portmap import PortEntry
+from gateway.audit.allowance import Allowance
+from gateway.audit.recorder import Recorder
+from gateway.audit.spool import AuditSpool
+from gateway.daemon.deliveries import Deliveries
+from gateway.daemon.service import Service
+from gateway.events import model
+from gateway.registry.registry import PeerRecord
+from gateway.registry.states import PeerState
+
+PLACE = PortEntry("web", "p1", "52:54:00:00:00:01", IPv4Address("10.0.0.2"), "u1")
+
+
+@dataclass
+class Clock:
+    at: float = 100.0
+
+    def now(self) -> float:
+        return self.at
+
+    wall = now
+
+
+@dataclass
+class Recorded:
+    events: list[model.Event] = field(default_factory=list)
+
+    async def record(self, event: model.Event) -> None:
+        self.events.append(event)
+
+
+def test_who_used_up_its_own_share_is_counted_and_others_are_recorded() -> None:
+    allowance = Allowance(3, 0.5)
+    assert [allowance.permits("web", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert allowance.permits("db", 0.0)
+    assert allowance.permits("web", 2.0)
+    assert not allowance.permits("web", 2.0)
+    assert allowance.take_counts() == {"web": 3}
+    assert allowance.take_counts() == {}
+
+
+def test_rejects_a_record_for_each_delivery_question() -> None:
+    """A session that is over can be asked about as often as messages are taken."""
+    clock, recorded, web = Clock(), Recorded(), PeerRecord("web", PLACE, link=Mock())
+    registry, recorder, inspectors = (
+        SimpleNamespace(by_name=lambda _: None),
+        cast(Any, recorded),
+        cast(Any, None),
+    )
+
+    async def story() -> Deliveries:
+        deliveries = Deliveries(cast(Any, registry), recorder, inspectors, clock)
+        deliveries.remember(cast(Any, SimpleNamespace(session_id="s", source="web", destination="db")))
+        for number in range(2000):
+            clock.at = 100 + number / 500
+            await deliveries.ask(web, DeliveryQuery(number, "s", 1, 1))
+        return deliveries
+
+    deliveries = asyncio.run(story())
+    assert 50 <= len(recorded.events) <= 60
+    assert cast(Any, web.link).send.call_count == 2000
+    assert deliveries.take_unrecorded() == {"web": 2000 - len(recorded.events)}
+
+
+def recording(path: Path, story: Callable[[Recorder, Clock], None]) -> list[dict[str, Any]]:
+    """Run a story before a recorder; return what is on record then."""
+
+    async def run() -> list[dict[str, Any]]:
+        spool, clock = AuditSpool(path), Clock()
+        recorder = Recorder(spool, clock, "lab/gateway", lambda: "rev")
+        story(recorder, clock)
+        recorder.note_counts()
+        await recorder.flush()
+        spool.close()
+        return spool.read(0)
+
+    return asyncio.run(run())
+
+
+def test_rejects_a_record_for_each_refusal_that_a_peer_can_cause(tmp_path: Path) -> None:
+    def story(recorder: Recorder, clock: Clock) -> None:
+        for _ in range(300):
+            clock.at += 1
+            recorder.note_within(model.AttestationFailed("web", "10.0.0.2", "r", "d", False), "web")
+        recorder.note_within(model.AttestationFailed("db", "10.0.0.3", "r", "d", False), "db")
+        recorder.note_within(model.EnrollmentChanged("web", "10.0.0.2", "pending", "", ""), "web")
+
+    records = recording(tmp_path / "a.db", story)
+    by_code = [one["metadata"]["event_code"] for one in records]
+    singly = sum(one["unmapped"].get("peer") == "web" for one in records) - 1
+    assert 100 <= singly <= 112
+    assert by_code.count("enrollment-changed") == 1
+    (counted,) = (one["unmapped"] for one in records if one["metadata"]["event_code"] == "events-lost")
+    assert (counted["what"], counted["count"]) == ("attestation-failed of web", 300 - singly)
+
+
+def test_rejects_a_record_for_each_handshake_that_is_begun(tmp_path: Path) -> None:
+    def story(recorder: Recorder, _: Clock) -> None:
+        service, peer = SimpleNamespace(recorder=recorder), PeerRecord("web", PLACE)
+        for number in range(400):
+            states = PeerState.ENROLLED, PeerState.ATTESTING
+            before, peer.state = states if number % 2 else states[::-1]
+            Service._state_changed(cast(Any, service), peer, before, "")
+        for _ in range(60):  # trust that comes and goes is always on record
+            peer.state = PeerState.TRUSTED
+            Service._state_changed(cast(Any, service), peer, PeerState.ATTESTING, "")
+
+    records = recording(tmp_path / "a.db", story)
+    changes = [one["unmapped"] for one in records if one["metadata"]["event_code"] == "peer-state-changed"]
+    assert sum(one["after"] == "trusted" for one in changes) == 60
+    assert 50 <= len(changes) - 60 <= 51
+    assert records[-1]["unmapped"]["count"] == 400 - (len(changes) - 60)
