@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,10 +23,21 @@ class _Channel:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.incoming: asyncio.Queue[bytes | None] = asyncio.Queue()  # bounded by the window we granted
+        self.incoming = bytearray()  # bounded by the window we granted, however small the frames are
         self.unread = 0
+        self.closed = False  # by the other side
+        self.changed = asyncio.Event()
         self.allowance = WINDOW
         self.may_send = asyncio.Event()
+
+    async def take(self) -> bytes:
+        """Wait for what came, and take all of it; b"" once it is over."""
+        while not self.incoming and not self.closed:
+            self.changed.clear()
+            await self.changed.wait()
+        data = bytes(self.incoming)
+        self.incoming.clear()
+        return data
 
 
 class Endpoint:
@@ -55,10 +66,10 @@ class Endpoint:
                     await self._writer.drain()  # who does not read our answers is not asked for more
             raise LinkError("line-ended", "the other end of the line is gone")
         finally:
+            self._writer.close()  # from here on nobody is connected any more
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._writer.close()
 
     async def serve(self, path: Path, service: str, mode: int, uids: frozenset[int]) -> None:
         """Listen at a unix socket for one service of the other side, for these uids only. Never returns."""
@@ -80,33 +91,45 @@ class Endpoint:
             await server.serve_forever()
 
     async def connect(self, service: str, streams: Streams) -> None:
-        """Carry a connection to a service of the other side until it is over."""
-        if len(self._channels) >= MOST_CHANNELS:
+        """Carry a connection to a service of the other side until it, or the line, is over."""
+        if len(self._channels) >= MOST_CHANNELS or self._writer.is_closing():
             streams[1].close()
             return
         number, self._next = self._next, (self._next + 2) % (1 << 32)
         channel = self._channels[number] = _Channel(number)
         self._send(Frame(number, Kind.OPEN, service.encode("ascii")))
-        await self._carry(channel, streams)
+        await asyncio.wait({self._own(self._carry(channel, streams), f"channel to {service} over there")})
+        streams[1].close()  # the line may have ended before it was carried at all
+
+    def _own(self, work: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
+        """Start what ends with the line."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _take(self, frame: Frame) -> None:
         channel = self._channels.get(frame.channel)
         match frame.kind:
             case Kind.OPEN:
                 self._opened(frame, channel)
-            case Kind.DATA if channel is not None:
+            case Kind.DATA if channel is not None and not channel.closed:
                 channel.unread += len(frame.data)
                 if channel.unread > WINDOW:
                     raise LinkError(
                         "over-window", f"channel {frame.channel} sent more than {WINDOW} bytes ahead"
                     )
-                channel.incoming.put_nowait(frame.data)
-            case Kind.CREDIT if channel is not None:
+                channel.incoming += frame.data
+                channel.changed.set()
+            case Kind.CREDIT if channel is not None and not channel.closed:
                 channel.allowance += frame.credit
+                if channel.allowance > WINDOW:
+                    raise LinkError("over-window", f"channel {frame.channel}: more was read than was sent")
                 channel.may_send.set()
             case Kind.CLOSE if channel is not None:
-                channel.incoming.put_nowait(None)
-            case _:  # for a connection that is over here already
+                channel.closed = True
+                channel.changed.set()
+            case _:  # for a connection that is over, here or by the other side's own word
                 pass
 
     def _opened(self, frame: Frame, known: _Channel | None) -> None:
@@ -117,9 +140,7 @@ class Endpoint:
             self._send(Frame(frame.channel, Kind.CLOSE))
             return
         channel = self._channels[frame.channel] = _Channel(frame.channel)
-        task = asyncio.create_task(self._answer(channel, self._services[name]), name=f"channel to {name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._own(self._answer(channel, self._services[name]), f"channel to {name}")
 
     async def _answer(self, channel: _Channel, service: Service) -> None:
         try:
@@ -154,7 +175,7 @@ class Endpoint:
 
     async def _inward(self, channel: _Channel, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
-            while (data := await channel.incoming.get()) is not None:
+            while data := await channel.take():
                 writer.write(data)
                 await writer.drain()
                 channel.unread -= len(data)

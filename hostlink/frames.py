@@ -4,7 +4,7 @@ A frame is 4 bytes channel, 1 byte kind, 2 bytes length (all big-endian), and so
 
 - OPEN: a new channel; the data is the name of the service that is wanted, in ASCII. The host's channels have even
   numbers, the gateway's odd ones.
-- DATA: bytes of the connection. At most WINDOW of them may be on their way unread.
+- DATA: bytes of the connection, one at least. At most WINDOW of them may be on their way unread.
 - CREDIT: so many bytes (4, big-endian) were read by whoever they were for: the other side may send as many again.
 - CLOSE: the connection is over, in both directions. Whatever comes for it afterwards is left unread.
 """
@@ -67,7 +67,7 @@ class Decoder:
         self._rest += untrusted
         while len(self._rest) >= _HEAD.size:
             channel, kind, length = _HEAD.unpack_from(self._rest)
-            if kind not in tuple(Kind) or length > MAX_DATA:
+            if kind not in tuple(Kind) or length > MAX_DATA or (kind == Kind.DATA and not length):
                 raise LinkError("bad-frame", f"got kind {kind} with {length} bytes; the line is out of step")
             if len(self._rest) < _HEAD.size + length:
                 return

@@ -4,7 +4,8 @@ import asyncio
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ParamSpec
@@ -13,7 +14,7 @@ import pytest
 
 from hostlink.endpoint import MOST_CHANNELS, Endpoint, Streams
 from hostlink.errors import LinkError
-from hostlink.frames import MAX_DATA, WINDOW, Frame, Kind
+from hostlink.frames import MAX_DATA, WINDOW, Frame, Kind, credit_frame
 
 MINE = frozenset({os.getuid()})
 P = ParamSpec("P")
@@ -158,6 +159,110 @@ async def test_rejects_more_than_the_window(tmp_path: Path) -> None:
                 await running
         assert raised.value.code == "over-window"
         writer.close()
+
+
+@asynccontextmanager
+async def _stuck() -> AsyncIterator[tuple[Endpoint, Streams, "asyncio.Task[None]"]]:
+    """An end with one channel to a service that reads nothing, as the other side sees it."""
+    one, unread = socket.socketpair()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ours, theirs = await _pair()
+    endpoint = Endpoint(*ours, 0, {"silent": lambda: asyncio.open_unix_connection(sock=one)})
+    running = asyncio.create_task(endpoint.run())
+    theirs[1].write(Frame(1, Kind.OPEN, b"silent").encode())
+    try:
+        async with asyncio.timeout(20):
+            yield endpoint, theirs, running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        theirs[1].close()
+        unread.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[Callable[[], int]]:
+    """Tell how much memory was taken since the test began."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+
+@in_a_loop
+async def test_rejects_endless_closing_of_a_connection_that_cannot_end_yet(memory: Callable[[], int]) -> None:
+    async with _stuck() as (_, (_, writer), running):
+        writer.write(Frame(1, Kind.DATA, bytes(MAX_DATA)).encode() * (WINDOW // MAX_DATA))
+        await asyncio.sleep(0.2)
+        before = memory()
+        for more in (Frame(1, Kind.CLOSE).encode(), Frame(1, Kind.DATA, b"x").encode()):
+            writer.write(more * 100_000)
+            await writer.drain()
+        await asyncio.sleep(0.3)
+        assert not running.done()
+        assert memory() - before < WINDOW
+
+
+@in_a_loop
+async def test_small_frames_take_no_more_memory_than_large_ones(memory: Callable[[], int]) -> None:
+    async with _stuck() as (endpoint, (_, writer), _):
+        writer.write(Frame(1, Kind.DATA, bytes(MAX_DATA)).encode() * 6)
+        await asyncio.sleep(0.2)
+        before, small = memory(), WINDOW - 6 * MAX_DATA
+        writer.write(Frame(1, Kind.DATA, b"xy").encode() * (small // 2))
+        while endpoint._channels[1].unread < small:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
+        assert memory() - before < 4 * small
+
+
+@in_a_loop
+async def test_rejects_credit_for_what_was_never_sent() -> None:
+    async with _stuck() as (_, (_, writer), running):
+        writer.write(credit_frame(1, (1 << 32) - 1).encode())
+        with pytest.raises(LinkError) as raised:
+            await running
+        assert raised.value.code == "over-window"
+
+
+@in_a_loop
+async def test_what_came_before_the_end_is_delivered(tmp_path: Path) -> None:
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.set_result(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_unix_server(reads, tmp_path / "reads"):
+        ours, (_, writer) = await _pair()
+        services = {"reads": lambda: asyncio.open_unix_connection(tmp_path / "reads")}
+        running = asyncio.create_task(Endpoint(*ours, 0, services).run())
+        frames = Frame(1, Kind.OPEN, b"reads"), Frame(1, Kind.DATA, b"last words"), Frame(1, Kind.CLOSE)
+        writer.write(b"".join(one.encode() for one in frames))
+        async with asyncio.timeout(10):
+            assert await got == b"last words"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        writer.close()
+
+
+@in_a_loop
+async def test_when_the_line_ends_so_does_each_connection_that_was_accepted(tmp_path: Path) -> None:
+    ours, (their_reader, their_writer) = await _pair()
+    host = Endpoint(*ours, 0, {})
+    running = asyncio.create_task(host.run())
+    serving = asyncio.create_task(host.serve(tmp_path / "near", "echo", 0o600, MINE))
+    while not (tmp_path / "near").exists():
+        await asyncio.sleep(0.01)
+    reader, _ = await asyncio.open_unix_connection(tmp_path / "near")
+    assert await their_reader.readexactly(11) == Frame(0, Kind.OPEN, b"echo").encode()
+    their_writer.close()
+    with pytest.raises(LinkError):
+        await running
+    late, _ = await asyncio.open_unix_connection(tmp_path / "near")
+    async with asyncio.timeout(5):
+        assert (await reader.read(), await late.read()) == (b"", b"")
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
 
 
 @in_a_loop

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hostlink.errors import LinkError
 from hostlink.frames import MAX_DATA, Decoder, Frame, Kind, credit_frame
 
-FRAMES = st.builds(Frame, st.integers(0, 2**32 - 1), st.sampled_from(list(Kind)), st.binary(max_size=300))
+FRAMES = st.builds(
+    Frame, st.integers(0, 2**32 - 1), st.sampled_from(list(Kind)), st.binary(min_size=1, max_size=300)
+)
 
 
 @given(st.lists(FRAMES, max_size=8), st.integers(1, 40))
@@ -27,6 +29,12 @@ def test_rejects_unknown_kind() -> None:
 def test_rejects_frame_that_is_too_long() -> None:
     with pytest.raises(LinkError):
         list(Decoder().feed(b"\0\0\0\1\1" + (MAX_DATA + 1).to_bytes(2, "big")))
+
+
+def test_rejects_data_without_any() -> None:
+    with pytest.raises(LinkError) as raised:
+        list(Decoder().feed(Frame(1, Kind.DATA).encode()))
+    assert raised.value.code == "bad-frame"
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0\0", b"\0\0\0\0\1"])
