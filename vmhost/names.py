@@ -9,7 +9,8 @@ from vmhost.errors import HostError
 
 RUN_ROOT, STATE_ROOT = Path("/run/quotegate"), Path("/var/lib/quotegate")
 GATEWAY = "gateway"
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
+# no "--" and none at the end: the names of one lab's namespaces never begin with another lab's prefix
+_NAME, _LONGEST = re.compile(r"[a-z](?:-?[a-z0-9])*"), 16
 
 NETD_UID, TPMD_UID, GATEWAY_UID, INSPECTOR_UID, AGENT_UID = 64101, 64102, 64103, 64104, 64200
 # a guest's root drives its own TPM: each TPM has a uid of its own, from this one (the gateway's) upwards
@@ -20,14 +21,15 @@ QEMU_UID = 64400
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """One lab by its name: a-z, 0-9 and '-', at most 16."""
+    """One lab by its name: a-z, 0-9 and single '-' between them, at most 16."""
 
     name: str
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if len(self.name) > _LONGEST or not _NAME.fullmatch(self.name):
             raise HostError(
-                "bad-name", f"lab name {self.name!r}: expected a-z, 0-9 and '-', at most 16, a letter first"
+                "bad-name",
+                f"lab name {self.name!r}: expected a-z, 0-9 and single '-' between them, at most {_LONGEST}, a letter first",
             )
 
     @property

@@ -35,8 +35,14 @@ def test_the_antispoof_table_is_the_golden_one() -> None:
     assert compile_antispoof(GATEWAY, PEERS) == GOLDEN.read_text()
 
 
-@pytest.mark.parametrize("name", ["", "Lab", "9lab", "a" * 17, "a/b", "a b", "../x"])
+@pytest.mark.parametrize("name", ["", "Lab", "9lab", "a" * 17, "a/b", "a b", "../x", "-a", "a\n"])
 def test_rejects_a_bad_lab_name(name: str) -> None:
+    with pytest.raises(HostError, match="expected a-z"):
+        Lab(name)
+
+
+@pytest.mark.parametrize("name", ["lab-", "lab--2", "lab---", "a--"])
+def test_rejects_a_lab_name_whose_namespaces_could_be_taken_for_another_labs(name: str) -> None:
     with pytest.raises(HostError, match="expected a-z"):
         Lab(name)
 
