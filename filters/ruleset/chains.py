@@ -45,6 +45,7 @@ CONTROL_SYNS: Final = "20/second burst 40 packets"  # per source
 CONTROL_CONNECTIONS: Final = 64  # per source
 HOLDS: Final = "32/second burst 64 packets"  # per source
 CONNECTIONS: Final = 8192  # per source; those in TIME_WAIT do not count
+FRAGMENTS: Final = "4000/second burst 2000 packets"  # per source: see sysctls.py
 ICMP_ERRORS: Final = "20/second burst 40 packets"  # per source
 ICMP_ERROR_LENGTH: Final = 576  # RFC 1812 section 4.3.2.3: what a router may send, and no more
 LOGS: Final = "50/second burst 100 packets"  # per reason
@@ -129,6 +130,7 @@ def _control() -> Chain:
 def _guard() -> Chain:
     # Fragments never count as control traffic: strangers could fill the fragment table with them.
     whole = "ip frag-off & 0x3fff == 0"
+    fragments = f"update @{SetName.FRAGMENT_RATE} {{ ip saddr limit rate over {FRAGMENTS} }}"
     return ChainName.GUARD, (
         _base("prerouting", -450, "drop"),
         "iif lo accept",
@@ -147,8 +149,12 @@ def _guard() -> Chain:
         f"ip saddr @{SetName.QUARANTINED} {_goto(DropReason.PEER_QUARANTINED)}",
         f"ip daddr @{SetName.QUARANTINED} {_goto(DropReason.PEER_QUARANTINED)}",
         f"iifname != @{SetName.AUTHORITY} goto {ChainName.NO_AUTHORITY}",
-        f"ip saddr @{SetName.TRUSTED} accept",
-        _goto(DropReason.NOT_ATTESTED),
+        f"ip saddr != @{SetName.TRUSTED} {_goto(DropReason.NOT_ATTESTED)}",
+        f"{whole} accept",
+        # who is not trusted gets nothing, and what waits for its other fragments takes room that all share
+        f"ip daddr != @{SetName.TRUSTED} {_goto(DropReason.NOT_ATTESTED)}",
+        f"{fragments} {_goto(DropReason.RESOURCE_LIMIT)}",
+        "accept",
     )
 
 

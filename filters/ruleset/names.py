@@ -66,6 +66,7 @@ class SetName(StrEnum):
     # meters: written by the rules themselves
     CONTROL_RATE = "control_rate"
     CONTROL_CONNECTIONS = "control_connections"
+    FRAGMENT_RATE = "fragment_rate"
     HOLD_RATE = "hold_rate"
     CONNECTIONS = "connections"
     ICMP_ERROR_RATE = "icmp_error_rate"

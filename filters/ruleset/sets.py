@@ -36,6 +36,7 @@ _TYPES: Final[Mapping[SetName, str]] = {
     SetName.LIVE: f"type mark; flags timeout; size {MAX_LEASES}",
     SetName.CONTROL_RATE: f"type ipv4_addr; flags dynamic,timeout; timeout {METER_IDLE}; size {MAX_PEERS}",
     SetName.CONTROL_CONNECTIONS: f"type ipv4_addr; flags dynamic; size {MAX_PEERS}",
+    SetName.FRAGMENT_RATE: f"type ipv4_addr; flags dynamic,timeout; timeout {METER_IDLE}; size {MAX_PEERS}",
     SetName.HOLD_RATE: f"type ipv4_addr; flags dynamic,timeout; timeout {METER_IDLE}; size {MAX_PEERS}",
     SetName.CONNECTIONS: f"type ipv4_addr; flags dynamic; size {MAX_PEERS}",
     SetName.ICMP_ERROR_RATE: f"type ipv4_addr; flags dynamic,timeout; timeout {METER_IDLE}; size {MAX_PEERS}",

@@ -17,6 +17,10 @@ GATEWAY_SYSCTLS: Final[tuple[tuple[str, str], ...]] = (
     # the pins in the guard chain are stricter, and a transparent socket would fail the reverse path check
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/{interface}/rp_filter", "0"),
+    # What waits for its other fragments: those of a packet come together. One peer's, at most 6000 (chains.py) of up to
+    # 5 KiB with what the kernel adds, take less than half of the room that all share.
+    ("net/ipv4/ipfrag_time", "1"),
+    ("net/ipv4/ipfrag_high_thresh", str(64 * 1024 * 1024)),
     # a packet in mid-stream never makes a connection: after a flush it stays invalid
     ("net/netfilter/nf_conntrack_tcp_loose", "0"),
     ("net/netfilter/nf_conntrack_checksum", "1"),

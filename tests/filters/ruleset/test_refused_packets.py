@@ -140,6 +140,38 @@ def test_fragments_of_an_untrusted_source_fill_nothing(fresh: Network) -> None:
     assert "FRAG: inuse 0" in fresh.gateway.call(Path("/proc/thread-self/net/sockstat").read_text)
 
 
+@pytest.mark.parametrize("destination", [GATEWAY_IP, B_IP, "10.77.0.200"], ids=["gateway", "peer", "nobody"])
+def test_fragments_to_an_untrusted_destination_fill_nothing(fresh: Network, destination: str) -> None:
+    fresh.authorize()
+    fresh.trust(A)
+    first = frame(A, B, dst=destination, flags="MF", id=1) / DATAGRAM / bytes(7)
+    later = frame(A, B, dst=destination, frag=2, id=2, proto=17) / Raw(bytes(8))
+    assert_dropped(fresh, DropReason.NOT_ATTESTED, first, later)
+    assert "FRAG: inuse 0" in fresh.gateway.call(Path("/proc/thread-self/net/sockstat").read_text)
+
+
+def lone_first_fragments(count: int) -> list[Packet]:
+    """Return first fragments from A to B, all of other packets; scapy would take ten seconds for them."""
+    raw = bytes(frame(A, B, flags="MF", id=0) / UDP(sport=4000, dport=5300) / bytes(1472))
+    checksum = int.from_bytes(raw[24:26], "big")
+    numbers = [
+        (n.to_bytes(2, "big"), ((checksum - n) % 0xFFFF).to_bytes(2, "big")) for n in range(1, count + 1)
+    ]
+    return [Raw(raw[:18] + number + raw[20:24] + its + raw[26:]) for number, its in numbers]
+
+
+def test_fragments_are_limited_per_source_and_leave_room_for_others(network: Network) -> None:
+    network.lease("udp . 5300")
+    with udp_socket(network.guests[B], 5300) as server, udp_socket(network.guests[A], 4000) as client:
+        client.sendto(b"question", (B_IP, 5300))
+        assert server.recv(100) == b"question"
+        send(network.guests[A], *lone_first_fragments(20_000))
+        server.sendto(bytes(4000), (A_IP, 4000))
+        assert len(client.recv(8000)) == 4000
+    assert set(network.drops()) == {DropReason.RESOURCE_LIMIT}
+    assert network.drops()[DropReason.RESOURCE_LIMIT] > 1000
+
+
 def test_quarantined(network: Network) -> None:
     lease_everything(network)
     network.quarantine(A_IP)
