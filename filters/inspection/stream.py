@@ -208,6 +208,7 @@ class StreamInspector:
             if self._spec.on_error is OnError.DROP or self.protocol == "opaque":
                 self._find(found)
             else:
+                self._rules_found()  # what was read is judged as what it was
                 self._go_on_blindly(direction, found)
         self._rules_found()
         return self._verdict()
@@ -301,9 +302,10 @@ class StreamInspector:
 
     def _rules_found(self) -> None:
         """Find what users' rules say of all that was read."""
-        for one in self._rules.conclude(self.protocol) if self._rules else ():
+        for one in self._rules.conclude(self.protocol, sure=not self._for_now) if self._rules else ():
             if one.direction is not None:
-                self._find(one.at(one.direction, self.protocol, offset=self._fed[one.direction]))
+                protocol = one.protocol or self.protocol
+                self._find(one.at(one.direction, protocol, offset=self._fed[one.direction]))
 
     def _matched(self, direction: Direction, channel: str, match: Match) -> None:
         one = match.pattern

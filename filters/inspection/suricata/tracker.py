@@ -14,6 +14,7 @@ _REPEATED: Final = frozenset(
     {"http", "dns"}
 )  # a rule is told for each of their messages; elsewhere once a flow
 _Key = tuple[int, Direction]
+_Fulfilled = tuple[Rule, Direction, str]  # with the protocol of its message; of bytes alone none
 
 
 @dataclass(slots=True)
@@ -37,11 +38,12 @@ class RuleTracker:
         self._messages = {way: _Message() for way in Direction}
         self._concerned: dict[_Key, bool] = {}
         self._raw_done: set[_Key] = set()
-        self._message_done: set[_Key] = set()  # of rules that also speak of the stream
+        self._message_done: dict[_Key, str] = {}  # of rules that also speak of the stream: in which protocol
         self._told: set[_Key] = set()
-        self._fulfilled: list[tuple[Rule, Direction]] = []
-        self._waiting: list[tuple[Rule, Direction]] = []  # for the protocol to show
-        self._lacking: dict[_Key, tuple[Rule, Direction]] = {}  # for another rule to set a bit
+        self._fulfilled: list[_Fulfilled] = []
+        self._waiting: list[_Fulfilled] = []  # for the protocol to show
+        self._spoken = ""  # at the latest conclusion, as far as that was sure
+        self._lacking: dict[_Key, _Fulfilled] = {}  # for another rule to set a bit
         self._bits: set[str] = set()
 
     def stream(self, direction: Direction, data: bytes) -> None:
@@ -53,9 +55,10 @@ class RuleTracker:
         if watch is None:
             watch = self._raw[direction] = StreamWatch(plan, lambda rule: self._concerns(rule, direction))
         for part in watch.scan(data):
-            self._raw_done.add((part.rule.number, direction))
-            if not part.rule.transaction or (part.rule.number, direction) in self._message_done:
-                self._tell_once(part.rule, direction)
+            key = part.rule.number, direction
+            self._raw_done.add(key)
+            if not part.rule.transaction or key in self._message_done:
+                self._tell_once(part.rule, direction, self._message_done.get(key, ""))
 
     def fields(self, direction: Direction, protocol: str, pairs: Sequence[tuple[str, bytes]]) -> None:
         """Take the whole fields of a message that begins; its body follows."""
@@ -87,26 +90,34 @@ class RuleTracker:
                 self._body_fits(part.rule, part.group, direction)
             self._drop_body(direction)
 
-    def conclude(self, protocol: str) -> list[Finding]:
-        """Return what was found since the last time; `protocol` is what has shown so far, or empty."""
-        fulfilled, self._fulfilled = [*self._waiting, *self._fulfilled], []
-        self._waiting = [] if protocol else [(rule, way) for rule, way in fulfilled if not rule.accepts("")]
-        found = [one for one in fulfilled if one[0].accepts(protocol)]
-        return [
-            _finding(rule, way) for rule, way in (self._bitwise(found) if found else ()) if not rule.silent
-        ]
+    def conclude(self, protocol: str, *, sure: bool = True) -> list[Finding]:
+        """Return what was found since the last time; `protocol` is what has shown so far, or empty.
 
-    def _bitwise(self, found: list[tuple[Rule, Direction]]) -> list[tuple[Rule, Direction]]:
+        sure: it stays so. What is not sure yet lets rules wait that ask for another protocol.
+        """
+        pending, self._fulfilled = [*self._waiting, *self._fulfilled], []
+        found = [one for one in pending if self._is_spoken(one, protocol)]
+        waits = not (protocol and sure)
+        self._waiting = [one for one in pending if waits and not self._is_spoken(one, protocol)]
+        self._spoken = protocol if sure else ""
+        return [_finding(*one) for one in (self._bitwise(found) if found else ()) if not one[0].silent]
+
+    def _is_spoken(self, one: _Fulfilled, protocol: str) -> bool:
+        """Tell whether a rule is about what was spoken: by its message, else before or behind the latest bytes."""
+        rule, _, own = one
+        return rule.accepts(own) if own else rule.accepts(protocol) or rule.accepts(self._spoken)
+
+    def _bitwise(self, found: list[_Fulfilled]) -> list[_Fulfilled]:
         """Return the rules whose bits are set, by whichever rule and whenever on this flow."""
-        ready = list[tuple[Rule, Direction]]()
+        ready = list[_Fulfilled]()
         while found:
-            for rule, way in found:
+            for rule, way, protocol in found:
                 if all(one & self._bits for one in rule.needs):
                     self._bits |= rule.sets
                     self._lacking.pop((rule.number, way), None)
-                    ready.append((rule, way))
+                    ready.append((rule, way, protocol))
                 else:
-                    self._lacking[rule.number, way] = rule, way
+                    self._lacking[rule.number, way] = rule, way, protocol
             found = [one for one in self._lacking.values() if all(bits & self._bits for bits in one[0].needs)]
         return ready
 
@@ -139,20 +150,21 @@ class RuleTracker:
             self._message_fits(rule, direction)
 
     def _message_fits(self, rule: Rule, direction: Direction) -> None:
+        protocol = self._messages[direction].protocol
         if rule.raw is None:
-            if self._messages[direction].protocol in _REPEATED:
-                self._fulfilled.append((rule, direction))
+            if protocol in _REPEATED:
+                self._fulfilled.append((rule, direction, protocol))
             else:
-                self._tell_once(rule, direction)
+                self._tell_once(rule, direction, protocol)
             return
-        self._message_done.add((rule.number, direction))
+        self._message_done[rule.number, direction] = protocol
         if (rule.number, direction) in self._raw_done:
-            self._tell_once(rule, direction)
+            self._tell_once(rule, direction, protocol)
 
-    def _tell_once(self, rule: Rule, direction: Direction) -> None:
+    def _tell_once(self, rule: Rule, direction: Direction, protocol: str) -> None:
         if (rule.number, direction) not in self._told:
             self._told.add((rule.number, direction))
-            self._fulfilled.append((rule, direction))
+            self._fulfilled.append((rule, direction, protocol))
 
 
 def _fits(rule: Rule, message: _Message) -> bool:
@@ -166,8 +178,9 @@ def _fits(rule: Rule, message: _Message) -> bool:
     return True
 
 
-def _finding(rule: Rule, direction: Direction) -> Finding:
+def _finding(rule: Rule, direction: Direction, protocol: str) -> Finding:
     inside = "body" if any(one.buffer in BODIES for one in rule.groups) else ""
+    cuts = rule.action is Action.DROP
     return Finding(
-        rule.reason, rule.check, rule.message, direction, inside=inside, cuts=rule.action is Action.DROP
+        rule.reason, rule.check, rule.message, direction, protocol=protocol, inside=inside, cuts=cuts
     )

@@ -39,11 +39,13 @@ def stopped_by(options: str, header: str = "alert tcp any any -> any any") -> st
     return found.unsupported[0].keyword if found.unsupported else ""
 
 
-def follow(rules: RuleSet, pieces: Iterable[Said], *, ends: bool = True) -> Driven:
+def follow(
+    rules: RuleSet, pieces: Iterable[Said], *, ends: bool = True, spec: InspectionSpec = SPEC
+) -> Driven:
     """Drive pieces through rules alone; what was said after a cut is not fed."""
-    driven = Driven(SPEC)
+    driven = Driven(spec)
     driven.inspector = StreamInspector(
-        SPEC, NOTHING, DEFAULT_LIMITS, rules=RuleTracker(rules, CLIENT, SERVER)
+        spec, NOTHING, DEFAULT_LIMITS, rules=RuleTracker(rules, CLIENT, SERVER)
     )
     for way, data in pieces:
         driven.feed(way, data)

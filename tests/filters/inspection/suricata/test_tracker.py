@@ -12,6 +12,7 @@ from scapy.layers.l2 import Ether
 
 from filters.inspection.offline.capture import Capture
 from filters.inspection.offline.twin import Twin
+from filters.inspection.spec import InspectionSpec, OnError
 from filters.inspection.toolbox import Toolbox
 from filters.reason import DropReason
 from tests.filters.inspection.drive import DOWN, UP, answer, chunked
@@ -214,6 +215,69 @@ def test_a_beginning_that_pauses_is_judged_as_other_bytes() -> None:
     )
     assert driven.checks == []
     assert driven.pause(UP).checks == ["suricata.1:1"]
+
+
+HTTP_DROP = "drop http any any -> any any"
+EVIL = b"POST /evil HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
+
+
+@pytest.mark.parametrize(
+    "options", ['http.uri; content:"/evil";', 'content:"/evil";', 'http.request_body; content:"body";']
+)
+def test_finds_what_stands_before_a_refusal_that_the_rule_lets_pass(options: str) -> None:
+    lenient = InspectionSpec(frozenset({"rules"}), on_error=OnError.PASS)
+    rules, data = ruleset(rule(options, HTTP_DROP)), EVIL + b"\0\r\n\r\n"
+    for split in range(1, len(data) + 1):
+        driven = follow(rules, [(UP, data[:split]), (UP, data[split:])], spec=lenient)
+        assert driven.cut is not None, split
+        assert driven.cut.check == "suricata.1:1"
+        assert EVIL not in driven.out[UP]
+
+
+UPGRADE: list[Said] = [
+    (UP, b"GET /c HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
+    (DOWN, b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-C: evil\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    ['http.stat_code; content:"101";', 'http.response_header; content:"X-C|3a| evil";', 'content:"X-C|3a| evil";'],
+)  # fmt: skip
+def test_finds_what_an_answer_says_that_changes_the_protocol(options: str) -> None:
+    rules = ruleset(rule(options, HTTP_DROP))
+    for places in ([], range(1, sum(len(data) for _, data in UPGRADE))):
+        driven = follow(rules, cut_up(UPGRADE, places))
+        assert driven.checks == ["suricata.1:1"]
+        assert b"evil\r\n\r\n" not in driven.out[DOWN]
+    whole = follow(rules, UPGRADE)
+    assert whole.findings[0].protocol == ("websocket" if options.startswith("content") else "http")
+
+
+def test_finds_a_sender_whose_command_is_answered_together_with_starttls() -> None:
+    rules = ruleset(rule('smtp.mail_from; content:"evil";', "drop smtp any any -> any any"))
+    said: list[Said] = [
+        (DOWN, b"220 h ESMTP\r\n"),
+        (UP, b"EHLO a\r\nMAIL FROM:<evil@h>\r\nSTARTTLS\r\n"),
+        (DOWN, b"250 h\r\n250 ok\r\n220 go\r\n"),
+    ]
+    for places in ([], range(1, 100)):
+        assert checks(rules, cut_up(said, places)) == ["suricata.1:1"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "word", "data"),
+    [("smtp", "EHLO evilbot", b"EHLO evilbot|\r\n"), ("http", "evil.example", b"CONNECT evil.example:443| HTTP/1.1\r\nHost: h\r\n\r\n")],
+)  # fmt: skip
+def test_finds_what_came_before_a_pause_as_soon_as_the_protocol_shows(
+    protocol: str, word: str, data: bytes
+) -> None:
+    first, second = data.split(b"|")
+    for named, wanted in ((protocol, ["suricata.1:1"]), ("tls", [])):
+        rules = ruleset(rule(f'content:"{word}";', f"drop {named} any any -> any any"))
+        driven = follow(rules, [(UP, first)], ends=False)
+        assert driven.pause(UP).checks == []
+        assert driven.feed(UP, second).checks == wanted
 
 
 def test_rules_look_at_captures_and_at_dns_over_udp() -> None:
