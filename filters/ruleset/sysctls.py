@@ -24,6 +24,9 @@ GATEWAY_SYSCTLS: Final[tuple[tuple[str, str], ...]] = (
     # a packet in mid-stream never makes a connection: after a flush it stays invalid
     ("net/netfilter/nf_conntrack_tcp_loose", "0"),
     ("net/netfilter/nf_conntrack_checksum", "1"),
+    # connections that have ended count for nobody (chains.py), and fill the table that all share; what comes later than
+    # this belongs to none, and is dropped
+    ("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "10"),
     # an inspector opens connections in a client's name: their ports are soon needed again (safe with timestamps, RFC 6191)
     ("net/ipv4/tcp_tw_reuse", "1"),
     # a connection that an inspector gives back is forwarded although its socket is still there for a moment
@@ -41,4 +44,11 @@ GATEWAY_SYSCTLS_IF_PRESENT: Final[tuple[tuple[str, str], ...]] = (
     ("net/ipv6/conf/{interface}/accept_ra", "0"),
     # on, so that IPv6 gets as far as the guard chain and is counted there: off, it vanishes unseen
     ("net/ipv6/conf/{interface}/disable_ipv6", "0"),
+)
+
+# The whole machine's, raised where they are lower: in a namespace they are the host's and can't be written. A machine with
+# less than 1 GiB would know fewer connections than one peer may have (chains.py), of which each that is inspected takes two.
+MACHINE_SYSCTLS_AT_LEAST: Final[tuple[tuple[str, int], ...]] = (
+    ("net/netfilter/nf_conntrack_max", 131_072),  # sixteen peers' at their limit; about 50 MB
+    ("net/netfilter/nf_conntrack_buckets", 65_536),
 )
