@@ -35,7 +35,7 @@ from authn.state_policy import (
     signed_digest,
     version_operand,
 )
-from authn.tpm import Tpm
+from authn.tpm import AUDIT_COUNTER, Tpm
 
 KEY_SIZE = 32
 _STORAGE_KEY = "ecc256:aes128cfb"
@@ -57,6 +57,10 @@ class Sealing:
 
     def __init__(self, tpm: Tpm) -> None:
         self._tpm, self._esys = tpm, tpm.esys
+
+    def has_signed(self) -> bool:
+        """Tell whether a gateway with this TPM has signed its audit record: then there is state somewhere."""
+        return self._tpm.read_counter(AUDIT_COUNTER) != 0
 
     def make_key(self, approval: Approval) -> tuple[bytes, SealedKey]:
         """Make a new key, from the TPM's and the kernel's random numbers, and seal it; raises TpmError."""

@@ -3,12 +3,16 @@
 The sealed key is kept in the disk's own header, as a token (LUKS2 On-Disk Format 1.1, 3.4). It is written last: a
 header without any token is what an interrupted first start left, and holds nothing yet. Only a header that was read
 says so: where cryptsetup fails for whatever reason, the state stays closed and the disk as it is.
+
+Whoever has the disk can write its header, and nothing in it is authenticated but the key. So it is copied once, and
+what was checked in the copy is what is opened: a header may not say that the content is stored in the clear.
 """
 
 import json
 import os
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from authn.sealing import SealedKey
@@ -22,6 +26,8 @@ _FORMAT = (
     "--batch-mode", "luksFormat", "--type=luks2", "--cipher=aes-xts-plain64", "--key-size=512", "--hash=sha256",
     "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--key-file=-",
 )  # fmt: skip
+_SEGMENT = {"type", "offset", "size", "iv_tweak", "encryption", "sector_size"}
+_CONFIG = {"json_size", "keyslots_size"}  # neither flags nor requirements
 
 
 class DiskError(GatewayError):
@@ -33,7 +39,9 @@ class StateDisk:
 
     def __init__(self, device: Path) -> None:
         self._device = str(device)
-        self._found: dict[str, Any] | None = None  # the tokens; each look costs a start of cryptsetup
+        self._private = TemporaryDirectory(prefix="quotegate-header-")  # memory, in the image
+        self._header = Path(self._private.name, "header")
+        self._found: dict[str, Any] | None = None  # the tokens in the copied header
 
     def is_new(self) -> bool:
         """Tell whether it holds nothing: zeros, or a header of ours without a key. Raises DiskError for anything else."""
@@ -45,12 +53,12 @@ class StateDisk:
 
     def make(self, key: bytes) -> None:
         """Write a new header; whatever was there is lost. Raises DiskError."""
-        self._found = None
+        self._forget()
         _run("cryptsetup", *_FORMAT, self._device, given=key)
 
     def keep(self, sealed: SealedKey) -> None:
         """Write the sealed key into the header; raises DiskError."""
-        self._found = None
+        self._forget()
         token = {
             "type": TOKEN_TYPE,
             "keyslots": ["0"],
@@ -77,8 +85,10 @@ class StateDisk:
         return _outcome(argv, key).returncode == 0
 
     def open(self, key: bytes, name: str) -> Path:
-        """Open it; return the device with the clear content. Raises DiskError."""
-        _run("cryptsetup", "open", "--type=luks2", "--key-file=-", self._device, name, given=key)
+        """Open it as the header that was checked says; return the device with the clear content. Raises DiskError."""
+        self._tokens()
+        header = f"--header={self._header}"
+        _run("cryptsetup", "open", "--type=luks2", header, "--key-file=-", self._device, name, given=key)
         return Path("/dev/mapper", name)
 
     def _token(self) -> dict[str, Any] | None:
@@ -89,24 +99,40 @@ class StateDisk:
             self._found = self._read_tokens()
         return self._found
 
+    def _forget(self) -> None:
+        self._found = None
+        self._header.unlink(missing_ok=True)
+
     def _read_tokens(self) -> dict[str, Any]:
-        """Read the header's tokens; an empty disk has none. Raises DiskError where there is no telling."""
-        done = _outcome(("cryptsetup", "luksDump", "--dump-json-metadata", self._device), b"")
-        if done.returncode:
-            if self._is_empty():
-                return {}
-            if self._is_luks():
-                raise _failed(("cryptsetup", "luksDump"), done)
-            raise self._foreign()
+        """Copy the header and read its tokens; an empty disk has none. Raises DiskError where there is no telling."""
+        copy = f"--header-backup-file={self._header}"
+        for argv in (
+            ("cryptsetup", "luksHeaderBackup", copy, self._device),
+            ("cryptsetup", "luksDump", "--dump-json-metadata", str(self._header)),
+        ):
+            done = _outcome(argv, b"")
+            if done.returncode:
+                if self._is_empty():
+                    return {}
+                if self._is_luks():
+                    raise _failed(argv, done)
+                raise self._foreign()
         try:
-            tokens: dict[str, Any] = json.loads(done.stdout)["tokens"]
+            metadata = json.loads(done.stdout)
+            tokens: dict[str, Any] = metadata["tokens"]
             if not all(isinstance(one, dict) for one in tokens.values()):
                 raise TypeError("a token is not an object")
+            altered = _departure(metadata)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DiskError(
                 "disk-failed",
                 f"{self._device}: expected the header's metadata from cryptsetup, got something else: {error}",
             ) from error
+        if altered:
+            raise DiskError(
+                "altered-header",
+                f"{self._device}: its header is not as it was made: {altered}; nothing was changed: restore the disk",
+            )
         return tokens
 
     def _is_empty(self) -> bool:
@@ -125,6 +151,21 @@ class StateDisk:
             f"{self._device}: expected an empty disk or one of ours (LUKS2), got something else; nothing was changed: "
             "give this machine its own disk, or an empty one",
         )
+
+
+def _departure(metadata: dict[str, Any]) -> str:
+    """Say in what a header is not like those that `make` writes, as far as that bears on encryption; "" when in nothing."""
+    segments, config = list(metadata["segments"].values()), set(metadata["config"])
+    sizes = {slot["key_size"] for slot in metadata["keyslots"].values()}
+    if len(segments) != 1:
+        return f"expected one segment, got {len(segments)}"
+    (segment,) = segments
+    way = segment["type"], segment.get("encryption")
+    if way != ("crypt", "aes-xts-plain64"):
+        return f"expected a segment with aes-xts-plain64, got {way[0]} with {way[1]}"
+    if not set(segment) <= _SEGMENT or not config <= _CONFIG:
+        return f"expected nothing more, got {sorted((set(segment) - _SEGMENT) | (config - _CONFIG))}"
+    return "" if sizes == {64} else f"expected a key of 64 bytes, got {sorted(sizes)}"
 
 
 def make_file_system(device: Path) -> None:

@@ -22,6 +22,12 @@ def open_state(disk: StateDisk, approval: Approval, sealing: Sealing) -> Path:
     """Open the disk, or make it the first time; return the device with the file system. Raises GatewayError, AuthnError."""
     if not disk.is_new():
         return disk.open(sealing.unseal(disk.sealed_key(), approval), NAME)
+    if sealing.has_signed():
+        raise GatewayError(
+            "state-missing",
+            "the disk holds no state, but this TPM has signed audit records: expected the disk that belongs to it; "
+            "bring it back (a gateway whose state is lost for good is made anew, with a new TPM)",
+        )
     key, sealed = sealing.make_key(approval)
     disk.make(key)
     device = disk.open(key, NAME)

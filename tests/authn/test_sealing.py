@@ -74,6 +74,15 @@ def test_gives_the_key_back_after_a_reboot(machine: Machine) -> None:
     assert machine.unseal(IMAGE, approval(IMAGE, 1), sealed) == key
 
 
+def test_a_tpm_that_signed_the_audit_record_has_state_somewhere(machine: Machine) -> None:
+    machine.first()  # as far as an interrupted first start comes
+    for sealing in machine.boot(IMAGE):
+        assert not sealing.has_signed()
+        sealing._tpm.increment_counter()
+    for sealing in machine.boot(IMAGE):
+        assert sealing.has_signed()
+
+
 def test_an_update_keeps_the_state_readable(machine: Machine) -> None:
     key, sealed = machine.first()
     assert machine.unseal(NEWER, approval(NEWER, 2), sealed) == key

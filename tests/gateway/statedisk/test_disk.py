@@ -1,13 +1,17 @@
 """The encrypted disk, with the real cryptsetup on a file; that it is opened and mounted is seen in a VM."""
 
+import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from authn.sealing import SealedKey
+from gateway.errors import GatewayError
 from gateway.statedisk.disk import DiskError, StateDisk
 from gateway.statedisk.main import open_state
 
@@ -80,7 +84,7 @@ def stand_in(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> N
     monkeypatch.setenv("PATH", f"{bin_}:/usr/sbin:/usr/bin:/bin")
 
 
-FAILS = 'case "$1" in token | luksDump)'
+FAILS = 'case "$1" in luksHeaderBackup | luksDump)'
 
 
 @pytest.mark.parametrize(
@@ -91,9 +95,10 @@ FAILS = 'case "$1" in token | luksDump)'
         f"{FAILS} exit 1 ;; esac",
         f"{FAILS} exit 0 ;; esac",
         f"{FAILS} echo '{{\"keyslots\": {{}}}}'; exit 0 ;; esac",
+        'case "$1" in luksHeaderBackup) exit 1 ;; esac',
         "kill -9 $$",
     ],
-    ids=["killed", "lock", "failed", "silent", "no tokens", "all killed"],
+    ids=["killed", "lock", "failed", "silent", "no tokens", "no copy", "all killed"],
 )
 def test_a_full_disk_whose_header_could_not_be_read_is_not_made_anew(
     full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
@@ -106,6 +111,118 @@ def test_a_full_disk_whose_header_could_not_be_read_is_not_made_anew(
         open_state(StateDisk(full), Mock(), sealing)
     assert full.read_bytes() == before
     sealing.make_key.assert_not_called()
+
+
+HEADER_SIZE, CHECKSUM = (
+    16384,
+    slice(448, 512),
+)  # each of the two copies, with its JSON (LUKS2 On-Disk Format 1.1, 2)
+
+
+def alter(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the header's metadata as who has the disk can: nothing but a checksum protects it."""
+    with path.open("r+b") as disk:
+        for at in (0, HEADER_SIZE):
+            disk.seek(at)
+            header = bytearray(disk.read(HEADER_SIZE))
+            metadata = json.loads(header[4096:].rstrip(b"\0"))
+            change(metadata)
+            header[4096:] = json.dumps(metadata).encode().ljust(HEADER_SIZE - 4096, b"\0")
+            header[CHECKSUM] = bytes(64)
+            header[CHECKSUM] = hashlib.sha256(header).digest().ljust(64, b"\0")
+            disk.seek(at)
+            disk.write(header)
+
+
+def in_the_clear(metadata: dict[str, Any]) -> None:
+    metadata["segments"]["0"]["encryption"] = "cipher_null-ecb"
+
+
+def two_segments(metadata: dict[str, Any]) -> None:
+    first = metadata["segments"]["0"]
+    metadata["segments"]["1"] = {**first, "offset": "20971520", "iv_tweak": "8192"}
+    first["size"] = "4194304"
+    metadata["digests"]["0"]["segments"].append("1")
+
+
+ALTERATIONS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "null cipher": in_the_clear,
+    "weak cipher": lambda data: data["segments"]["0"].update(encryption="aes-ecb"),
+    "no encryption": lambda data: data["segments"].update(
+        {"0": {"type": "linear", "offset": "16777216", "size": "dynamic"}}
+    ),
+    "integrity": lambda data: data["segments"]["0"].update(
+        integrity={"type": "hmac(sha256)", "journal_encryption": "none", "journal_integrity": "none"}
+    ),
+    "a second segment": two_segments,
+    "flags": lambda data: data["config"].update(flags=["allow-discards"]),
+    "a shorter key": lambda data: data["keyslots"]["0"].update(key_size=32),
+}
+
+
+@pytest.mark.parametrize("how", ALTERATIONS)
+def test_rejects_altered_header(full: Path, how: str) -> None:
+    alter(full, ALTERATIONS[how])
+    before, sealing = full.read_bytes(), Mock()
+    with pytest.raises(DiskError) as raised:
+        open_state(StateDisk(full), Mock(), sealing)
+    assert raised.value.code == "altered-header"
+    sealing.unseal.assert_not_called()
+    assert full.read_bytes() == before
+
+
+def test_rejects_header_that_says_the_content_is_in_the_clear(full: Path) -> None:
+    alter(full, in_the_clear)
+    disk = StateDisk(full)
+    assert disk.fits(KEY)  # cryptsetup itself finds nothing wrong
+    with pytest.raises(DiskError) as raised:
+        disk.sealed_key()
+    assert raised.value.code == "altered-header"
+
+
+def test_opens_the_header_that_was_checked(
+    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = full.read_bytes()
+    disk = StateDisk(full)
+    disk.sealed_key()
+    alter(full, in_the_clear)
+    opened = tmp_path / "opened"
+    script = f'for one; do case "$one" in --header=*) cp "${{one#--header=}}" {opened}; exit 0 ;; esac; done'
+    stand_in(tmp_path, monkeypatch, script)
+    disk.open(KEY, "state")
+    assert opened.read_bytes()[: 2 * HEADER_SIZE] == good[: 2 * HEADER_SIZE]
+
+
+@pytest.mark.parametrize("formatted", [False, True], ids=["empty", "without a key"])
+def test_rejects_new_disk_where_the_tpm_has_signed(path: Path, formatted: bool) -> None:
+    if formatted:
+        StateDisk(path).make(OTHER)
+    before, sealing = path.read_bytes(), Mock()
+    sealing.has_signed.return_value = True
+    with pytest.raises(GatewayError) as raised:
+        open_state(StateDisk(path), Mock(), sealing)
+    assert raised.value.code == "state-missing"
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("formatted", [False, True], ids=["empty", "interrupted"])
+def test_the_first_start_makes_the_disk(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, formatted: bool
+) -> None:
+    """Also after one that lost its power before the key was kept. Only the mapping is stood in for."""
+    if formatted:
+        StateDisk(path).make(OTHER)
+    stand_in(tmp_path, monkeypatch, 'case "$1 $2" in "open --type=luks2") exit 0 ;; esac')
+    (tmp_path / "bin" / "mke2fs").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "mke2fs").chmod(0o755)
+    sealing = Mock()
+    sealing.has_signed.return_value = False
+    sealing.make_key.return_value = (KEY, SEALED)
+    sealing.unseal.return_value = KEY
+    assert open_state(StateDisk(path), Mock(), sealing) == Path("/dev/mapper/state")
+    assert StateDisk(path).fits(KEY)
+    assert StateDisk(path).sealed_key() == SEALED
 
 
 def test_rejects_disk_with_somebody_elses_token(path: Path) -> None:
