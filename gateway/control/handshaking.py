@@ -21,7 +21,6 @@ from gateway.clock import Clock
 from gateway.control.stream import FrameStream
 from gateway.errors import GatewayError
 from gateway.registry.registry import PeerRecord
-from gateway.registry.states import PeerState
 from gateway.store.store import Store
 from gateway.tpmd.client import TpmClient
 
@@ -52,7 +51,7 @@ class Introduction:
 
 @dataclass(slots=True)
 class HandshakeDriver:
-    """One handshake from one place. `named` is set once the peer is identified, `sent_at` when m2 went out."""
+    """One handshake from one place. `sent_at` is set when m2 went out."""
 
     introduction: Introduction
     stream: FrameStream
@@ -136,20 +135,6 @@ class HandshakeDriver:
         return AttestationError(
             AttestationFailure.TPM_CLONE, f"{self.record.name} shows the attestation key that {holder} has"
         )
-
-    def check_reboot(self, session: EstablishedSession) -> None:
-        """Refuse a failed peer that has not been restarted since; raises AttestationError."""
-        high_water = self.introduction.store.high_water(self.record.name)
-        failed_at = high_water.failed_at_reset if high_water else None
-        if self.record.state is PeerState.QUARANTINED:
-            raise AttestationError(AttestationFailure.UNKNOWN_PEER, f"{self.record.name} is quarantined")
-        if failed_at is not None and session.verified.counters.reset_count <= failed_at:
-            raise AttestationError(
-                AttestationFailure.RESET_COUNT_REGRESSION,
-                f"{self.record.name} failed and has not been restarted since",
-                expected=f"> {failed_at}",
-                got=session.verified.counters.reset_count,
-            )
 
 
 def name_copy(error: AttestationError, record: PeerRecord) -> AttestationError:

@@ -121,7 +121,7 @@ class ControlServer:
             self._registry.move(record, Trigger.HANDSHAKE_STARTED)
         try:
             session = await driver.run(first)
-            driver.check_reboot(session)
+            self._trust.check_reboot(record, session.verified.counters)
         except AttestationError as error:
             await self._failed(record, stream, driver, error)
             return None

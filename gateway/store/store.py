@@ -150,9 +150,14 @@ class Store:
         return None if row is None else HighWater(Counters(row[0], row[1], row[2], True), row[3])
 
     def raise_high_water(self, peer: str, counters: Counters) -> None:
-        """Note verified counters, and that a failure before them is overcome."""
+        """Note verified counters; a failure is overcome by a greater reset count, and by nothing else."""
         values = (peer, counters.clock, counters.reset_count, counters.restart_count)
-        self._database.execute("INSERT OR REPLACE INTO high_water VALUES (?, ?, ?, ?, NULL)", values)
+        self._database.execute(
+            "INSERT INTO high_water VALUES (?, ?, ?, ?, NULL) ON CONFLICT (peer) DO UPDATE SET clock = excluded.clock, "
+            "reset_count = excluded.reset_count, restart_count = excluded.restart_count, "
+            "failed_at_reset = CASE WHEN excluded.reset_count > failed_at_reset THEN NULL ELSE failed_at_reset END",
+            values,
+        )
 
     def mark_failed(self, peer: str) -> None:
         """Block a peer until its TPM's reset count has grown."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from authn.beacon import BeaconTracker
 from authn.errors import AttestationError
-from authn.evidence import VerifiedQuote
+from authn.evidence import Counters, VerifiedQuote
 from authn.failure import NOT_THE_PEERS_FAULT, AttestationFailure
 from authn.handshake import EstablishedSession
 from authn.handshake_gateway import PeerFacts
@@ -64,17 +64,39 @@ class TrustKeeper:
         )
 
     async def admit(self, peer: PeerRecord, link: PeerLink, proved_at: float) -> None:
-        """Trust a peer whose full handshake has just been verified; replaces its earlier session."""
+        """Trust a peer whose full handshake has just been verified; replaces its earlier session.
+
+        Raises AttestationError when the peer failed meanwhile, by its earlier session.
+        """
         if peer.link is not None:
             peer.link.close()
         await self._cut(peer, "replaced")  # also what was granted while an earlier session ended
         verified: VerifiedQuote = link.session.verified
+        self.check_reboot(peer, verified.counters)  # once more: everything awaited since takes time
         self._store.raise_high_water(peer.name, verified.counters)
         peer.link, peer.session_id = link, link.session.session_id
         peer.pcr_values, peer.silent_since = dict(link.session.pcr_values), None
         peer.last_quote_at, peer.counters = proved_at, verified.counters
         await self._kernel.trust(peer.ip, proved_at + 2 * self.interval)
+        if peer.link is not link:  # it failed after that, and the kernel was told so after that
+            raise AttestationError(
+                AttestationFailure.UNKNOWN_PEER, f"{peer.name} was cut while it was being admitted"
+            )
         self._registry.move(peer, Trigger.VERIFIED)
+
+    def check_reboot(self, peer: PeerRecord, counters: Counters) -> None:
+        """Refuse a peer that is kept out, or failed and has not been restarted since; raises AttestationError."""
+        if peer.state is PeerState.QUARANTINED:
+            raise AttestationError(AttestationFailure.UNKNOWN_PEER, f"{peer.name} is quarantined")
+        high_water = self._store.high_water(peer.name)
+        failed_at = high_water.failed_at_reset if high_water else None
+        if failed_at is not None and counters.reset_count <= failed_at:
+            raise AttestationError(
+                AttestationFailure.RESET_COUNT_REGRESSION,
+                f"{peer.name} failed and has not been restarted since",
+                expected=f"> {failed_at}",
+                got=counters.reset_count,
+            )
 
     async def answer(self, peer: PeerRecord, link: PeerLink, answer: BeaconAnswer) -> None:
         """Judge a beacon answer: renew trust, ignore it, or fail the peer."""

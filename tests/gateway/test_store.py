@@ -65,8 +65,10 @@ def test_a_key_is_found_where_it_is_enrolled(store: Store, identity: EnrolledIde
 def test_a_failed_peer_is_blocked_until_its_counters_are_raised(store: Store) -> None:
     store.raise_high_water("web", Counters(10, 3, 0, True))
     store.mark_failed("web")
-    blocked = store.high_water("web")
-    assert blocked is not None and blocked.failed_at_reset == 3
+    for later in (Counters(10, 3, 0, True), Counters(20, 3, 1, True)):
+        blocked = store.high_water("web")
+        assert blocked is not None and blocked.failed_at_reset == 3
+        store.raise_high_water("web", later)  # verified, but without a reset
     store.raise_high_water("web", Counters(1, 4, 0, True))
     freed = store.high_water("web")
     assert freed is not None and freed.failed_at_reset is None

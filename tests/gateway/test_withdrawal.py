@@ -102,6 +102,7 @@ def test_a_failure_amid_an_answer_stays_marked() -> None:
 def test_a_new_session_ends_what_was_granted_while_the_former_ended() -> None:
     async def story() -> Scene:
         scene = Scene()
+        scene.store.high_water.return_value = None
         scene.peer.link = None  # it hung up, and a grant came after its sessions were closed
         await scene.keeper.admit(scene.peer, scene.link, 100.0)
         return scene

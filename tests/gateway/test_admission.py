@@ -1,0 +1,166 @@
+"""A peer that fails while its next session is being admitted is not trusted by that session."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from authn.errors import AttestationError
+from authn.evidence import Counters
+from authn.failure import AttestationFailure
+from authn.portmap import PortEntry
+from gateway.control.handshaking import HandshakeDriver
+from gateway.control.link import PeerLink
+from gateway.control.server import ControlServer
+from gateway.events import model
+from gateway.registry.registry import Registry
+from gateway.registry.states import PeerState
+from gateway.store.store import Store
+from gateway.trust.keeper import TrustKeeper
+
+PLACE = PortEntry("web", "p1", "52:54:00:00:00:01", IPv4Address("10.0.0.2"), "u1")
+WRONG = AttestationError(AttestationFailure.PCR_MISMATCH, "PCR 4 differs")
+Meanwhile = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def _nothing() -> None:
+    return None
+
+
+class Scene:
+    """A peer with a session that lives; what happens meanwhile hangs on each step of admitting the next one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.told: list[str] = []
+        self.noted: list[model.Event] = []
+        self.meanwhile: dict[str, Meanwhile] = {}
+        clock = SimpleNamespace(now=lambda: 100.0, wall=lambda: 1.0)
+        self.registry, self.store = Registry((PLACE,), Mock()), Store(directory / "state.db")
+        self.peer = next(iter(self.registry))
+        self.peer.state, self.peer.link = PeerState.TRUSTED, self.link(5)
+        self.store.raise_high_water("web", Counters(10, 5, 0, True))
+        anyone: Any = self
+        self.keeper = TrustKeeper(
+            self.registry, anyone, self.store, anyone, clock, 0.2, self.cut, self.failed
+        )
+        introduction: Any = SimpleNamespace(store=self.store, clock=clock)
+        self.server = ControlServer(
+            introduction, self.registry, self.keeper, anyone, anyone, frozenset(), Mock(), Mock()
+        )
+
+    @staticmethod
+    def link(reset_count: int) -> Any:
+        verified = SimpleNamespace(counters=Counters(20, reset_count, 0, True))
+        session = Mock(pcr_values={}, session_id="s", verified=verified)
+        return Mock(spec=PeerLink, tracker=Mock(), session=session, closed=False)
+
+    async def _step(self, name: str) -> None:
+        self.told.append(name)
+        await self.meanwhile.pop(name, _nothing)()
+
+    async def trust(self, *_: object) -> None:
+        await self._step("trust")
+
+    async def distrust(self, *_: object) -> None:
+        await self._step("distrust")
+
+    async def record(self, event: model.Event) -> None:
+        self.noted.append(event)
+        await self._step("record")
+
+    def note(self, event: model.Event) -> None:
+        self.noted.append(event)
+
+    async def cut(self, *_: object) -> None:
+        await self._step("cut")
+
+    def failed(self, *_: object) -> None:
+        self.told.append("recovery")
+
+    async def keep(self, *_: object) -> None:
+        await self._step("evidence")
+
+    async def fails(self) -> None:
+        """Take a wrong answer of the session that lives."""
+        await self.keeper.fail(self.peer, WRONG)
+
+    async def handshake(self, monkeypatch: pytest.MonkeyPatch, reset_count: int) -> PeerLink | None:
+        """Have another connection of the peer prove itself well."""
+        next_link = self.link(reset_count)
+        driver = Mock(sent_at=100.0, record=self.peer)
+        driver.machine.peer.profile.selection = ()
+
+        async def run(_first: object) -> Any:
+            return next_link.session
+
+        driver.run = run
+        monkeypatch.setattr(HandshakeDriver, "begin", lambda *_: driver)
+        monkeypatch.setattr(TrustKeeper, "tracker", lambda *_: Mock())
+        return await self.server._handshake(self.peer, Mock(), Mock())
+
+
+@pytest.mark.parametrize("step", ["record", "cut", "trust"])
+def test_rejects_a_session_whose_peer_failed_while_it_was_admitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+        scene.meanwhile[step] = scene.fails
+        with pytest.raises(AttestationError):
+            await scene.handshake(monkeypatch, 5)
+        return scene
+
+    scene = asyncio.run(story())
+    assert scene.peer.state is PeerState.FAILED
+    assert not scene.peer.trusted
+    assert "recovery" in scene.told
+    assert [one for one in scene.told if one.endswith("trust")][-1] == "distrust"
+    kept = scene.store.high_water("web")
+    assert kept is not None and kept.failed_at_reset == 5
+
+
+@pytest.mark.parametrize("step", ["record", "cut"])
+def test_a_failure_before_a_restart_does_not_refuse_the_session_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+        scene.meanwhile[step] = scene.fails
+        assert await scene.handshake(monkeypatch, 6) is not None
+        return scene
+
+    scene = asyncio.run(story())
+    assert scene.peer.trusted
+    kept = scene.store.high_water("web")
+    assert kept is not None and kept.failed_at_reset is None
+
+
+def test_rejects_a_session_whose_peer_was_quarantined_while_it_was_admitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+
+        async def quarantined() -> None:
+            scene.peer.state, scene.peer.link = PeerState.QUARANTINED, None
+
+        scene.meanwhile["record"] = quarantined
+        with pytest.raises(AttestationError, match="quarantined"):
+            await scene.handshake(monkeypatch, 6)
+        return scene
+
+    scene = asyncio.run(story())
+    assert "trust" not in scene.told
+
+
+def test_a_session_is_admitted_where_nothing_happens_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path)
+    assert asyncio.run(scene.handshake(monkeypatch, 5)) is not None
+    assert scene.peer.trusted
