@@ -9,7 +9,9 @@ TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
 _ETHERNET, _RAW, _RAW_OLD, _COOKED, _COOKED2, _NULL = 1, 101, 12, 113, 276, 0
 _VLANS = (0x8100, 0x88A8, 0x9100)
 _V6_EXTENSIONS = (0, 43, 60, 51)
-FIN, SYN, RST, URG = 1, 2, 4, 32
+_V6_FRAGMENT = 44
+_ECHO = {ICMP: {8: True, 0: False}, ICMP6: {128: True, 129: False}}
+FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 
 
 class Unreadable(ValueError):
@@ -18,7 +20,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A piece of an IP datagram."""
+    """A piece of an IP datagram. A piece of IPv6 may begin with more extension headers (see `parse_whole`)."""
 
     key: tuple[object, ...]
     offset: int
@@ -29,7 +31,7 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What inspection needs of a packet. `flags`, `sequence` are TCP's."""
+    """What inspection needs of a packet. `flags`, `sequence` and `acknowledged` are TCP's; `asks`: whether ICMP echo does."""
 
     source: str
     destination: str
@@ -39,6 +41,8 @@ class Packet:
     payload: bytes
     flags: int = 0
     sequence: int = 0
+    acknowledged: int = 0
+    asks: bool | None = None
 
 
 def strip_link(link: int, data: bytes) -> bytes:
@@ -93,22 +97,33 @@ def _v6(data: bytes) -> tuple[str, str, Fragment]:
     end = 40 + length if length else len(data)
     if end > len(data):
         raise Unreadable("cut off")
-    at, offset, more, ident = 40, 0, False, 0
-    while following in (*_V6_EXTENSIONS, 44):
-        if at + 8 > end:
+    following, rest = _past_extensions(following, data[40:end])
+    if following != _V6_FRAGMENT:
+        return source, destination, Fragment((source, destination, following, 0), 0, False, following, rest)
+    if len(rest) < 8:
+        raise Unreadable("short IPv6 extension")
+    field, ident = struct.unpack(">HI", rest[2:8])
+    key = source, destination, ident
+    return source, destination, Fragment(key, field & 0xFFF8, bool(field & 1), rest[0], rest[8:])
+
+
+def _past_extensions(following: int, data: bytes) -> tuple[int, bytes]:
+    """Return the first header that is no extension, or a fragment's, and what stands from there on."""
+    at = 0
+    while following in _V6_EXTENSIONS:
+        if at + 8 > len(data):
             raise Unreadable("short IPv6 extension")
-        if following == 44:
-            field, ident = struct.unpack(">HI", data[at + 2 : at + 8])
-            offset, more = field & 0xFFF8, bool(field & 1)
-            size = 8
-        else:
-            size = (data[at + 1] + 2) * 4 if following == 51 else (data[at + 1] + 1) * 8
+        size = (data[at + 1] + 2) * 4 if following == 51 else (data[at + 1] + 1) * 8
         following, at = data[at], at + size
-    return (
-        source,
-        destination,
-        Fragment((source, destination, following, ident), offset, more, following, data[at:end]),
-    )
+    return following, data[at:]
+
+
+def parse_whole(source: str, destination: str, whole: Fragment) -> Packet:
+    """Return the packet of a datagram that is whole; raises Unreadable."""
+    protocol, data = whole.protocol, whole.data
+    if ":" in source:  # behind a fragment header
+        protocol, data = _past_extensions(protocol, data)
+    return parse_transport(source, destination, protocol, data)
 
 
 def parse_transport(source: str, destination: str, protocol: int, data: bytes) -> Packet:
@@ -116,13 +131,14 @@ def parse_transport(source: str, destination: str, protocol: int, data: bytes) -
     if protocol == TCP:
         if len(data) < 20 or len(data) < (size := (data[12] >> 4) * 4) or size < 20:
             raise Unreadable("short TCP header")
-        first, second, sequence = struct.unpack(">HHI", data[:8])
-        return Packet(source, destination, TCP, first, second, data[size:], data[13], sequence)
+        first, second, sequence, acknowledged = struct.unpack(">HHII", data[:12])
+        return Packet(source, destination, TCP, first, second, data[size:], data[13], sequence, acknowledged)
     if protocol == UDP:
         if len(data) < 8:
             raise Unreadable("short UDP header")
         first, second, length = struct.unpack(">HHH", data[:6])
         return Packet(source, destination, UDP, first, second, data[8 : length or None])
     if protocol in {ICMP, ICMP6}:
-        return Packet(source, destination, protocol, 0, 0, data[8:])
+        asks = _ECHO[protocol].get(data[0]) if data else None
+        return Packet(source, destination, protocol, 0, 0, data[8:], asks=asks)
     raise Unreadable(f"IP protocol {protocol}")

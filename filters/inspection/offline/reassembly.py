@@ -1,57 +1,14 @@
-"""Put fragments and TCP segments together as a capture has them: the first copy wins, another one is a finding."""
+"""Put TCP segments together as a capture has them: the first copy wins, another one is a finding."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from filters.inspection.finding import Refusal
-from filters.inspection.offline.packet import FIN, RST, SYN, URG, Fragment, Packet
+from filters.inspection.offline.packet import FIN, RST, SYN, URG, Packet
 from filters.reason import DropReason
 
 _HALF = 1 << 31
 MOST_WAITING = 16 << 20  # bytes ahead of a gap
-MOST_FRAGMENTS = 8192
-
-
-class Fragments:
-    """Datagrams that are not whole yet. Overlapping fragments are refused (RFC 5722 says so for IPv6)."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[tuple[object, ...], dict[int, Fragment]] = {}
-        self._count = 0
-
-    @property
-    def left(self) -> int:
-        """How many fragments never became whole."""
-        return self._count
-
-    def add(self, piece: Fragment) -> bytes | None:
-        """Take a fragment; return the whole datagram once it is there; raises Refusal for an overlap."""
-        if not piece.offset and not piece.more:
-            return piece.data
-        if self._count >= MOST_FRAGMENTS:
-            oldest = next(iter(self._waiting))
-            self._count -= len(self._waiting.pop(oldest))
-        pieces = self._waiting.setdefault(piece.key, {})
-        same = pieces.get(piece.offset)
-        if same is not None and same.data == piece.data:
-            return None
-        start, end = piece.offset, piece.offset + len(piece.data)
-        if any(start < at + len(one.data) and at < end for at, one in pieces.items()):
-            raise Refusal("ip-fragment-overlap", f"fragments overlap at {start}")
-        pieces[start] = piece
-        self._count += 1
-        return self._whole(piece.key, pieces)
-
-    def _whole(self, key: tuple[object, ...], pieces: dict[int, Fragment]) -> bytes | None:
-        data, ordered = bytearray(), sorted(pieces.items())
-        for at, one in ordered:
-            if at != len(data):
-                return None
-            data += one.data
-        if ordered[-1][1].more:
-            return None
-        self._count -= len(self._waiting.pop(key))
-        return bytes(data)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from filters.inspection.finding import Direction, Finding, Refusal
 from filters.inspection.limits import DEFAULT_LIMITS, Limits
 from filters.inspection.objects.judge import Judge
 from filters.inspection.offline.capture import Capture, Frame
+from filters.inspection.offline.fragments import Fragments
 from filters.inspection.offline.packet import (
     SYN,
     TCP,
@@ -17,10 +18,10 @@ from filters.inspection.offline.packet import (
     Packet,
     Unreadable,
     parse_ip,
-    parse_transport,
+    parse_whole,
     strip_link,
 )
-from filters.inspection.offline.reassembly import Fragments, Side, is_reset
+from filters.inspection.offline.reassembly import Side, is_reset
 from filters.inspection.protocols.dns_tunnel import TunnelWatch
 from filters.inspection.stream import StreamInspector, Verdict
 from filters.reason import DropReason
@@ -112,10 +113,10 @@ class Twin:
             if len(frame.data) < frame.length:
                 raise Unreadable("cut off by the capture")
             source, destination, piece = parse_ip(strip_link(frame.link, frame.data))
-            datagram = self._fragments.add(piece)
-            if datagram is None:
+            whole = self._fragments.add(piece)
+            if whole is None:
                 return
-            packet = parse_transport(source, destination, piece.protocol, datagram)
+            packet = parse_whole(source, destination, whole)
         except Unreadable as reason:
             self.summary.left_out[str(reason)] += 1
             return
@@ -182,7 +183,9 @@ class Twin:
             yield connection.flow, finding
         for job in verdict.jobs:
             if not connection.cut and verdict.cut is None:
-                found = connection.judge.judge(job.data, job.name, job.media_type, whole=job.whole)
+                found = connection.judge.judge(
+                    job.data, job.name, job.media_type, whole=job.whole, as_sent=job.as_sent
+                )
                 yield from self._apply(connection, connection.inspector.judged(job.number, found))
         if verdict.cut is not None and not connection.cut:
             self._cut(connection)
