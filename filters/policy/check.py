@@ -1,10 +1,10 @@
-"""Check a policy beyond its grammar: its own tests, and rules that can never decide anything. Pure."""
+"""Check a policy beyond its grammar: its own tests, and rules that never decide or do not what they seem to. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from filters.policy.evaluator import AuthorityState, Facts, PeerFacts, Request, evaluate
-from filters.policy.model import Mode, Policy, PolicyTest, Rule
+from filters.policy.model import Action, Mode, Policy, PolicyTest, Rule
 from filters.policy.sweep import Span, decided_pairs
 
 
@@ -18,9 +18,10 @@ class Finding:
 
 
 def check_policy(policy: Policy) -> list[Finding]:
-    """Run the policy's tests and look for rules that never decide."""
+    """Run the policy's tests and look for rules that never decide, or are on trial without effect."""
     findings = [finding for test in policy.tests if (finding := _run(policy, test))]
     findings += _idle(policy)
+    findings += _open_on_trial(policy)
     return sorted(findings, key=lambda one: one.line)
 
 
@@ -51,6 +52,15 @@ def _idle(policy: Policy) -> list[Finding]:
         Finding(rule.line, "warning", f"rule {rule.id} never decides: {_instead(rule, about)}")
         for rule in policy.rules
         if rule.id not in deciding
+    ]
+
+
+def _open_on_trial(policy: Policy) -> list[Finding]:
+    """Find rules that allow in audit mode: whoever wants to see what one would do gets what it does."""
+    return [
+        Finding(rule.line, "warning", f'rule {rule.id} allows: mode = "audit" changes nothing of that')
+        for rule in policy.rules
+        if rule.action is Action.ALLOW and rule.mode is Mode.AUDIT
     ]
 
 

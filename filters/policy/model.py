@@ -25,7 +25,7 @@ class Tier(IntEnum):
 
 
 class Mode(StrEnum):
-    """Whether a rule acts, or only logs what it would do."""
+    """Whether a rule that denies acts, or only says what it would do; one that allows does so in either mode."""
 
     ENFORCE = "enforce"
     AUDIT = "audit"

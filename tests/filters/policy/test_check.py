@@ -53,6 +53,11 @@ def test_an_audited_deny_beside_an_allow_is_not_called_shadowed() -> None:
     assert said(HEAD + rule("allow", "web", "db", "tcp/80", "allow") + trial) == []
 
 
+def test_finds_an_allow_rule_in_audit_mode() -> None:
+    (only,) = said(HEAD + rule("trial", "web", "db", "tcp/80", "allow", 'mode = "audit"'))
+    assert only == 'warning: rule trial allows: mode = "audit" changes nothing of that'
+
+
 def test_findings_come_in_the_order_of_the_file() -> None:
     text = EXAMPLE.replace('expect = "allow"', 'expect = "deny"') + rule(
         "telnet", "web", "db", "tcp/23", "allow"
