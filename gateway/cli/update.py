@@ -12,6 +12,10 @@ from vmhost.monitor.client import ask
 from vmhost.names import Lab
 
 COLUMNS = ("slot", "state", "version", "tries left", "reason")
+_NEXT = {
+    "apply_update": "mend the image, then apply it as a newer version",
+    "roll_back_update": "it is kept: quotegate update rollback tries it again, and the next update takes its place",
+}
 RETURN_WITHIN_S = 600.0  # for what was in force to be back
 
 
@@ -67,7 +71,7 @@ def _try(arguments: argparse.Namespace, op: str, **what: str) -> int:
     else:
         say(f"version {answer['tried']} failed; version {answer['version']} is in force as before")
         _say_slots(answer)
-        say("mend the image, then apply it as a newer version")
+        say(_NEXT[op])
     return EXIT_OK if blessed else EXIT_DENIED
 
 

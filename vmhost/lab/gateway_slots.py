@@ -16,6 +16,9 @@ from vmhost.spec import LabSpec
 from vmhost.update.bundle import Bundle, InForce, check_bundle, compare, measure, open_bundle
 from vmhost.update.manifest import BOOT, ROOT
 from vmhost.update.slots import Slot, Slots
+from vmhost.vm.room import ensure_room
+
+SETTINGS_ROOM = 4 << 20  # the settings disk, and the state of the slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,31 @@ class LabSlots:
             ) from error
 
     def save(self, slots: Slots) -> None:
-        """Write the state in one step; raises OSError."""
-        write_durably(slots_file(self.spec.lab), slots.to_json().encode())
+        """Write the state in one step; raises HostError."""
+        path = slots_file(self.spec.lab)
+        try:
+            write_durably(path, slots.to_json().encode())
+        except OSError as error:
+            raise HostError(
+                "slots-not-saved",
+                f"{path}: writing the state of the gateway's slots: {error}; free space there",
+            ) from error
+
+    def check_room(self, slot: Slot, bundle: Bundle) -> None:
+        """Make sure that an update's files fit where those of the slot are now; raises HostError."""
+        directory, files = slot_directory(self.spec.lab, slot), bundle.manifest.files
+        more = sum(
+            max(0, files[name].size - _size(directory / disk))
+            for name, disk in ((BOOT, BOOT_DISK), (ROOT, ROOT_DISK))
+        )
+        try:
+            ensure_room(slots_file(self.spec.lab).parent, more + SETTINGS_ROOM)
+        except HostError as error:
+            raise HostError(
+                "slot-failed",
+                f"{directory}: checked free space for the update: expected {more + SETTINGS_ROOM} bytes more; nothing was "
+                "changed, the way back is kept: free space, apply it again",
+            ) from error
 
     def fill(self, slot: Slot, bundle: Bundle) -> None:
         """Copy an update into a slot, with a settings disk of its own; what was copied is what is compared."""
@@ -61,6 +87,11 @@ class LabSlots:
                 "slot-failed",
                 f"{directory}: writing the update: {error}; the slot stays empty: free space, apply it again",
             ) from error
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file that is to be written over; 0 without one."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 def checked_update(spec: LabSpec, slots: Slots, directory: Path) -> Bundle:

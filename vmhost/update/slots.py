@@ -2,7 +2,8 @@
 
 One slot is *active*: its image passed the self-test, and is what the gateway falls back to. The other may hold a
 *candidate*, which has so many tries. A try is counted before it is made, so a host that dies in the middle of one has
-used it up. Only a candidate that passes its self-test becomes active; one without tries is bad and never started again.
+used it up. Only a candidate that passes its self-test becomes active. One without tries is bad and never started again,
+unless it was good before: an image that is rolled back to stays the way back, for an operator to try once more.
 """
 
 import json
@@ -47,13 +48,14 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a slot holds. `within_s`: how long a try may take; `reason`: why the last one failed."""
+    """What a slot holds. `within_s`: how long a try may take; `reason`: why the last one failed; `was_good`: a candidate was, once."""
 
     state: State = State.EMPTY
     version: int = 0
     tries_left: int = 0
     within_s: float = 0.0
     reason: str = ""
+    was_good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class Slots:
                 f"slot {self.active.other}: expected a good image of version {self.least} or more, got "
                 f"{_described(other)}; apply an update instead: quotegate update apply DIRECTORY",
             )
-        return self._with(self.active.other, Content(State.CANDIDATE, other.version, tries, within_s))
+        candidate = Content(State.CANDIDATE, other.version, tries, within_s, was_good=True)
+        return self._with(self.active.other, candidate)
 
     def begun(self) -> tuple["Slots", Slot]:
         """Count a try and say which slot to start. Save what is returned before starting it."""
@@ -151,9 +154,9 @@ class Slots:
 
     def _given_up(self, reason: str) -> "Slots":
         slot = self.active.other
-        version = self[slot].version
+        version, state = self[slot].version, State.GOOD if self[slot].was_good else State.BAD
         told = Outcome(Result.FELL_BACK, version, f"to version {self[self.active].version}: {reason}")
-        changed = self._with(slot, Content(State.BAD, version, reason=reason))
+        changed = self._with(slot, Content(state, version, reason=reason))
         return replace(changed, untold=self._told(told))
 
     def _told(self, outcome: Outcome) -> tuple[Outcome, ...]:
@@ -197,6 +200,7 @@ def _content(data: dict[str, Any]) -> Content:
         int(data["tries_left"]),
         float(data["within_s"]),
         str(data["reason"]),
+        bool(data.get("was_good", False)),  # slots of before have no such word
     )
 
 

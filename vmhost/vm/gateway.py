@@ -71,11 +71,13 @@ class GatewayVm(VmGuest):
 
     @property
     def has_fallen(self) -> bool:
-        """Tell whether a program has to be started again from here: never."""
-        return False
+        """Tell whether something has to be seen to from here: no program, but a blessing that is still to be written."""
+        return self.slots.has_unsaved
 
     def revive(self) -> None:
-        """Start such programs: there are none."""
+        """See to it: quietly, as it was told when it failed first."""
+        with contextlib.suppress(HostError):
+            self.slots.save_again()
 
     def end(self, _pid: int) -> None:
         """End a program that hangs: its own systemd does (`WatchdogSec=`)."""

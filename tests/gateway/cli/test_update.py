@@ -52,6 +52,18 @@ def test_one_that_fell_back_says_why_and_what_to_do(
     assert "mend the image" in said
 
 
+def test_a_rollback_that_failed_says_that_the_way_back_is_kept(
+    asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = {**GOOD, "version": 1, "reason": "its line broke"}
+    asked["answer"] = {"active": "b", "version": 2, "tried": 1, "least": 1, "slots": {"a": kept, "b": GOOD}}
+    assert run("rollback") == 3
+    said = capsys.readouterr().out
+    assert "its line broke" in said
+    assert "it is kept: quotegate update rollback" in said
+    assert "newer version" not in said
+
+
 def test_the_status_shows_both_slots(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     asked["answer"] = {"active": "a", "version": 2, "least": 2, "slots": {"a": GOOD, "b": EMPTY}}
     assert run("status") == 0

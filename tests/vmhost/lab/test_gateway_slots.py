@@ -14,7 +14,7 @@ from tests.vmhost.update.bundles import IN_FORCE, put, small_image
 from vmhost.errors import HostError
 from vmhost.image.approve import public_hex
 from vmhost.lab.defaults import default_spec
-from vmhost.lab.gateway_slots import LabSlots, checked_update
+from vmhost.lab.gateway_slots import SETTINGS_ROOM, LabSlots, checked_update
 from vmhost.lab.gateway_vm import disks_of, slot_directory, slots_file
 from vmhost.lab.provisioning import (
     LabPaths,
@@ -109,6 +109,47 @@ def test_a_full_disk_is_told_and_the_slot_stays_empty(
     assert raised.value.code == "slot-failed"
     assert "No space left" in raised.value.message
     assert updates.keeper.slots == Slots.first(1)
+
+
+def test_an_update_for_which_there_is_no_room_leaves_the_way_back(
+    spec: LabSpec, update: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path, size: int) -> None:
+        raise HostError("no-space", f"expected {size} bytes")
+
+    monkeypatch.setattr("vmhost.lab.gateway_slots.ensure_room", full)
+    both = Slots.first(0).offered(1, 1, 60).begun()[0].blessed()
+    slots_file(spec.lab).write_text(both.to_json())
+    updates = GatewayUpdates.of(_vm(spec))
+    with pytest.raises(HostError) as raised:
+        updates.install(str(update.directory), 2, 60)
+    assert raised.value.code == "slot-failed"
+    assert updates.keeper.slots == both
+
+
+def test_room_is_taken_for_what_an_update_is_larger(
+    spec: LabSpec, update: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("vmhost.lab.gateway_slots.ensure_room", lambda _, size: asked.append(size))
+    store, size = LabSlots(spec), sum(one.size for one in update.manifest.files.values())
+    store.check_room(Slot.B, update)
+    store.fill(Slot.B, update)
+    store.check_room(Slot.B, update)
+    assert asked == [size + SETTINGS_ROOM, SETTINGS_ROOM]
+
+
+def test_slots_that_can_not_be_written_name_their_file(
+    spec: LabSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vmhost.lab.gateway_slots.write_durably", full)
+    with pytest.raises(HostError) as raised:
+        LabSlots(spec).save(Slots.first(1))
+    assert raised.value.code == "slots-not-saved"
+    assert str(slots_file(spec.lab)) in raised.value.message
 
 
 def test_a_refused_update_leaves_everything_as_it_was(spec: LabSpec, update: Bundle) -> None:

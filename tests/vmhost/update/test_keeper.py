@@ -44,6 +44,8 @@ class World:
     record: list[Outcome] = field(default_factory=list)
     kill_at: int = -1
     late: bool = False
+    full: bool = False  # nothing can be written
+    full_once_started: int = 0  # the disk is full once this version runs
     steps: Iterator[int] = field(default_factory=count)
 
     def step(self, effect: Callable[[], None]) -> None:
@@ -57,9 +59,16 @@ class World:
     def load(self) -> Slots:
         return Slots.from_json(self.disk)
 
+    def check_room(self, slot: Slot, bundle: Bundle) -> None:
+        if self.full:
+            raise HostError("slot-failed", "no space")
+
     def save(self, slots: Slots) -> None:
         def effect() -> None:
             self.disk = slots.to_json()
+
+        if self.full:
+            raise HostError("slots-not-saved", "no space")
 
         self.step(effect)
 
@@ -76,6 +85,7 @@ class World:
         assert version == slots[slot].version
         self.starts[version] += 1
         self.step(effect)
+        self.full = self.full or version == self.full_once_started
         if version not in self.good:
             raise HostError("gateway-failed", "kernel panic")
 
@@ -201,6 +211,51 @@ def test_a_slot_that_could_not_be_written_stays_empty(monkeypatch: pytest.Monkey
     assert keeper.slots.b.state is State.EMPTY
     world.monitor(nothing)
     assert world.running == 1
+
+
+def test_an_update_that_does_not_fit_costs_no_way_back() -> None:
+    world = World(good={1, 2, 3})
+    story(world, 2)
+    before, world.full = world.disk, True
+    with pytest.raises(HostError) as raised:
+        SlotKeeper(world).install(update(3), TRIES, 60)
+    assert (raised.value.code, world.disk, world.files[Slot.A]) == ("slot-failed", before, 1)
+
+
+def test_a_try_that_can_not_be_counted_is_not_made_and_the_good_image_is_started() -> None:
+    world = World(good={1, 2})
+    keeper = SlotKeeper(world)
+    keeper.install(update(2), TRIES, 60)
+    world.full = True
+    start_due(keeper, world.start, world.stop)
+    assert (world.running, world.starts[2]) == (1, 0)
+    assert keeper.slots.candidate is Slot.B  # neither blessed nor given up
+    world.full = False
+    world.monitor(nothing)
+    assert world.running == 2
+
+
+def test_a_candidate_that_passed_runs_on_though_that_can_not_be_written() -> None:
+    world = World(good={1, 2}, full_once_started=2)
+    keeper = SlotKeeper(world)
+    keeper.install(update(2), TRIES, 60)
+    start_due(keeper, world.start, world.stop)
+    assert (world.running, keeper.slots.active, keeper.has_unsaved) == (2, Slot.B, True)
+    assert world.load().candidate is Slot.B  # whoever starts now has to try it again
+    with pytest.raises(HostError):
+        keeper.save_again()
+    start_due(keeper, world.start, world.stop)  # a restart needs no further try
+    assert (world.running, world.load().b.tries_left) == (2, TRIES - 1)
+    world.full = False
+    keeper.save_again()
+    assert (world.load().active, keeper.has_unsaved) == (Slot.B, False)
+
+
+def test_a_failure_that_can_not_be_written_is_followed_by_the_good_image() -> None:
+    world = World(full_once_started=2)
+    SlotKeeper(world).install(update(2), TRIES, 60)
+    start_due(SlotKeeper(world), world.start, world.stop)
+    assert (world.running, world.starts[2]) == (1, 1)
 
 
 def test_rejects_bad_tries_before_anything_is_written() -> None:

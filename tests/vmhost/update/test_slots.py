@@ -79,6 +79,25 @@ def test_what_is_rolled_back_to_has_to_prove_itself_again() -> None:
     assert back.rolled_back(1, 60).begun()[1] is Slot.B
 
 
+def test_a_rollback_that_fails_leaves_the_way_back() -> None:
+    slots = BLESSED.rolled_back(2, 60).begun()[0].failed("once").begun()[0].failed("its line broke")
+    assert slots.a == Content(State.GOOD, 1, reason="its line broke")
+    assert slots.untold[-1] == Outcome(Result.FELL_BACK, 1, "to version 2: its line broke")
+    assert slots.begun() == (slots, Slot.B)  # it is tried again at an operator's word alone
+    assert slots.rolled_back(1, 60).begun()[1] is Slot.A
+
+
+def test_a_rollback_that_is_cut_short_leaves_the_way_back() -> None:
+    slots = BLESSED.rolled_back(1, 60).begun()[0].begun()[0]
+    assert slots.a == Content(State.GOOD, 1, reason=CUT_SHORT)
+
+
+def test_slots_that_were_written_without_the_word_are_read() -> None:
+    text = OFFERED.to_json().replace(',\n  "was_good": false', "")
+    assert "was_good" not in text
+    assert Slots.from_json(text) == OFFERED
+
+
 @pytest.mark.parametrize(
     "slots", [FIRST, OFFERED, OFFERED.begun()[0].failed("x").begun()[0].failed("y"), BLESSED.committed()],
     ids=["empty", "candidate", "bad", "committed"],
@@ -115,7 +134,7 @@ def test_outcomes_are_told_in_order_and_bounded() -> None:
     assert [one.version for one in slots.told(3).untold] == list(range(33 - MAX_UNTOLD, 30))
 
 
-@pytest.mark.parametrize("slots", [FIRST, OFFERED, BLESSED, BLESSED.committed()])
+@pytest.mark.parametrize("slots", [FIRST, OFFERED, BLESSED, BLESSED.committed(), BLESSED.rolled_back(1, 60)])
 def test_they_survive_their_file(slots: Slots) -> None:
     assert Slots.from_json(slots.to_json()) == slots
 

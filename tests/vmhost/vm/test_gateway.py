@@ -197,6 +197,23 @@ def test_a_good_image_is_started_without_a_trial(trial: Trial) -> None:
     assert trial.told == []
 
 
+def test_a_blessing_that_a_full_disk_did_not_take_is_written_later(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Slots) -> None:
+        raise HostError("slots-not-saved", "no space")
+
+    begun = trial.store.save
+    monkeypatch.setattr(trial.store, "save", lambda slots: begun(slots) if slots.candidate else full(slots))
+    trial.vm.boot()
+    assert (trial.image(), trial.vm.alive, trial.vm.has_fallen) == (CANDIDATE, True, True)
+    trial.vm.revive()
+    assert trial.vm.has_fallen
+    monkeypatch.undo()
+    trial.vm.revive()
+    assert (trial.store.slots.active, trial.vm.has_fallen) == (Slot.B, False)
+
+
 def test_what_could_not_be_told_is_told_at_the_next_start(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
