@@ -14,10 +14,13 @@ from filters.inspection.suricata.model import (
     DOTTED,
     RAW,
     Action,
+    ByteTest,
     Content,
+    DataAt,
     Group,
     Item,
     Rule,
+    Size,
     Unsupported,
 )
 from filters.inspection.suricata.numbers import read_byte_test, read_data_at, read_number, read_size
@@ -61,6 +64,14 @@ class _Draft:
             if isinstance(self.items[at][1], Content):
                 return at
         raise option.error("expected behind a content")
+
+    def add_test(self, one: DataAt | ByteTest) -> None:
+        """Take a test: one that is relative is about what stands before it, unless a buffer was named for all that follows."""
+        buffer = self.buffer
+        if one.relative and buffer == RAW:
+            before = (place for place, item in reversed(self.items) if not isinstance(item, Size))
+            buffer = next(before, RAW)
+        self.items.append((buffer, one))
 
     def change(self, option: Option, content: Content, buffer: str | None = None) -> None:
         """Put another content, or buffer, in the place of the latest."""
@@ -289,8 +300,8 @@ _WITHOUT_VALUE: Final[dict[str, Callable[[Option, _Draft], None]]] = {
 _WITH_VALUE: Final[dict[str, Callable[[Option, _Draft], None]]] = {
     "content": _add_content, "uricontent": lambda option, draft: _add_content(option, draft, "http.uri"),
     "offset": _place, "depth": _place, "distance": _place, "within": _place, "pcre": _pcre, "bsize": _bsize, "urilen": _urilen,
-    "isdataat": lambda option, draft: draft.items.append((draft.buffer, read_data_at(option))),
-    "byte_test": lambda option, draft: draft.items.append((draft.buffer, read_byte_test(option))),
+    "isdataat": lambda option, draft: draft.add_test(read_data_at(option)),
+    "byte_test": lambda option, draft: draft.add_test(read_byte_test(option)),
     "flow": _flow, "app-layer-protocol": _app_layer_protocol, "flowbits": _bits, "threshold": _threshold,
 }  # fmt: skip
 

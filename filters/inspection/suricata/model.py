@@ -91,6 +91,11 @@ class ByteTest:
 Item = Content | Regex | Size | DataAt | ByteTest
 
 
+def moves(one: Item) -> bool:
+    """Tell whether what follows an item may be relative to where it stands."""
+    return isinstance(one, Content | Regex) and not one.negated
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """What one buffer has to be like: items in their order, or that there is no such buffer."""
@@ -101,13 +106,20 @@ class Group:
 
     @property
     def chains(self) -> tuple[tuple[Item, ...], ...]:
-        """Return the items in runs: each is relative to the one before it, the first of a run is not."""
+        """Return the items in runs, each item relative to the one before it in its run.
+
+        What moves nothing and is relative to nothing is a run of its own: what comes behind it is relative to the
+        content or expression before it.
+        """
         runs: list[list[Item]] = []
+        moved: list[Item] | None = None  # the run that what is relative belongs to
         for one in self.items:
-            if one.relative and runs:
-                runs[-1].append(one)
-            else:
-                runs.append([one])
+            run = moved if one.relative else None
+            if run is None:
+                runs.append(run := [])
+            run.append(one)
+            if moves(one):
+                moved = run
         return tuple(tuple(one) for one in runs)
 
     @property

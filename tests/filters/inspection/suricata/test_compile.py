@@ -40,6 +40,21 @@ def test_buffers_in_the_newer_and_the_older_way_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "buffers"),
+    [
+        ('content:"a"; http_uri; isdataat:3,relative;', ["http.uri"]),
+        ('content:"GET"; content:"a"; http_uri; byte_test:2,>,5,0,relative,string,dec;', ["payload", "http.uri"]),
+        ('content:"a"; http_uri; urilen:5,raw; isdataat:3,relative;', ["http.uri", "http.uri.raw"]),
+        ('content:"a"; http_uri; content:"b"; isdataat:3,relative;', ["http.uri", "payload"]),
+        ('pcre:"/a/U"; isdataat:3,relative; isdataat:!9,relative;', ["http.uri"]),
+    ],
+)  # fmt: skip
+def test_finds_the_buffer_of_a_test_behind_the_older_way(options: str, buffers: list[str]) -> None:
+    (one,) = ruleset(rule(options)).rules
+    assert [group.buffer for group in one.groups] == buffers
+
+
+@pytest.mark.parametrize(
     ("letter", "buffer"),
     [("U", "http.uri"), ("H", "http.header"), ("P", "http.request_body"), ("V", "http.user_agent"), ("C", "http.cookie"), ("Q", "http.response_body")],
 )  # fmt: skip

@@ -12,13 +12,17 @@ from filters.inspection.suricata.matching import Block, follow, matches
 from filters.inspection.suricata.model import ByteTest, Content, DataAt, Group, Item, Regex, Size
 
 
-def naive(chain: Sequence[Content], data: bytes, place: int = 0) -> bool:
-    """Try every place of every content (Suricata's user guide, payload keywords)."""
+def naive(chain: Sequence[Item], data: bytes, place: int = 0) -> bool:
+    """Try every place of every content, in order: what finds nothing leaves the place where it was, as in Suricata."""
     if not chain:
         return True
     one, *rest = chain
-    low = max(0, place + one.low)
-    high = len(data) if one.span is None else min(len(data), place + one.low + one.span)
+    if isinstance(one, Size):
+        return one.least <= len(data) <= one.most and naive(rest, data, place)
+    assert isinstance(one, Content)
+    base = place if one.relative else 0
+    low = max(0, base + one.low)
+    high = len(data) if one.span is None else min(len(data), base + one.low + one.span)
     text = data.lower() if one.caseless else data
     starts = [at for at in range(low, high - len(one.data) + 1) if text[at : at + len(one.data)] == one.data]
     if one.at_end:
@@ -34,6 +38,8 @@ FIRST = st.builds(Content, LETTERS, st.booleans(), st.just(False), st.just(False
 LATER = st.builds(
     Content, LETTERS, st.booleans(), st.booleans(), st.just(True), st.integers(-4, 4), SPANS, st.booleans()
 )
+ABSENT = st.builds(Content, LETTERS, negated=st.just(True), low=st.integers(0, 4), span=SPANS)
+SIZE = st.builds(Size, st.integers(0, 3), st.integers(10, 16))
 DATA = st.binary(max_size=16).map(lambda data: bytes(97 + one % 2 if one % 5 else 65 for one in data))
 
 
@@ -48,6 +54,12 @@ def test_a_chain_matches_exactly_where_trying_everything_does(
 
 def group(*items: Item) -> Group:
     return Group("http.uri", items)
+
+
+@given(st.lists(st.one_of(FIRST, LATER, ABSENT, SIZE), min_size=1, max_size=5), DATA)
+@settings(max_examples=1500)
+def test_finds_what_is_relative_behind_items_that_move_nothing(items: list[Item], data: bytes) -> None:
+    assert matches(group(*items), data) == naive(items, data)
 
 
 def test_chains_without_a_relation_come_in_any_order() -> None:

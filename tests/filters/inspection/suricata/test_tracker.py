@@ -69,6 +69,17 @@ def test_buffers_of_other_protocols(options: str, said: list[Said]) -> None:
     assert checks(ruleset(rule(options, ALERT)), said) == ["suricata.1:1"]
 
 
+@pytest.mark.parametrize(
+    "between", ['content:!"safe";', 'pcre:!"/safe/";', "bsize:>5;", "urilen:>5;", "isdataat:9;"]
+)
+@pytest.mark.parametrize(
+    ("uri", "found"), [(b"/aaaaaaaaaaaaaaaaaaaa/cmd?exec", 1), (b"/exec/aaaaaaaaaaaa/cmd", 0)]
+)
+def test_finds_what_stands_behind_a_content_with_a_test_between(between: str, uri: bytes, found: int) -> None:
+    rules = ruleset(rule(f'http.uri; content:"/cmd"; {between} content:"exec"; distance:0; within:10;'))
+    assert len(checks(rules, [(UP, b"GET " + uri + b" HTTP/1.1\r\nHost: h\r\n\r\n")])) == found
+
+
 def test_an_alert_is_told_and_does_not_cut() -> None:
     driven = follow(ruleset(rule('http.uri; content:".php";', "alert http any any -> any any")), HTTP)
     (found,) = driven.findings
