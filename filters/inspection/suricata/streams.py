@@ -11,7 +11,7 @@ from typing import Final
 
 from filters.inspection.matching.database import Words
 from filters.inspection.suricata.matching import Block, follow, matches
-from filters.inspection.suricata.model import RAW, Content, Group, Rule, Unsupported
+from filters.inspection.suricata.model import RAW, Content, Group, Regex, Rule, Unsupported
 from filters.inspection.suricata.segments import Chain, Segment, plan
 
 KEPT: Final = 64 << 10  # bytes of a body kept for what can only be said of it as a whole
@@ -53,7 +53,10 @@ class _Followed:
 
 
 class StreamPlan:
-    """What rules say of one kind of stream, compiled. Chains are followed at any length; `late` waits for the end."""
+    """What rules say of one kind of stream, compiled. Chains are followed at any length; `late` waits for the end.
+
+    A body's part with an expression is both: found near its contents at once, further away at the end.
+    """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         """Take parts about this kind of stream."""
@@ -63,13 +66,11 @@ class StreamPlan:
         self.late: list[tuple[Part, int | None]] = []
         self.tail = 0
         for part in parts:
-            try:
-                chains = plan(part.group)
-            except Unsupported:
-                if part.group.buffer == RAW:
-                    raise
+            chains = _plan(part.group)
+            if chains is None or _sees_further(part.group):
                 longest = max(part.group.words, key=lambda one: len(one.data), default=None)
                 self.late.append((part, words.number(longest) if longest else None))
+            if chains is None:
                 continue
             self.needed[part.key] = len(chains)
             for chain in chains:
@@ -78,6 +79,26 @@ class StreamPlan:
                 self.tail = max(self.tail, *(one.width for one in chain))
         self.words = words.compiled()
         self.is_empty = not parts
+
+
+def _plan(group: Group) -> tuple[Chain, ...] | None:
+    """Return a group's chains, or None where only the end decides about a body; raises Unsupported."""
+    try:
+        return plan(group)
+    except Unsupported:
+        if group.buffer == RAW:
+            raise
+        return None
+
+
+def _sees_further(group: Group) -> bool:
+    """Tell whether an expression about a body may match further from a content than a stream is searched.
+
+    Not one that is tried place by place: it begins at its content, and a long body has more places than may be tried.
+    """
+    expressions = [one for one in group.items if isinstance(one, Regex)]
+    tried = any(one.relative and one.at_start for one in expressions)
+    return group.buffer != RAW and bool(expressions) and not tried
 
 
 @dataclass(slots=True)
@@ -128,7 +149,10 @@ class StreamWatch:
             return
         data, self._kept = bytes(self._kept), None
         for part, word in self._plan.late:
-            if (word is None or word in self._seen) and self._wanted(part.rule) and matches(part.group, data):
+            told = self._left.get(part.key) == 0
+            if told or not (word is None or word in self._seen):
+                continue
+            if self._wanted(part.rule) and matches(part.group, data):
                 yield part
 
     def close(self) -> None:

@@ -109,6 +109,29 @@ def test_an_expression_is_looked_for_beside_its_content_only() -> None:
     assert scan('content:"word"; pcre:"/[0-9]{2}/R";', near)[0] is not None
 
 
+@pytest.mark.parametrize("pcre", ["/pw=[a-z]+/", "/pw=[a-z]+/R", "/^cmd.*pw=/s", "/=run&{600}/"])
+@pytest.mark.parametrize("size", [1, 7, 5000])
+def test_finds_an_expression_of_a_body_far_from_its_content(pcre: str, size: int) -> None:
+    options = f'http.request_body; content:"cmd=run"; pcre:"{pcre}";'
+    data = b"cmd=run" + b"&" * 600 + b"pw=abc"
+    assert scan(options, cut(data, list(range(0, 700, size))), ends=True)[0] == len(data)
+    assert scan(options, [data.replace(b"pw", b"PW").replace(b"&", b"&.")], ends=True)[0] is None
+    kept = 7 + KEPT if "600" in pcre else None  # what comes behind that is not seen
+    assert scan(options, [b"cmd=run", b"&" * KEPT, b"pw=abc"], ends=True)[0] == kept
+
+
+def test_finds_an_expression_of_a_body_near_its_content_at_once() -> None:
+    options = 'http.request_body; content:"cmd=run"; pcre:"/pw=[a-z]{3}/";'
+    assert scan(options, [b"cmd=run&pw=abc", b"and more"], ends=True)[0] == 14
+    assert scan(options, [b"." * KEPT, b"cmd=run&pw=abc", b"and more"], ends=True)[0] == KEPT + 14
+
+
+def test_no_expression_that_is_tried_place_by_place_refuses_a_long_body() -> None:
+    options = 'file.data; content:"a"; pcre:"/^b/R";'
+    assert scan(options, [b"a." * 20_000, b".b"], ends=True)[0] is None
+    assert scan(options, [b"a." * 20_000, b"ab"], ends=True)[0] == 40_002
+
+
 def test_what_keeps_beginning_costs_no_more_than_what_is_seen() -> None:
     """A chain that begins at every byte and never ends."""
     options = f'content:"aa"; content:"aab"; within:{LONGEST // 3}; content:"aac"; within:{LONGEST // 3};'
