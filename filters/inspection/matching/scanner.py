@@ -31,9 +31,8 @@ class Scanner:
         self._watch = database.watch(self._hit)
         self._before = b""  # the last REACH bytes
         self._seen = 0
-        self._open: list[
-            tuple[Pattern, int]
-        ] = []  # what may yet become a match, and the place of its keyword
+        # what may yet become a match: by number of the hit, the first and the last place of hits near each other
+        self._open: dict[int, list[tuple[int, int]]] = {}
         self._told: dict[tuple[str, int], int] = {}
         self.doubtful: Match | None = None  # it ends where the stream ends so far
         self.struck = False  # whether the first stage found anything that ends in the latest piece
@@ -41,7 +40,11 @@ class Scanner:
 
     def _hit(self, number: int, end: int) -> None:
         self.struck = True
-        self._open += [(pattern, end) for pattern in self._database.meant(number)]
+        spans = self._open.setdefault(number, [])
+        if spans and spans[-1][0] <= end <= spans[-1][1] + 2 * REACH:
+            spans[-1] = spans[-1][0], max(spans[-1][1], end)  # what is looked at around both is one stretch
+        else:
+            spans.append((end, end))
 
     def scan(self, data: bytes) -> Sequence[Match]:
         """Return the matches that `data` completes. Then `doubtful` tells of those that only the next byte decides."""
@@ -56,9 +59,17 @@ class Scanner:
         if self._wide:
             found += self._look_wide(self._wide, narrowed(wide))
         if self._open:
-            self._open = [one for one in self._open if one[1] + REACH > self._seen]
+            self._close_old()
         self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
         return found
+
+    def _close_old(self) -> None:
+        """Forget hits around which everything has come."""
+        still = {
+            number: [span for span in spans if span[1] + REACH > self._seen]
+            for number, spans in self._open.items()
+        }
+        self._open = {number: spans for number, spans in still.items() if spans}
 
     def _look_wide(self, inner: "Scanner", data: bytes) -> list[Match]:
         self.struck = True  # this may say something however little the rest does
@@ -72,11 +83,13 @@ class Scanner:
 
     def _look(self, data: bytes) -> Iterator[Match]:
         origin, length = self._seen - len(self._before), len(self._before) + len(data)
-        places: dict[str, tuple[Pattern, list[int]]] = {}
-        for pattern, place in self._open:
-            places.setdefault(pattern.name, (pattern, []))[1].append(place - origin)
-        for pattern, ends in places.values():
-            for start, stop in stretches(ends, length):
+        places: dict[str, tuple[Pattern, list[tuple[int, int]]]] = {}
+        for number, spans in self._open.items():
+            for pattern in self._database.meant(number):
+                near = places.setdefault(pattern.name, (pattern, []))[1]
+                near += [(first - origin, last - origin) for first, last in spans]
+        for pattern, near in places.values():
+            for start, stop in stretches(near, length):
                 block = self._cut(data, start, stop)
                 for first, last in self._database.matches(pattern, block):
                     at_start, at_stop = first == 0 and origin + start, start + last == stop < length
@@ -123,11 +136,11 @@ def scan_whole(database: Database, data: bytes) -> Iterator[Match]:
         scanner.close()
 
 
-def stretches(places: list[int], length: int) -> list[tuple[int, int]]:
-    """Return the parts of a block within REACH of the places, overlapping ones made one."""
+def stretches(spans: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """Return the parts of a block within REACH of the spans (first and last place), overlapping ones made one."""
     merged: list[tuple[int, int]] = []
-    for place in sorted(places):
-        start, stop = max(0, place - REACH), min(length, place + REACH)
+    for first, last in sorted(spans):
+        start, stop = max(0, first - REACH), min(length, last + REACH)
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
         else:

@@ -24,19 +24,20 @@ class Tls:
         self._hello = [bytearray(), bytearray()]
         self._known = [False, False]
         self._left = [0, 0]  # bytes of the current record still to pass
+        self._passed = (
+            bytearray()
+        )  # what the latest piece says: a look at each of many tiny records costs too much
 
     def feed(self, direction: Direction, data: bytes) -> None:
         """See Parser."""
         buffer = self._buffers[direction]
         buffer += data
-        while buffer:
-            if self._left[direction]:
-                passed = bytes(buffer[: self._left[direction]])
-                del buffer[: len(passed)]
-                self._left[direction] -= len(passed)
-                self._sink.text(direction, "stream", passed)  # it need not be ciphertext
-            elif not self._record(direction, buffer):
-                return
+        try:
+            self._records(direction)
+        finally:
+            if self._passed:
+                self._sink.text(direction, "stream", bytes(self._passed))  # it need not be ciphertext
+                self._passed.clear()
 
     def end(self, direction: Direction) -> None:
         """See Parser."""
@@ -44,6 +45,17 @@ class Tls:
     def waiting(self, direction: Direction) -> int:
         """See Parser."""
         return len(self._buffers[direction])
+
+    def _records(self, direction: Direction) -> None:
+        buffer = self._buffers[direction]
+        while buffer:
+            if self._left[direction]:
+                passed = buffer[: self._left[direction]]
+                del buffer[: len(passed)]
+                self._left[direction] -= len(passed)
+                self._passed += passed
+            elif not self._record(direction, buffer):
+                return
 
     def _record(self, direction: Direction, buffer: bytearray) -> bool:
         if len(buffer) < 5:
@@ -61,9 +73,7 @@ class Tls:
             return False
         record = bytes(buffer[5 : 5 + length])
         del buffer[: 5 + length]
-        self._sink.text(
-            direction, "stream", record
-        )  # extensions that are not read, and what follows the hello
+        self._passed += record  # extensions that are not read, and what follows the hello
         self._hello[direction] += record
         self._try_hello(direction)
         return True

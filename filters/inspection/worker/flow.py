@@ -59,14 +59,19 @@ class Flow:
         tell: Callable[["Flow", Finding], None],
         memory: Memory,
         ask: Ask | None = None,
+        beat: Callable[[], None] | None = None,
     ) -> None:
-        """ask: gives both legs back to the kernel, where the rule has a depth; None: it only moves the bytes."""
+        """ask: gives both legs back to the kernel, where the rule has a depth; None: it only moves the bytes.
+
+        beat: told before each piece is read, which may take long.
+        """
         self.ends, self.rule, self.spec = ends, rule, judge.spec
         tracker = judge.track(ends.client, ends.server)
         self._inspector = StreamInspector(
             judge.spec, judge.patterns, judge.limits, judge.fingerprints, tracker
         )
         self._judge_object, self._tell, self._ask = judge_object, tell, ask
+        self._beat = beat or (lambda: None)
         self.memory = memory
         memory.flows += 1
         self._counted = {"held": 0, "kept": 0}  # bytes that `memory` knows of
@@ -87,6 +92,7 @@ class Flow:
         """Take bytes of one direction."""
         if self.done.is_set():
             return
+        self._beat()
         held = self._held[direction]
         whole = not held  # the common case: what is released at once is never copied
         if not whole:

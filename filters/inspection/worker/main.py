@@ -4,10 +4,12 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
 import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,7 @@ class Inspector:
         self._flows: set[Flow] = set()
         self._shares = Shares(MOST_FLOWS)
         self._memory = Memory()
+        self._pulse = Pulse(control.tell_alive)
         self._tasks: set[asyncio.Task[None]] = set()
         self._retired = asyncio.Event()
         datagrams = Datagrams(workshop.judge, workshop.lacking, control.tell_datagram)
@@ -66,7 +69,7 @@ class Inspector:
                     ),
                     group.create_task(self._sockets.watch(), name="netd"),
                     group.create_task(self._workshop.watch(), name="material"),
-                    group.create_task(stay_alive(self._control.tell_alive), name="watchdog"),
+                    group.create_task(stay_alive(self._pulse), name="watchdog"),
                     group.create_task(self._packets.serve(), name="packets"),
                 ]
                 await self._accept()
@@ -116,6 +119,7 @@ class Inspector:
             self._control.tell_stream,
             self._memory,
             self._sockets.give_back,
+            self._pulse.beat,
         )
         if lacking := self._workshop.lacking(found.spec):
             detail = f"the rule demands {', '.join(sorted(lacking))}, and no file of yours says what that is"
@@ -191,16 +195,30 @@ def _drop(near: socket.socket) -> None:
     near.close()
 
 
-async def stay_alive(tell: Callable[[], None]) -> None:
+class Pulse:
     """Let the kernel end this process when it hangs, whoever holds the interpreter then; give signs of life to others.
 
     A process that is stopped does not even get the kernel's signal: then who watches those signs ends it.
     """
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell, self._told = tell, -math.inf
+
+    def beat(self) -> None:
+        """Begin to measure anew: a piece of work begins. What several do one after the other is no hang of any."""
+        signal.alarm(HANG_S)
+        now = time.monotonic()
+        if now - self._told >= BEAT_S:
+            self._told = now
+            self._tell()
+            notify.alive()
+
+
+async def stay_alive(pulse: Pulse) -> None:
+    """Beat also when there is nothing to do."""
     try:
         while True:
-            signal.alarm(HANG_S)
-            tell()
-            notify.alive()
+            pulse.beat()
             await asyncio.sleep(BEAT_S)
     finally:
         signal.alarm(0)

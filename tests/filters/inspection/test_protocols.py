@@ -47,6 +47,27 @@ def test_tls_in_any_pieces_and_records() -> None:
     assert exchange([(UP, split)]).findings == []
 
 
+def test_looks_once_at_all_records_of_a_piece() -> None:
+    """Records of one byte, each a keyword's: one look at each would take seconds for a piece of 256 KiB."""
+    driven, told = exchange([(UP, client_hello())]), list[bytes]()
+    scan = driven.inspector.text
+
+    def text(direction: Direction, channel: str, data: bytes) -> None:
+        told.append(data)
+        scan(direction, channel, data)
+
+    driven.inspector.text = text  # type: ignore[method-assign]
+    driven.feed(UP, b"\x17\x03\x03\0\1:" * 2000)
+    driven.feed(
+        UP,
+        b"".join(b"\x17\x03\x03\0\1" + SECRET[at : at + 1] for at in range(len(SECRET)))
+        + b"\x17\x03\x03\0\1 no record",
+    )
+    assert told == [b":" * 2000, SECRET + b" "]
+    assert driven.checks[0] == "secrets.aws-access-key"
+    assert "tls-record" in driven.checks
+
+
 @pytest.mark.parametrize(
     ("alter", "check"),
     [

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from filters.inspection.coding.wide import begins_wide
@@ -35,6 +35,50 @@ def test_a_token_is_told_once_with_the_piece_that_completes_it(
     mine = [one for one in found if one.pattern.id == "gitlab-token" and one.text == TOKEN]
     assert len(mine) == 1
     assert mine[0].end == len(before) + 1 + len(TOKEN)
+
+
+class NaiveScanner(Scanner):
+    """Keeps every hit of the first stage by itself."""
+
+    def _hit(self, number: int, end: int) -> None:
+        self.struck = True
+        self._open.setdefault(number, []).append((end, end))
+
+
+OVERLAPPING = Database(
+    (
+        Pattern("many", "patterns", rb"\bab{0,40}c\b", (b"a", b"b")), Pattern("far", "patterns", rb"aaa[^a]{20,400}c", (b"aaa",)),
+        Pattern("end", "patterns", rb"b{3}$"), Pattern("case", "patterns", rb"bca?", (b"b",), caseless=True),
+    )
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([b"a", b"b", b"ab", b"c ", b"-"]), st.integers(1, 700)), max_size=12),
+    st.lists(st.integers(0, 4000), max_size=20),
+    st.booleans(),
+)
+def test_keeping_the_ends_of_near_hits_loses_no_match(
+    runs: list[tuple[bytes, int]], cuts: list[int], tiny: bool
+) -> None:
+    text = b"".join(piece * count for piece, count in runs)
+    places = sorted(
+        {min(cut, len(text)) for cut in cuts} | {0, len(text)} | set(range(min(len(text), 60) * tiny))
+    )
+    kept, naive = Scanner(OVERLAPPING), NaiveScanner(OVERLAPPING)
+    for start, stop in pairwise(places):
+        told, expected = kept.scan(text[start:stop]), naive.scan(text[start:stop])
+        assert sorted(told, key=repr) == sorted(expected, key=repr)
+        assert (kept.doubtful is None) == (naive.doubtful is None)
+
+
+def test_keeps_little_of_bytes_that_are_all_keywords() -> None:
+    scanner = Scanner(DATABASE)
+    for _ in range(600):
+        scanner.scan(b":")
+        scanner.scan(b"A" * 1000)
+    assert sum(map(len, scanner._open.values())) <= 2
 
 
 def test_repeated_tokens_are_each_told() -> None:

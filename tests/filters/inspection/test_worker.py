@@ -9,13 +9,16 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from filters.inspection.finding import Finding
+from filters.inspection.finding import Direction, Finding
 from filters.inspection.material import Material, SourceFile, sift
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
+from filters.inspection.worker.flow import Ends, Flow
 from filters.inspection.worker.judge_process import JudgeProcess
 from filters.inspection.worker.judging import PROCESSES, Judging
+from filters.inspection.worker.memory import Memory
 from filters.reason import DropReason
+from tests.filters.inspection.drive import SPEC, toolbox
 
 OBJECT = Job(1, None, "", "", b"own malware", whole=True)  # type: ignore[arg-type]
 
@@ -26,7 +29,7 @@ def test_what_hangs_is_ended_by_the_kernel() -> None:
         "from filters.inspection.worker import main\n"
         "main.HANG_S = 1\n"
         "async def hang():\n"
-        "    asyncio.create_task(main.stay_alive(lambda: None))\n"
+        "    asyncio.create_task(main.stay_alive(main.Pulse(lambda: None)))\n"
         "    await asyncio.sleep(0.1)\n"
         "    print('alive', flush=True)\n"
         "    while True: pass\n"
@@ -34,6 +37,40 @@ def test_what_hangs_is_ended_by_the_kernel() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
     assert (done.stdout, done.returncode) == (b"alive\n", -signal.SIGALRM)
+
+
+def test_keeps_an_inspector_that_does_much_in_many_short_pieces() -> None:
+    """The loop gets no turn for longer than a hang may last, and those who watch hear of it all the same."""
+    code = (
+        "import time\n"
+        "from filters.inspection.worker import main\n"
+        "main.HANG_S, main.BEAT_S = 1, 0.3\n"
+        "told = []\n"
+        "pulse = main.Pulse(lambda: told.append(1))\n"
+        "for _ in range(8):\n"
+        "    pulse.beat()\n"
+        "    time.sleep(0.2)\n"
+        "print(len(told))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0
+    assert 3 <= int(done.stdout) <= 6
+
+
+def test_measures_each_piece_by_itself() -> None:
+    beats: list[int] = []
+    judge = toolbox().judge(SPEC)
+
+    async def never(_: Job) -> list[Finding]:
+        raise AssertionError
+
+    flow = Flow(
+        Ends(("10.0.0.1", 1), ("10.0.0.2", 2)), "rule", judge, never, lambda *_: None, Memory(), None, lambda: beats.append(1)
+    )  # fmt: skip
+    flow.received(Direction.TO_SERVER, b"\x01binary")
+    flow.received(Direction.TO_SERVER, b"\x02binary")
+    flow.reset()
+    assert len(beats) == 2
 
 
 def test_judges_take_new_material_and_are_replaced_when_killed() -> None:
