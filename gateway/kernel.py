@@ -13,9 +13,6 @@ class Kernel(Protocol):
     async def load_policy(self, policy: CompiledPolicy) -> tuple[int, ...]:
         """Put a policy in force; return the ids of leases it no longer permits, which are gone."""
 
-    async def check_policy(self, compiled: CompiledPolicy) -> None:
-        """Ask whether the kernel would take a policy; raises NetdError."""
-
     async def trust(self, ip: IPv4Address, expires_at: float) -> None:
         """Let a peer communicate until then."""
 
@@ -36,9 +33,3 @@ class Kernel(Protocol):
 
     async def authority(self, expires_at: float | None) -> None:
         """Permit communication until then; None: forbid it."""
-
-    async def release(self, hold_id: int) -> None:
-        """Let a held first packet go on to the lease lookup."""
-
-    async def refuse(self, hold_id: int) -> None:
-        """Drop a held first packet."""

@@ -106,12 +106,12 @@ class NetdClient(asyncio.Protocol):
         await self._ask(Verb.REVOKE, lease_ids=list(lease_ids))
 
     async def release(self, hold_id: int) -> None:
-        """Let held packets go on to the lease lookup; raises `no-such-hold` after its timeout."""
-        await self._ask(Verb.RELEASE, hold_id=hold_id)
+        """Let held packets go on to the lease lookup; raises `no-such-hold` after its timeout.
 
-    async def refuse(self, hold_id: int) -> None:
-        """Give up a hold: its packets meet the lease lookup, which tells the sender why; `no-such-hold`."""
-        await self._ask(Verb.REFUSE, hold_id=hold_id)
+        Without a lease they are dropped there, counted once under the exact reason, and their senders get the
+        reject that an authenticated peer may see.
+        """
+        await self._ask(Verb.RELEASE, hold_id=hold_id)
 
     async def counters(self) -> dict[DropReason, int]:
         """Return packets dropped by reason since netd started."""

@@ -48,14 +48,6 @@ class HoldDesk:
             raise NetdError(NetdCode.NO_SUCH_HOLD.value, f"no hold {hold_id}", hold_id=hold_id)
         self._queue.decide(hold.packets.values(), Verdict.ACCEPT)
 
-    def refuse(self, hold_id: int) -> None:
-        """Give up a hold; raises NetdError `no-such-hold`.
-
-        Its packets go to the lease lookup too: there is no lease, so they are dropped there, counted once
-        under the exact reason, and their senders get the reject that an authenticated peer may see.
-        """
-        self.release(hold_id)
-
     def drop_all(self) -> None:
         """Drop everything that waits, without events: nobody is there to read them."""
         for hold in self._book.clear():

@@ -35,7 +35,6 @@ class Verb(StrEnum):
     RENEW = "renew"
     REVOKE = "revoke"
     RELEASE = "release"
-    REFUSE = "refuse"
     COUNTERS = "counters"
     SNAPSHOT = "snapshot"
     READ_BACK = "read_back"
@@ -60,7 +59,7 @@ class NetdCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The first packet of a flow waits; answer with `release` or `refuse` within the hold time."""
+    """The first packet of a flow waits; answer with `release` within the hold time, whether a lease was granted or not."""
 
     hold_id: int
     key: FlowKey

@@ -61,7 +61,6 @@ class Service:
             Verb.RENEW: lambda args: self._leases.renew(args.lease_id(), args.ttl_ms()),
             Verb.REVOKE: lambda args: self._leases.revoke(args.lease_ids()),
             Verb.RELEASE: lambda args: self._holds.release(args.hold_id()),
-            Verb.REFUSE: lambda args: self._holds.refuse(args.hold_id()),
             Verb.COUNTERS: lambda _: self._counters(),
             Verb.READ_BACK: lambda _: self._read_back(),
         }

@@ -282,14 +282,12 @@ class Service:
     async def _open_held(self, held: Held) -> None:
         """Open the session that a first packet waits for."""
         source, destination = self.registry.by_ip(held.key.source), self.registry.by_ip(held.key.destination)
-        granted = False
         if source is not None and destination is not None:
             outcome = await self.broker.open(parse_request(source.name, destination.name, held.key.service))
-            granted = outcome.granted
             if outcome.session is not None:
                 self.deliveries.remember(outcome.session)
         try:
-            await (self.netd.release(held.hold_id) if granted else self.netd.refuse(held.hold_id))
+            await self.netd.release(held.hold_id)  # without a lease its sender is told why not
         except NetdError as error:
             if error.code != "no-such-hold":  # it timed out meanwhile: the sender repeats its packet
                 raise

@@ -48,22 +48,15 @@ def test_released_hold_delivers_the_first_packet(ready: Client, daemon: Daemon) 
     assert not any(ready.call(ready.netd.counters()).values())
 
 
-def test_wrong_release_still_drops(ready: Client, daemon: Daemon) -> None:
+def test_release_without_a_lease_drops_and_tells_the_sender(ready: Client, daemon: Daemon) -> None:
     with tcp_echo(daemon.network.guests[B], 8000):
         future = connect_later(daemon)
-        ready.call(ready.netd.release(ready.event(Held).hold_id))
+        held = ready.event(Held)
+        ready.call(ready.netd.release(held.hold_id))
         with pytest.raises(ConnectionRefusedError):
             future.result()
-
-
-def test_refused_hold_is_told_to_its_sender(ready: Client, daemon: Daemon) -> None:
-    future = connect_later(daemon)
-    held = ready.event(Held)
-    ready.call(ready.netd.refuse(held.hold_id))
-    with pytest.raises(ConnectionRefusedError):
-        future.result()
     assert ready.call(ready.netd.counters())[DropReason.NO_SESSION] == 1
-    assert ready.code(ready.netd.refuse(held.hold_id)) == "no-such-hold"
+    assert ready.code(ready.netd.release(held.hold_id)) == "no-such-hold"
 
 
 def test_hold_times_out_and_says_so(ready: Client, daemon: Daemon) -> None:
