@@ -1,5 +1,6 @@
 """Read, delete and make connections in the kernel's table (linux/netfilter/nfnetlink_conntrack.h)."""
 
+import errno
 import socket
 import struct
 from collections.abc import Iterable
@@ -33,7 +34,6 @@ _LIBERAL: Final = 0x08  # IP_CT_TCP_FLAG_BE_LIBERAL
 _SEEN_BOTH_WAYS: Final = 0x2 | 0x4 | 0x8  # IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED
 _POSITION, _BEFORE, _AFTER = 1, 2, 3  # CTA_SEQADJ_*
 _IDLE_S: Final = 432_000  # until its first packet, as long as the kernel keeps any connection
-_ENOENT: Final = 2
 
 Endpoint = tuple[str, int]
 
@@ -146,7 +146,7 @@ def _delete(netlink: NetlinkSocket, lease_id: int | None) -> None:
     try:
         netlink.execute(delete_message(lease_id, sequence), sequence, "delete connections")
     except NetdError as error:
-        if error.params.get("errno") != _ENOENT:
+        if error.params.get("errno") != errno.ENOENT:
             raise
 
 

@@ -5,17 +5,8 @@ from typing import Final
 
 from filters.netd.elements import Element
 from filters.netd.nfnetlink import KernelElement
-from filters.ruleset.names import MapName, SetName
+from filters.ruleset.names import DYNAMIC, MapName, SetName
 
-DYNAMIC: Final[tuple[SetName | MapName, ...]] = (
-    SetName.TRUSTED,
-    SetName.QUARANTINED,
-    SetName.AUTHORITY,
-    SetName.AUTHORITY_HAD,
-    SetName.LIVE,
-    MapName.LEASE,
-    MapName.LEASE_ICMP,
-)
 _SLACK_MS: Final = 100  # the kernel counts in ticks; what is about to expire proves nothing
 
 

@@ -9,18 +9,17 @@ import asyncio
 import contextlib
 import logging
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from filters.netd.caller import caller_uid
 from filters.ruleset.names import INSPECTION_PORT, MOST_INSPECTORS
 
 MOST_AT_ONCE: Final = 64
 MOST_CONNECTIONS: Final = 2 * MOST_INSPECTORS  # each may be about to be replaced
 BACKLOG: Final = 4096
 _AGAIN_S: Final = 0.1
-_UCRED: Final = struct.Struct("=iII")
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +52,7 @@ class InspectorSockets:
     async def _accept(self, server: socket.socket) -> None:
         try:
             client, _ = await asyncio.get_running_loop().sock_accept(server)
-            _, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            uid = caller_uid(client)
         except OSError as error:  # no descriptors are left, for example: some may be again
             _log.warning("no inspector can come now: %s", error)
             await asyncio.sleep(_AGAIN_S)

@@ -1,5 +1,6 @@
 """Pin addresses to MACs with permanent neighbour entries (linux/neighbour.h)."""
 
+import errno
 import socket
 import struct
 from collections.abc import Iterable
@@ -13,7 +14,6 @@ from filters.policy.compiled import Pin
 _NEW, _DEL = 28, 29  # RTM_NEWNEIGH, RTM_DELNEIGH
 _DESTINATION, _ADDRESS = 1, 2  # NDA_*
 _PERMANENT: Final = 0x80  # NUD_PERMANENT
-_ENOENT: Final = 2
 _NDMSG: Final = struct.Struct("=BxxxiHBB")  # family, interface, state, flags, type
 
 
@@ -40,7 +40,7 @@ def pin_neighbours(interface: str, pins: Iterable[Pin], removed: Iterable[Pin] =
             try:
                 netlink.execute(raw, sequence, f"unpin {pin.ip}")
             except NetdError as error:
-                if error.params.get("errno") != _ENOENT:
+                if error.params.get("errno") != errno.ENOENT:
                     raise
         for pin in pins:
             sequence = netlink.sequence()

@@ -14,7 +14,6 @@ from filters.netd.protocol import NetdCode
 NETLINK_ROUTE: Final = 0
 NETLINK_NETFILTER: Final = 12
 SOL_NETLINK: Final = 270
-_NETLINK_EXT_ACK: Final = 11
 _RECEIVE: Final = 1 << 18
 _BUFFER: Final = 1 << 22
 _SO_RCVBUFFORCE: Final = 33

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 from filters.flow import FlowKey
-from filters.netd.drift import DYNAMIC
 from filters.netd.elements import read_lease_key, read_mark
 from filters.netd.kernel import read_set
 from filters.netd.netlink_socket import NetlinkSocket
 from filters.netd.nfnetlink import KernelElement
 from filters.netd.protocol import LeaseState, Snapshot
-from filters.ruleset.names import MapName, SetName
+from filters.ruleset.names import DYNAMIC, MapName, SetName
 
 
 def take_snapshot(holds: int) -> Snapshot:

@@ -3,15 +3,14 @@
 import asyncio
 import logging
 import socket
-import struct
 from collections.abc import Awaitable
 from typing import Any, Final, cast
 
 from filters.errors import FiltersError, NetdError
+from filters.netd.caller import caller_uid
 from filters.netd.protocol import Event, FrameReader, Lost, NetdCode, encode_frame, event_to_wire
 from filters.netd.service import Answer, Service
 
-_UCRED: Final = struct.Struct("=iII")  # pid, uid, gid
 _MAX_BACKLOG: Final = 8 * 1024 * 1024  # bytes of events a client may leave unread before they are lost
 _PARTING_S: Final = 1.0
 _MOST_PARTING: Final = 16  # refused connections that are still told why; more of them are closed at once
@@ -79,9 +78,8 @@ class Connection(asyncio.Protocol):
         """Check who calls."""
         self._transport = cast(asyncio.Transport, transport)
         peer: socket.socket = transport.get_extra_info("socket")
-        _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         try:
-            self._server.admit(self, uid)
+            self._server.admit(self, caller_uid(peer))
         except NetdError as error:
             self._refuse(error)
 

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 from filters.errors import NetdError
 from filters.netd import nfnetlink as nft
-from filters.netd.drift import DYNAMIC, dynamic_differences
+from filters.netd.drift import dynamic_differences
 from filters.netd.fingerprint import differences, shorten
 from filters.netd.leases import Leases
 from filters.netd.policies import Policies
 from filters.netd.protocol import Drift
 from filters.netd.state import State, boottime
-from filters.ruleset.names import TABLE
+from filters.ruleset.names import DYNAMIC, TABLE
 
 
 class Watch:

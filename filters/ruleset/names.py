@@ -112,12 +112,14 @@ class ChainName(StrEnum):
     OFFER = "offer"
 
 
-DYNAMIC_SETS: Final = (
+# What netd writes element by element.
+DYNAMIC: Final[tuple[SetName | MapName, ...]] = (
     SetName.TRUSTED,
     SetName.QUARANTINED,
     SetName.AUTHORITY,
     SetName.AUTHORITY_HAD,
     SetName.LIVE,
+    *MapName,
 )
 STATIC_SETS: Final = (
     SetName.INTERFACES,

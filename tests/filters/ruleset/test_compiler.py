@@ -15,7 +15,7 @@ from filters.policy.compiled import CompiledPolicy
 from filters.reason import DropReason
 from filters.ruleset.compiler import compile_policy_update, compile_ruleset
 from filters.ruleset.features import Features
-from filters.ruleset.names import DYNAMIC_SETS, RULESET_REASONS, STATIC_SETS, ChainName, drop_chain
+from filters.ruleset.names import DYNAMIC, RULESET_REASONS, STATIC_SETS, ChainName, drop_chain
 from tests.filters.ruleset import policies
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -63,7 +63,7 @@ def test_order_of_the_policy_does_not_matter() -> None:
 def test_update_names_every_static_set_and_no_dynamic_one() -> None:
     words = compile_policy_update(policies.small(), VARIANTS["xt"]).split()
     assert all(name in words for name in STATIC_SETS)
-    assert not any(name in words for name in DYNAMIC_SETS)
+    assert not any(name in words for name in DYNAMIC)
 
 
 def test_only_the_queues_differ_between_kernels() -> None:
