@@ -1,13 +1,27 @@
-"""Write the monitor's log."""
+"""Write the monitor's log, and show what guests and QEMU said."""
 
 import contextlib
+import os
+from pathlib import Path
+
+from vmhost.process import MAX_LOG, is_large
+
+
+def shown(untrusted: str) -> str:
+    """Return text of a guest's on one line that is harmless to a terminal: what is not printable as Python would write it."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in untrusted)
 
 
 def say(line: str) -> None:
-    """Write one line, whatever is in it; a log that can't be written (disk full, reader gone) ends nothing.
-
-    Parts of it were said by guests and QEMU: what is no printable character is written as Python would.
-    """
-    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    """Write one line, whatever is in it; a log that can't be written (disk full, reader gone) ends nothing."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"monitor: {shown}", flush=True)  # noqa: T201 - its log
+        print(f"monitor: {shown(line)}", flush=True)  # noqa: T201 - its log
+
+
+def keep_small(log: Path) -> None:
+    """Move a log that is too large to `….old`, as a copy: who has it open to append goes on at its new begin."""
+    if is_large(log):
+        with contextlib.suppress(OSError):  # no space left: what was written is gone, the limit holds
+            log.with_suffix(".old").write_bytes(log.read_bytes()[-MAX_LOG:])
+        with contextlib.suppress(OSError):
+            os.truncate(log, 0)

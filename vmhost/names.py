@@ -71,6 +71,11 @@ class Lab:
         return self.run_dir / "monitor.sock"
 
     @property
+    def monitor_log(self) -> Path:
+        """What the monitor writes; it keeps it small."""
+        return self.run_dir / "log" / "monitor.log"
+
+    @property
     def api_socket(self) -> Path:
         """Where the gateway's control API listens."""
         return self.run_dir / "gateway" / "quotegated" / "api.sock"

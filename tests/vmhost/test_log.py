@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vmhost.log import say
+from vmhost.log import keep_small, say, shown
+from vmhost.process import MAX_LOG
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,32 @@ from vmhost.log import say
 def test_writes_one_printable_line(capsys: pytest.CaptureFixture[str], said: str, written: str) -> None:
     say(said)
     assert capsys.readouterr().out == f"monitor: {written}\n"
+
+
+def test_what_a_guest_said_is_shown_on_one_line() -> None:
+    assert shown("two\nlines\x1b[2J \ud800") == "two\\nlines\\x1b[2J \\ud800"
+
+
+def test_a_log_that_is_too_large_begins_anew_and_is_written_on(tmp_path: Path) -> None:
+    log = tmp_path / "monitor.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"x" * MAX_LOG)
+        keep_small(log)
+        assert log.stat().st_size == MAX_LOG  # not yet
+        writer.write(b"last words\n")
+        keep_small(log)
+        writer.write(b"first words\n")
+    assert log.read_bytes() == b"first words\n"
+    old = (tmp_path / "monitor.old").read_bytes()
+    assert (len(old), old[-11:]) == (MAX_LOG, b"last words\n")
+
+
+def test_a_log_is_cut_also_where_no_copy_fits(tmp_path: Path) -> None:
+    log = tmp_path / "monitor.log"
+    log.write_bytes(b"x" * (MAX_LOG + 1))
+    (tmp_path / "monitor.old").mkdir()
+    keep_small(log)
+    assert log.stat().st_size == 0
 
 
 def test_survives_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def _start_monitor(lab: Lab, owner_fd: int | None) -> "subprocess.Popen[bytes]":
     argv = in_namespace(lab.host_namespace, [*inner, *python, *owner])
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(code)}
     environment |= {name: os.environ[name] for name in (OVERRIDE,) if name in os.environ}
-    with (lab.run_dir / "log" / "monitor.log").open("ab") as log:
+    with lab.monitor_log.open("ab") as log:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True,
             pass_fds=[] if owner_fd is None else [owner_fd],

@@ -1,7 +1,7 @@
 """Decide when the gateway's processes are ended and started again. Pure: times (s) come in, orders go out.
 
-The gateway's processes are one unit: when one dies, all are ended and, after a pause, all are started. When
-the unit runs but does not answer, it is restarted. What a guest reports costs budget; what the monitor sees
+The gateway's processes are one unit: when one dies, all are ended and, after a pause, all are started; the pause
+doubles, up to a minute, until it answers again. When the unit runs but does not answer, it is restarted. What a guest reports costs budget; what the monitor sees
 itself does not. While a restart is under way nothing else is ordered.
 """
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from vmhost.monitor.budget import Budget
 
-BACKOFF_S = 1.0
+BACKOFF_S, MOST_BACKOFF_S = 1.0, 60.0
 PROBE_EVERY_S = 1.0
 MISSES = 3
 
@@ -54,6 +54,7 @@ class GatewayUnit:
     phase: Phase = Phase.CHANGING
     paused: bool = False
     _down_since: float = 0.0
+    _backoff_s: float = BACKOFF_S
     _next_probe: float = 0.0
     _misses: int = 0
 
@@ -79,11 +80,10 @@ class GatewayUnit:
             self.phase, self._down_since = Phase.DOWN, now
             return End()
         if self.phase is Phase.DOWN:
-            return (
-                Restart("a process of the gateway died", False)
-                if now >= self._down_since + BACKOFF_S
-                else None
-            )
+            if now < self._down_since + self._backoff_s:
+                return None
+            self._backoff_s = min(2 * self._backoff_s, MOST_BACKOFF_S)
+            return Restart("a process of the gateway died", False)
         if now < self._next_probe:
             return None
         self._next_probe = now + PROBE_EVERY_S
@@ -94,6 +94,7 @@ class GatewayUnit:
         if self.paused or self.phase is not Phase.UP:
             return None
         self._misses = 0 if healthy else self._misses + 1
+        self._backoff_s = BACKOFF_S if healthy else self._backoff_s
         return Restart("the gateway did not answer", False) if self._misses >= self.most_misses else None
 
     def refused(self, peer: str, reason: str, now: float) -> Restart | None:

@@ -23,7 +23,7 @@ from vmhost.lab.provisioning import (
     provision,
 )
 from vmhost.lab.vms import make_guests, prepare_vms
-from vmhost.log import say
+from vmhost.log import keep_small, say
 from vmhost.machine import Machine
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.gateway_unit import MISSES, End, GatewayUnit, Order, Probe, Restart
@@ -178,6 +178,7 @@ class Monitor:
         revive_at = 0.0
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
+            keep_small(self.lab.monitor_log)
             for name, newcomer in self.newcomers.items():
                 if step := newcomer.tick(time.monotonic()):
                     say(f"VM {name}: nothing was heard of its agent for {newcomer.patience_s:.0f} s: {step}")
@@ -229,6 +230,7 @@ class Monitor:
             self._kept_off.pop(GATEWAY, None)
             self.unit.restarting()  # a restart before ours may have ended while we waited
             self.last_gateway_restart = reason
+            say(f"the gateway is restarted: {reason}")
             try:
                 await asyncio.to_thread(self.gateway.power_off if reset_tpm else self.gateway.stop_programs)
                 await asyncio.to_thread(self.gateway.boot if reset_tpm else self.gateway.start_programs)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from vmhost.errors import HostError
+from vmhost.log import shown
 from vmhost.process import Program, Running, is_large, start
 from vmhost.vm.whole import whole
 
@@ -81,11 +82,11 @@ async def child(program: Program) -> AsyncIterator[Child]:
 
 
 def last_words(log: Path) -> str:
-    """Return the end of a log on one line."""
+    """Return the end of a log on one printable line."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LAST_WORDS))
             words = " | ".join(file.read(LAST_WORDS).decode(errors="replace").split("\n"))
     except OSError:
         words = ""
-    return words.strip(" |") or "nothing"
+    return shown(words.strip(" |")) or "nothing"

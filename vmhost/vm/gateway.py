@@ -12,6 +12,7 @@ from pathlib import Path
 from hostlink.endpoint import Endpoint, Service
 from hostlink.errors import LinkError
 from vmhost.errors import HostError
+from vmhost.log import shown
 from vmhost.update.keeper import SlotKeeper, start_due
 from vmhost.update.slots import Slot, Slots
 from vmhost.vm.child import last_words
@@ -87,7 +88,7 @@ class GatewayVm(VmGuest):
         command = ("/usr/lib/quotegate-appliance/replace", name)
         done = run_in_guest(self.domain.spec.recovery_socket, command, REPLACE_WITHIN_S)
         if done.status:
-            said = done.output.decode(errors="replace").strip()
+            said = shown(done.output.decode(errors="replace").strip())
             raise HostError("not-running", f"{self.name}: replacing {name}: {said}")
 
     async def _connect(self, trial_s: float | None) -> None:
@@ -158,4 +159,4 @@ class GatewayVm(VmGuest):
 def _complaint(log: Path) -> str:
     """Return what the machine itself said of its end, else the end of its console."""
     own = [line for line in log.read_text(errors="replace").splitlines() if COMPLAINT in line]
-    return own[-1].strip()[:600] if own else last_words(log)
+    return shown(own[-1].strip())[:600] if own else last_words(log)

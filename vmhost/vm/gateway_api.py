@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vmhost.errors import HostError
+from vmhost.log import shown
 from vmhost.update.slots import Outcome
 
 ANSWER_WITHIN_S = 30.0
@@ -78,7 +79,7 @@ def parse_answer(untrusted: bytes) -> dict[str, Any]:
         refusal = answer.get("error")
         if refusal is None:
             return answer
-        code, message = str(refusal["code"])[:MAX_TEXT], str(refusal["message"])[:MAX_TEXT]
+        code, message = (shown(str(refusal[one]))[:MAX_TEXT] for one in ("code", "message"))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HostError(
             "bad-answer", f"expected the gateway's answer to be a JSON object, got {str(error)[:MAX_TEXT]}"
@@ -96,4 +97,4 @@ def complaint_of(answer: dict[str, Any]) -> Complaint | None:
         return None
     pending = bool(failed) and all(one.get("pending") is True for one in failed)
     said = "; ".join(f"{one.get('check')}: {one.get('detail')}" for one in failed)
-    return Complaint(said[:MAX_TEXT] or "it did not say what failed", pending)
+    return Complaint(shown(said)[:MAX_TEXT] or "it did not say what failed", pending)

@@ -89,7 +89,32 @@ def test_what_the_monitor_sees_itself_costs_no_budget(unit: GatewayUnit) -> None
         assert unit.tick(10.0 * number + 1, alive=False) == DIED
         unit.restarting()
         unit.started(10.0 * number + 2)
+        assert unit.tick(10.0 * number + 4, alive=True) == Probe()
+        assert unit.probed(healthy=True) is None
     assert unit.refused("web", "pcr-mismatch", 99.0)
+
+
+def test_restarts_that_fail_come_further_and_further_apart(unit: GatewayUnit) -> None:
+    now, pauses = 0.0, []
+    for _ in range(9):
+        assert unit.tick(now, alive=False) == End()
+        down = now
+        while unit.tick(now, alive=False) is None:
+            now += 0.5
+        pauses.append(now - down)
+        unit.restarting()
+        unit.started(now)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_a_gateway_that_answered_is_brought_back_at_once(unit: GatewayUnit) -> None:
+    for down in (10.0, 20.0):
+        assert unit.tick(down, alive=False) == End()
+        assert unit.tick(down + 1, alive=False) == DIED
+        unit.restarting()
+        unit.started(down + 1)
+        assert unit.tick(down + 2, alive=True) == Probe()
+        unit.probed(healthy=True)
 
 
 def test_paused_it_is_left_alone_and_a_report_still_counts(unit: GatewayUnit) -> None:

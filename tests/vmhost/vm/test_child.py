@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vmhost.process import MAX_LOG, Program, Rights
-from vmhost.vm.child import child
+from vmhost.vm.child import child, last_words
 
 # writes more than may be kept, in one go, then a last line
 TALKS = "import os, sys, time; os.write(2, b'x' * int(sys.argv[1])); time.sleep(1.5); print('last')"
@@ -29,3 +29,8 @@ def test_its_log_is_kept_small_while_it_runs(tmp_path: Path) -> None:
 
     asyncio.run(story())
     assert log.stat().st_size < 100
+
+
+def test_last_words_are_harmless_to_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"one\n\x1b[2Jtwo\xff\x07\n")
+    assert last_words(tmp_path / "log") == "one | \\x1b[2Jtwo\ufffd\\x07"

@@ -214,6 +214,12 @@ def test_a_blessing_that_a_full_disk_did_not_take_is_written_later(
     assert (trial.store.slots.active, trial.vm.has_fallen) == (Slot.B, False)
 
 
+def test_what_a_console_said_last_is_harmless_to_a_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    log.write_text(f"{gateway.COMPLAINT}\x1b[2Jno key\n")
+    assert gateway._complaint(log) == "quotegate gateway: \\x1b[2Jno key"
+
+
 def test_what_could_not_be_told_is_told_at_the_next_start(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,17 @@ def test_a_refusal_has_the_gateways_own_words() -> None:
     assert (raised.value.code, raised.value.message) == ("no-image", "it has no version")
 
 
+RAW = "\x1b[2J\ud800\nquotegate"
+
+
+def test_rejects_raw_text_for_the_operators_terminal() -> None:
+    with pytest.raises(HostError) as raised:
+        parse_answer(answer({"error": {"code": RAW, "message": RAW}}))
+    assert raised.value.code == raised.value.message == "\\x1b[2J\\ud800\\nquotegate"
+    found = complaint_of({"passed": False, "checks": [{"check": "x", "detail": RAW, "passed": False}]})
+    assert found == Complaint("x: \\x1b[2J\\ud800\\nquotegate", pending=False)
+
+
 def test_asks_and_tells_over_its_socket(tmp_path: Path) -> None:
     asked: list[tuple[str, object]] = []
 
