@@ -10,8 +10,11 @@ from authn.signing import key_id
 from vmhost.durable import sync_directory, sync_file, write_durably
 from vmhost.errors import HostError
 from vmhost.image.approve import public_hex
+from vmhost.image.esp import read_program
 from vmhost.lab.gateway_vm import BOOT_DISK, ROOT_DISK, slot_directory, slots_file, write_gateway_settings
 from vmhost.lab.provisioning import LabPaths, load_administrator_key, load_authority_key
+from vmhost.lab.vms import note_program
+from vmhost.names import GATEWAY
 from vmhost.spec import LabSpec
 from vmhost.update.bundle import Bundle, InForce, check_bundle, compare, measure, open_bundle
 from vmhost.update.manifest import BOOT, ROOT
@@ -77,6 +80,7 @@ class LabSlots:
                 shutil.copyfile(bundle.directory / name, directory / disk)
                 sync_file(directory / disk)
                 compare(bundle.directory / name, manifest.files[name], measure(directory / disk))
+            note_program(directory, GATEWAY, read_program(directory / BOOT_DISK))
             setup = json.loads(paths.gateway_setup.read_text())
             write_gateway_settings(
                 self.spec, setup, paths.shared, manifest.approval, slot, manifest.references

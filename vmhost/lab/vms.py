@@ -1,6 +1,8 @@
 """Prepare what the virtual machines of a lab start from: settings disks, firmware with its golden copy, TPM keys."""
 
 import asyncio
+import hashlib
+import json
 import os
 import shutil
 import time
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.portmap import PortEntry
 from authn.signing import key_id
+from vmhost.durable import write_durably
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
 from vmhost.issue.peer_setup import CERTIFICATE, REFERENCES, machine_places
@@ -109,7 +112,7 @@ def prepare_vms(spec: LabSpec, administrator: Ed25519PrivateKey) -> None:
 
 def prepare_vm(paths: VmPaths, image: Image) -> None:
     """Make a VM's directory with its own copies of disk and firmware, and its TPM's key; raises HostError."""
-    for source in (FIRMWARE, VARIABLES, image.disk):
+    for source in (FIRMWARE, VARIABLES, image.disk, image.uki):
         if not source.is_file():
             raise HostError("no-firmware", f"{source} is missing; run scripts/setup-images")
     paths.directory.mkdir(parents=True, mode=0o711)  # its TPM's uid passes through, to its own state
@@ -119,6 +122,7 @@ def prepare_vm(paths: VmPaths, image: Image) -> None:
         (VARIABLES, paths.variables),
     ):
         copy_in(source, target)
+    note_program(paths.directory, image.name, image.uki.read_bytes())
     descriptor = os.open(paths.tpm_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(os.urandom(KEY_SIZE))
@@ -128,6 +132,12 @@ def copy_in(source: Path, target: Path) -> None:
     """Copy a file that a VM starts from; raises HostError `no-space` when it does not fit."""
     ensure_room(target.parent, source.stat().st_size)
     shutil.copyfile(source, target)
+
+
+def note_program(directory: Path, image: str, uki: bytes) -> None:
+    """Note beside a boot disk which program it was made with: `quotegate-host vm evidence` compares. Raises OSError."""
+    noted = json.dumps({"uki": hashlib.sha256(uki).hexdigest()})
+    write_durably(directory / f"{image}.json", noted.encode())
 
 
 def golden_dir(lab: Lab) -> Path:

@@ -78,24 +78,25 @@ def _compare(path: Path, digest: str) -> str:
 
 
 def _kernel_image(spec: VmSpec, measured: Measured, images: Path | None) -> dict[str, Any] | None:
-    """Hash the program on the boot disk; None once that disk is not what was measured."""
+    """Hash the program on the boot disk, None where there is none to be read; None once that disk is not what was measured."""
     if (
         not spec.disks
         or _compare(spec.disks[0].path, measured.digests.get(spec.disks[0].path, "")) != UNCHANGED
     ):
         return None
-    digest = hashlib.sha256(read_program(spec.disks[0].path)).hexdigest()
-    image = GATEWAY if spec.name == GATEWAY else GUEST
-    return {
-        "sha256": digest,
-        "image": image,
-        "as_built": images is not None and digest == _built(images, image),
-    }
-
-
-def _built(images: Path, image: str) -> str:
-    """Return what the image's manifest says of its program."""
+    disk, image = spec.disks[0].path, GATEWAY if spec.name == GATEWAY else GUEST
     try:
-        return str(json.loads((images / f"{image}.json").read_text())["uki"])
+        digest = hashlib.sha256(read_program(disk)).hexdigest()
+    except (HostError, OSError):  # it is no file system, for example: that is what is to be told
+        return {"sha256": None, "image": image, "as_built": False}
+    # the image it was installed from is noted beside the disk: another may have been built since, or elsewhere
+    built = [_built(directory, image) for directory in (disk.parent, images) if directory is not None]
+    return {"sha256": digest, "image": image, "as_built": digest == next(filter(None, built), None)}
+
+
+def _built(directory: Path, image: str) -> str:
+    """Return what an image's manifest, or what was noted of it, says of its program; "" without one."""
+    try:
+        return str(json.loads((directory / f"{image}.json").read_text())["uki"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

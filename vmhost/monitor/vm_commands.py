@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vmhost.errors import HostError
+from vmhost.log import shown
 from vmhost.monitor.client import ask
 from vmhost.monitor.portrait import UNCHANGED
 from vmhost.names import Lab
@@ -118,7 +119,9 @@ def odd(answer: dict[str, Any]) -> list[str]:
     found = [f"{one['path']} is {one['now']} since" for one in answer["files"] if one["now"] != UNCHANGED]
     if answer["firmware"]["restored"]:
         found.append("the firmware had been altered; it was restored from the golden copy and measured again")
-    if kernel is not None and not kernel["as_built"]:
+    if kernel is not None and kernel["sha256"] is None:
+        found.append("no kernel image can be read from the boot disk")
+    elif kernel is not None and not kernel["as_built"]:
         found.append(f"the kernel image is not that of the image {kernel['image']}")
     return found
 
@@ -133,7 +136,7 @@ def told(answer: dict[str, Any]) -> list[str]:
     ]
     if kernel is not None:
         image = f"as built: {kernel['image']}.efi" if kernel["as_built"] else "not as built"
-        lines.append(f"kernel image  {kernel['sha256']}  {image}")
+        lines.append(f"kernel image  {kernel['sha256'] or 'none can be read':<64}  {image}")
     lines += [f"{Path(one['path']).name:<12}  {one['sha256']}  {one['now']} since" for one in answer["files"]]
     names = ", ".join(Path(one).name for one in answer["not_measured"])
     lines.append(f"not measured, the machine writes to it: {names}")
@@ -169,7 +172,7 @@ def _state(one: dict[str, Any]) -> str:
     if one["kept_off"]:
         return f"off ({one['kept_off_because']})"
     return (
-        f"{one['state']} ({one['reason']})"
+        f"{one['state']} ({shown(one['reason'])})"
         if one["reason"] and one["state"] == "failed"
         else str(one["state"])
     )

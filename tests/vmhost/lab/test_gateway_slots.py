@@ -1,5 +1,6 @@
 """The slots on a real disk: what an update is copied to, and the gateway's VM made of it."""
 
+import hashlib
 import json
 import os
 import tarfile
@@ -13,6 +14,7 @@ from authn.signing import key_id
 from tests.vmhost.update.bundles import IN_FORCE, put, small_image
 from vmhost.errors import HostError
 from vmhost.image.approve import public_hex
+from vmhost.image.esp import read_program
 from vmhost.lab.defaults import default_spec
 from vmhost.lab.gateway_slots import SETTINGS_ROOM, LabSlots, checked_update
 from vmhost.lab.gateway_vm import disks_of, slot_directory, slots_file
@@ -77,6 +79,12 @@ def test_a_slot_has_disks_of_its_own_and_shares_the_state(spec: LabSpec, update:
     assert not {one.path for one in a[:3]} & {one.path for one in b[:3]}
     assert b[0].path.read_bytes() == (update.directory / BOOT).read_bytes()
     assert b[1].path.read_bytes() == (update.directory / ROOT).read_bytes()
+
+
+def test_which_program_an_update_has_is_noted_beside_its_disk(spec: LabSpec, update: Bundle) -> None:
+    LabSlots(spec).fill(Slot.B, update)
+    noted = json.loads((slot_directory(spec.lab, Slot.B) / "gateway.json").read_text())
+    assert noted == {"uki": hashlib.sha256(read_program(update.directory / BOOT)).hexdigest()}
 
 
 def test_its_settings_bring_the_approval_and_the_reference_values(spec: LabSpec, update: Bundle) -> None:

@@ -118,6 +118,12 @@ def test_list_tells_whom_an_operator_switched_off(monitor: StandIn) -> None:
     assert "  -  " in row
 
 
+def test_list_shows_no_raw_text_of_a_guest(monitor: StandIn) -> None:
+    monitor.answers["list_vms"]["vms"][0] |= {"state": "failed", "reason": "\x1b[2J\ud800"}
+    done = vm("list")
+    assert (done.returncode, b"failed (\\x1b[2J\\ud800)" in done.stdout) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("verb", "ops"),
     [
@@ -172,6 +178,7 @@ ODD: dict[str, dict[str, Any]] = {
     "not that of the image guest": {
         "kernel_image": {"sha256": "e" * 64, "image": "guest", "as_built": False}
     },
+    "no kernel image can be read": {"kernel_image": {"sha256": None, "image": "guest", "as_built": False}},
 }  # type: ignore[dict-item]
 
 
