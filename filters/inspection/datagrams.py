@@ -1,6 +1,6 @@
 """Inspect datagrams: UDP and ICMP echo. Pure: a packet in, a verdict out; the driver receives and answers."""
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -16,6 +16,7 @@ from filters.inspection.protocols.dns import parse_message
 from filters.inspection.protocols.dns_tunnel import TunnelWatch
 from filters.inspection.spec import InspectionSpec, OnError
 from filters.reason import DropReason
+from filters.shares import Shares
 
 if TYPE_CHECKING:
     from filters.inspection.fingerprints.engine import Watch
@@ -96,7 +97,7 @@ class DatagramFlow:
                 if message.names or message.questions or self.spoken == "dns":
                     self.spoken = "dns"
                     watch = tunnel()
-                    for name in (*message.questions, *message.names):
+                    for name in message.chosen:
                         watch.see(name)
         self.spoken = self.spoken or ("udp" if self.transport == UDP else "icmp")
         if wanted is not None and wanted != self.spoken:
@@ -153,7 +154,10 @@ class Datagrams:
         told: Callable[[DatagramFlow, Finding], None],
     ) -> None:
         self._judge, self._lacking, self._told = judge, lacking, told
-        self._flows: OrderedDict[_Key, DatagramFlow] = OrderedDict()
+        self._flows: OrderedDict[_Key, DatagramFlow] = OrderedDict()  # those that were seen latest are last
+        self._shares = Shares(MOST_FLOWS)
+        # by client those that may be forgotten for newer ones: a cut one must stay cut
+        self._own: defaultdict[str, OrderedDict[_Key, None]] = defaultdict(OrderedDict)
         self._ways: dict[bytes, tuple[DatagramFlow, Direction]] = {}  # UDP flows by what stands in a packet
         self._tunnels: OrderedDict[tuple[str, str], TunnelWatch] = OrderedDict()
 
@@ -177,9 +181,14 @@ class Datagrams:
         """Tell whether a packet belongs to a flow as it was before."""
         if now - flow.seen_at > IDLE_S or not (direction or flow.agreed is assignments):
             return False
-        flow.seen_at = now
-        self._flows.move_to_end((flow.transport, flow.client, flow.server))
+        self._seen((flow.transport, flow.client, flow.server), flow, now)
         return True
+
+    def _seen(self, key: _Key, flow: DatagramFlow, now: float) -> None:
+        flow.seen_at = now
+        self._flows.move_to_end(key)
+        if flow.cut is None:
+            self._own[flow.client[0]].move_to_end(key)
 
     def _judged(self, flow: DatagramFlow, direction: Direction, payload: bytes) -> DropReason | None:
         if flow.cut is not None:
@@ -189,6 +198,8 @@ class Datagrams:
             passes = flow.assignment.spec.on_error is OnError.PASS and finding.reason in _CONDITIONS
             if finding.cuts and not passes:
                 flow.cut = flow.cut or finding.reason
+        if flow.cut is not None:
+            self._disown((flow.transport, flow.client, flow.server))  # a newer one must not end the cut
         return flow.cut
 
     def _flow(
@@ -218,33 +229,56 @@ class Datagrams:
         if now - flow.seen_at > IDLE_S:
             self._forget(key)
             return None
-        flow.seen_at = now
-        self._flows.move_to_end(key)
+        self._seen(key, flow, now)
         return flow
 
     def _begin(self, key: _Key, found: Assignment, now: float) -> DatagramFlow:
         transport, client, server = key
         flow = DatagramFlow(transport, client, server, found, self._judge(found.spec), seen_at=now)
+        if key in self._flows:
+            self._forget(key)
+        if not self._makes_room(client[0], now):
+            flow.cut = DropReason.RESOURCE_LIMIT
+            return flow
         if lacking := self._lacking(found.spec):
             flow.cut = DropReason.INSPECTOR_DOWN
             detail = f"the rule demands {', '.join(sorted(lacking))}, and no file of yours says what that is"
             self._told(flow, Finding(DropReason.INSPECTOR_DOWN, "material", detail))
-        if key in self._flows:
-            self._forget(key)
         self._flows[key] = flow
+        self._own[client[0]][key] = None
         if transport == UDP:
             self._ways[pack_ends(client, server)] = flow, Direction.TO_SERVER
             self._ways[pack_ends(server, client)] = flow, Direction.TO_CLIENT
-        if len(self._flows) > MOST_FLOWS:
-            self._forget(next(iter(self._flows)))
         return flow
+
+    def _makes_room(self, client: str, now: float) -> bool:
+        """Take a client's share for one flow more; beyond that its own oldest go, never another's and no cut one."""
+        while self._flows:
+            key, oldest = next(iter(self._flows.items()))
+            if now - oldest.seen_at <= IDLE_S:
+                break
+            self._forget(key)
+        while not self._shares.take((client,)):
+            if client not in self._own:
+                return False
+            self._forget(next(iter(self._own[client])))
+        return True
 
     def _forget(self, key: _Key) -> None:
         flow = self._flows.pop(key)
         flow.close()
+        self._shares.give((flow.client[0],))
+        self._disown(key)
         if flow.transport == UDP:
             for ends in (pack_ends(flow.client, flow.server), pack_ends(flow.server, flow.client)):
                 self._ways.pop(ends, None)
+
+    def _disown(self, key: _Key) -> None:
+        client = key[1][0]
+        if own := self._own.get(client):
+            own.pop(key, None)
+            if not own:
+                del self._own[client]
 
     def _tunnel(self, flow: DatagramFlow) -> TunnelWatch:
         pair = flow.client[0], flow.server[0]
@@ -254,6 +288,7 @@ class Datagrams:
         self._tunnels.move_to_end(pair)
         if len(self._tunnels) > MOST_FLOWS:
             self._tunnels.popitem(last=False)
+        watch.age(flow.seen_at)
         return watch
 
 

@@ -9,6 +9,8 @@ from filters.inspection.parser import Sink
 from filters.inspection.protocols.dns_tunnel import TunnelWatch
 
 _NULL: Final = 10
+_RRSIG: Final = 46
+_NSEC3: Final = 50
 # record types whose data is a name: bytes before it (NS, CNAME, PTR, MX, AFSDB, RT, SRV, KX, DNAME)
 _NAMED: Final = {2: 0, 5: 0, 12: 0, 15: 2, 18: 2, 21: 2, 33: 6, 36: 2, 39: 0}
 # those whose data is strings (HINFO, TXT, X25, ISDN, NINFO, SPF, AVC, RESINFO, WALLET)
@@ -20,12 +22,23 @@ _RECORD: Final = struct.Struct(">H6xH")
 
 
 class Message(NamedTuple):
-    """A parsed message: question names, all other names, each once, and text records."""
+    """A parsed message: question names, all other names, each once, and text records.
+
+    hashes: those of the other names that only own NSEC3 records and their signatures: no name, but its hash
+    (RFC 5155 section 1.3). Answers about a zone have as many of them as the zone has names.
+    """
 
     is_answer: bool
     questions: tuple[bytes, ...]
     names: tuple[bytes, ...]
     texts: tuple[bytes, ...]
+    hashes: frozenset[bytes] = frozenset()
+
+    @property
+    def chosen(self) -> tuple[bytes, ...]:
+        """Return the names that somebody chose."""
+        names = (*self.questions, *self.names)
+        return tuple(one for one in names if one not in self.hashes) if self.hashes else names
 
 
 def parse_message(data: bytes) -> Message:
@@ -33,7 +46,7 @@ def parse_message(data: bytes) -> Message:
     if len(data) < 12:
         raise Refusal("dns-message", f"expected at least 12 bytes; got {len(data)}")
     flags, asked, *counts = _HEADER.unpack_from(data)
-    at, questions, names, texts, labels = 12, [], dict[bytes, None](), [], 0
+    at, questions, names, texts, labels = 12, [], dict[bytes, bool](), [], 0
     for _ in range(asked):
         name, at = read_name(data, at)
         questions.append(name)
@@ -41,15 +54,16 @@ def parse_message(data: bytes) -> Message:
         at += 4
     for _ in range(sum(counts)):
         name, at = read_name(data, at)
-        names[name] = None
         labels = _count(labels, name)
         if at + 10 > len(data):
             raise Refusal("dns-message", "a record that is cut off")
         kind, length = _RECORD.unpack_from(data, at)
         at += 10
+        is_hash = kind == _NSEC3 or (kind == _RRSIG and data[at : at + 2] == _NSEC3.to_bytes(2, "big"))
+        names[name] = names.get(name, True) and is_hash
         if kind in _NAMED and length:
             inner, end = read_name(data, at + _NAMED[kind])
-            names[inner] = None
+            names[inner] = False
             labels = _count(labels, inner)
             if end != at + length:
                 raise Refusal("dns-message", "a record whose data is longer or shorter than its name")
@@ -58,7 +72,8 @@ def parse_message(data: bytes) -> Message:
         at += length
     if at != len(data):
         raise Refusal("dns-message", f"the message ends at byte {at}, its data at {len(data)}")
-    return Message(bool(flags & 0x8000), tuple(questions), tuple(names), tuple(texts))
+    hashes = frozenset(name for name, is_hash in names.items() if is_hash and name not in questions)
+    return Message(bool(flags & 0x8000), tuple(questions), tuple(names), tuple(texts), hashes)
 
 
 def _count(labels: int, name: bytes) -> int:
@@ -149,7 +164,7 @@ def tell_message(sink: Sink, direction: Direction, message: Message, tunnel: Tun
         raise Refusal("dns-direction", "a question from the server, or an answer from the client")
     for name in message.questions:
         sink.note("dns", name=name.decode("latin-1"))
-    for name in (*message.questions, *message.names):
+    for name in message.chosen:
         tunnel.see(name)
     sink.fresh(direction, "name")
     sink.text(direction, "name", b"\n".join((*message.questions, *message.names, *message.texts, b"")))

@@ -10,6 +10,7 @@ from filters.reason import DropReason
 
 TUNNEL_BYTES: Final = 1024  # encoded-looking bytes in names below one domain, on one flow
 TUNNEL_LABEL: Final = 24
+HALF_S: Final = 3600.0  # ordinary programs meet some such names each day, for as long as they run
 _IN_PIECES: Final = 32  # bytes of several labels that are one text in pieces
 _MOST_DOMAINS: Final = 256
 _REVERSE: Final = [b"ip6", b"arpa"]
@@ -17,8 +18,16 @@ _REVERSE: Final = [b"ip6", b"arpa"]
 
 @dataclass(slots=True)
 class _Domain:
-    names: set[bytes] = field(default_factory=set)
+    names: OrderedDict[bytes, int] = field(
+        default_factory=OrderedDict
+    )  # with what counts of each; the latest last
     encoded: int = 0
+
+    def halve(self) -> None:
+        """Forget the oldest names until at most half is left."""
+        most = self.encoded // 2
+        while self.encoded > most:
+            self.encoded -= self.names.popitem(last=False)[1]
 
 
 @dataclass(slots=True)
@@ -29,6 +38,20 @@ class TunnelWatch:
     """
 
     found: OrderedDict[bytes, _Domain] = field(default_factory=OrderedDict)
+    halved_at: float | None = None
+
+    def age(self, now: float) -> None:
+        """Forget half of what was seen for each `HALF_S` that went by; `now` in seconds of any steady clock."""
+        if self.halved_at is None:
+            self.halved_at = now
+        while self.found and now - self.halved_at >= HALF_S:
+            self.halved_at += HALF_S
+            for below, domain in list(self.found.items()):
+                domain.halve()
+                if not domain.names:
+                    del self.found[below]
+        if not self.found:
+            self.halved_at = now
 
     def see(self, name: bytes) -> None:
         """Count one name."""
@@ -43,8 +66,10 @@ class TunnelWatch:
                 self.found.popitem(last=False)
         if domain is None:
             return
-        if size and name not in domain.names and domain.encoded <= TUNNEL_BYTES:
-            domain.names.add(name)
+        if name in domain.names:
+            domain.names.move_to_end(name)
+        elif size and domain.encoded <= TUNNEL_BYTES:
+            domain.names[name] = size
             domain.encoded += size
         if domain.encoded > TUNNEL_BYTES:
             where = f"below {below.decode('latin-1')}" if below else "without a domain"

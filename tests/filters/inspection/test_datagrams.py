@@ -198,5 +198,44 @@ def test_flows_are_forgotten() -> None:
     inspect.now = IDLE_S + 1
     assert inspect(udp(b"x", 9)) is None
     for number in range(MOST_FLOWS + 10):
-        inspect(udp(b"x", 9, client_port=1024 + number))
-    assert len(inspect.datagrams._flows) == MOST_FLOWS
+        assert inspect(udp(b"x", 9, client_port=1024 + number)) is None
+    assert len(inspect.datagrams._flows) == MOST_FLOWS * 3 // 4
+
+
+def to(server: str, payload: bytes, client_port: int, *, client: str = A, answer: bool = False) -> bytes:
+    ends = (server, client, 9, client_port) if answer else (client, server, client_port, 9)
+    return bytes(IP(src=ends[0], dst=ends[1]) / UDP(sport=ends[2], dport=ends[3]) / payload)
+
+
+def test_keeps_the_flows_of_others_when_one_guest_opens_very_many() -> None:
+    inspect = Inspected()
+    guest = "10.0.0.9"
+    inspect.assignments = Assignments(
+        tuple(Assignment(17, client, B, 1, 65535, "r", inspect.spec) for client in (A, guest))
+    )
+    assert inspect(to(B, b"ask", 7, client=guest)) is None
+    for number in range(MOST_FLOWS + 100):
+        assert inspect(to(B, b"x", 1024 + number)) is None
+    assert inspect(to(B, b"answer", 7, client=guest, answer=True)) is None
+    assert inspect(to(B, b"more", 8, client=guest)) is None
+
+
+def test_keeps_a_cut_however_many_flows_follow() -> None:
+    inspect = Inspected()
+    assert inspect(to(B, SECRET, 7)) is DropReason.DATA_LEAK
+    for number in range(MOST_FLOWS + 100):
+        inspect(to(B, b"x", 1024 + number))
+    assert inspect(to(B, b"x", 7)) is DropReason.DATA_LEAK
+
+
+def test_refuses_a_new_flow_to_a_guest_whose_share_is_cut() -> None:
+    inspect = Inspected()
+    share = MOST_FLOWS * 3 // 4
+    for number in range(share):
+        assert inspect(to(B, SECRET, 1024 + number)) is DropReason.DATA_LEAK
+    told = len(inspect.told)
+    assert inspect(to(B, b"x", 7)) is DropReason.RESOURCE_LIMIT
+    assert len(inspect.told) == told
+    inspect.now = IDLE_S + 1
+    assert inspect(to(B, b"x", 7)) is None
+    assert len(inspect.datagrams._flows) == 1

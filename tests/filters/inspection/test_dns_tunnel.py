@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from itertools import product
 
 import pytest
-from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRRSRV
+from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRRNSEC3, DNSRRRSIG, DNSRRSRV
 
 from filters.inspection.finding import Refusal
-from filters.inspection.protocols.dns_tunnel import TunnelWatch
+from filters.inspection.protocols.dns_tunnel import HALF_S, TUNNEL_BYTES, TunnelWatch
 from filters.reason import DropReason
 from tests.filters.inspection.drive import SECRET
 from tests.filters.inspection.test_datagrams import Inspected, query, udp
@@ -83,6 +83,72 @@ def test_memory_is_bounded() -> None:
     for number in range(3000):
         watch.see(f"{draw.randbytes(20).hex()}.d{number}.example".encode())
     assert len(watch.found) <= 256
+
+
+def denial(owners: list[str], signed: int = 50) -> bytes:
+    """An answer that proves with hashes that there is no such record (RFC 5155), as servers of signed zones give it."""
+    said = [DNSRRNSEC3(rrname=one, nexthashedownername=b"x" * 20, hashlength=20) for one in owners]
+    said += [
+        DNSRRRSIG(rrname=one, typecovered=signed, signersname="com", signature=b"s" * 64) for one in owners
+    ]
+    return bytes(DNS(qr=1, qd=DNSQR(qname="a.com", qtype="DS"), ns=said))
+
+
+def hashed_owners() -> list[str]:
+    draw = random.Random(7)
+    return [base64.b32hexencode(draw.randbytes(20)).decode().lower() + ".com" for _ in range(400)]
+
+
+def test_takes_no_proof_of_dnssec_for_a_tunnel() -> None:
+    inspect, owners = Inspected(), hashed_owners()
+    for at in range(0, len(owners), 4):
+        assert inspect(udp(query("a.com"))) is None
+        assert inspect(udp(denial(owners[at : at + 4]), answer=True)) is None
+
+
+def test_finds_a_tunnel_in_the_owners_of_other_records() -> None:
+    inspect, owners = Inspected(), hashed_owners()
+    assert inspect(udp(query("a.com"))) is None
+    verdicts = [inspect(udp(denial(owners[at : at + 4], 1), answer=True)) for at in range(0, len(owners), 4)]
+    assert verdicts[0] is None
+    assert verdicts[-1] is DropReason.DATA_LEAK
+
+
+def test_forgets_with_time_and_stops_what_is_quick() -> None:
+    """Two new names below one domain each hour, for weeks, are a program's; a tunnel has more to say."""
+    watch, draw = TunnelWatch(), random.Random(3)
+    for hour in range(24 * 30):
+        watch.age(1000.0 + hour * HALF_S)
+        for _ in range(2):
+            watch.see(f"internal-k8s-{draw.randbytes(12).hex()}.eu.elb.amazonaws.com".encode())
+    told = 0
+    with pytest.raises(Refusal):
+        for minute in range(24 * 60):
+            watch.age(1000.0 + 24 * 30 * HALF_S + 60 * minute)
+            watch.see(f"{draw.randbytes(25).hex()}.t.example".encode())
+            told += 50
+    assert told <= TUNNEL_BYTES + 50
+
+
+def test_what_is_seen_again_is_not_what_is_forgotten() -> None:
+    watch, draw = TunnelWatch(), random.Random(5)
+    same = [f"{draw.randbytes(15).hex()}.cdn.example".encode() for _ in range(30)]
+    for hour in range(100):
+        watch.age(hour * HALF_S)
+        for name in same:
+            watch.see(name)
+    (domain,) = watch.found.values()
+    assert domain.encoded == sum(domain.names.values()) == 900
+
+
+def test_a_pair_of_machines_is_let_on_after_a_while() -> None:
+    inspect, text = Inspected(), list(names("hex", "one long label"))
+    verdicts = [inspect(udp(query(name))) for name in text]
+    assert verdicts[-1] is DropReason.DATA_LEAK
+    inspect.now = 600.0
+    assert inspect(udp(query(text[-1]), client_port=5)) is DropReason.DATA_LEAK
+    inspect.now = 600.0 + HALF_S
+    assert inspect(udp(query(text[-1]), client_port=6)) is None
 
 
 def test_data_in_answers_is_stopped_too() -> None:
