@@ -23,7 +23,7 @@ from bench.stats import Figure
 from filters.flow import FlowKey, Protocol, Service
 from filters.netd.client import NetdClient
 from filters.netd.netlink_socket import NetlinkSocket
-from filters.netd.nfnetlink import queue_rule_batch
+from filters.netd.nf_tables import queue_rule_batch
 from filters.ruleset.names import INSPECTED_BIT, TABLE, ChainName
 from vmhost.commands import run
 from vmhost.process import Program, Rights, start

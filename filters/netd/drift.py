@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from filters.netd.elements import Element
-from filters.netd.nfnetlink import KernelElement
+from filters.netd.nf_tables import KernelElement
 from filters.ruleset.names import DYNAMIC, MapName, SetName
 
 _SLACK_MS: Final = 100  # the kernel counts in ticks; what is about to expire proves nothing

@@ -15,7 +15,7 @@ def add_text(elements: Iterable[Element]) -> str:
 
 
 def remove_text(elements: Iterable[Element]) -> str:
-    """Write the commands that remove elements whether present or not (see `nfnetlink.remove`)."""
+    """Write the commands that remove elements whether present or not (see `nf_tables.remove`)."""
     listed = list(elements)
     return add_text(listed) + _commands("delete", listed, full=False)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from filters.netd import netlink as nl
-from filters.netd.nfnetlink import KernelElement, Nft
+from filters.netd.nf_tables import KernelElement, Nft
 from filters.ruleset.names import TABLE, SetName
 
 Fingerprint = Mapping[str, frozenset[bytes] | tuple[bytes, ...]]

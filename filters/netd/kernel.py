@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from filters.netd import nfnetlink as nft
+from filters.netd import nf_tables as nft
 from filters.netd.elements import Element
 from filters.netd.fingerprint import Fingerprint, describe
 from filters.netd.netlink_socket import NetlinkSocket

@@ -11,7 +11,7 @@ from filters.flow import FlowKey
 from filters.netd import elements
 from filters.netd.book import Lease
 from filters.netd.conntrack import delete_connections
-from filters.netd.nfnetlink import Change, Op, add, remove
+from filters.netd.nf_tables import Change, Op, add, remove
 from filters.netd.state import State, boottime
 
 # A cut connection stays known for this long, so that both ends are told `lease-expired`.

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 from filters.errors import NetdError
 from filters.netd import elements
 from filters.netd.book import remaining_ms
-from filters.netd.nfnetlink import remove, replace
+from filters.netd.nf_tables import remove, replace
 from filters.netd.protocol import NetdCode
 from filters.netd.state import State, boottime
 

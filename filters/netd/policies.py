@@ -10,7 +10,7 @@ from filters.netd.diversion import divert_marked
 from filters.netd.element_text import add_text, remove_text
 from filters.netd.fingerprint import Fingerprint, differences
 from filters.netd.leases import Leases
-from filters.netd.nfnetlink import Flush
+from filters.netd.nf_tables import Flush
 from filters.netd.nftables_adapter import CLOSED_RULESET
 from filters.netd.protocol import NetdCode
 from filters.netd.state import State, boottime

@@ -7,7 +7,7 @@ from filters.flow import FlowKey
 from filters.netd.elements import read_lease_key, read_mark
 from filters.netd.kernel import read_set
 from filters.netd.netlink_socket import NetlinkSocket
-from filters.netd.nfnetlink import KernelElement
+from filters.netd.nf_tables import KernelElement
 from filters.netd.protocol import LeaseState, Snapshot
 from filters.ruleset.names import DYNAMIC, MapName, SetName
 

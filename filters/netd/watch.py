@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from filters.errors import NetdError
-from filters.netd import nfnetlink as nft
+from filters.netd import nf_tables as nft
 from filters.netd.drift import dynamic_differences
 from filters.netd.fingerprint import differences, shorten
 from filters.netd.leases import Leases

@@ -38,7 +38,7 @@ from filters.inspection.protocols.dns import parse_message
 from filters.netd import netlink as nl
 from filters.netd.arguments import Arguments
 from filters.netd.log import read_sample
-from filters.netd.nfnetlink import read_counter, read_elements, read_table
+from filters.netd.nf_tables import read_counter, read_elements, read_table
 from filters.netd.packet import read_flow
 from filters.netd.protocol import FrameReader as NetdFrames
 from filters.netd.queue import read_packet

@@ -8,7 +8,7 @@ import sys
 import time
 
 from filters.netd import netlink as nl
-from filters.netd.nfnetlink import Nft
+from filters.netd.nf_tables import Nft
 
 SOL_NETLINK, ADD_MEMBERSHIP, GROUP = 270, 1, 7
 LIST_SET = 2  # NFTA_SET_ELEM_LIST_SET

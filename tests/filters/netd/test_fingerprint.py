@@ -1,7 +1,7 @@
 from filters.netd import elements, netlink
 from filters.netd.drift import dynamic_differences
 from filters.netd.fingerprint import describe, differences, shorten
-from filters.netd.nfnetlink import KernelElement, Nft
+from filters.netd.nf_tables import KernelElement, Nft
 from filters.ruleset.names import SetName
 from tests.filters.ruleset import policies
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from filters.errors import NetdError
 from filters.netd import conntrack, elements, log, neighbours, netlink, queue
-from filters.netd import nfnetlink as nft
+from filters.netd import nf_tables as nft
 from filters.policy.compiled import Pin
 from filters.reason import DropReason
 from filters.ruleset.names import ChainName, SetName
