@@ -126,14 +126,15 @@ def _starts(item: Content, block: Block, places: list[int]) -> list[int]:
 def _regex(item: Regex, block: Block, places: list[int]) -> list[int]:
     if item.negated:
         return [one for one in _few(places) if not _search(item, block, one)]
-    if not item.relative or (item.span is None and not item.at_start):
+    if not item.relative or (item.span is None and not item.at_place):
         return _search(item, block, places[0])  # from the first on: what the others find it finds too
-    sought = item.loose if item.at_start else item.expression
-    if sought and not sought.search(block.data, max(0, places[0] + item.low - block.base)):
+    sought = item.loose or item.expression
+    if not sought.search(block.data, max(0, places[0] + item.low - block.base)):
         return []  # not anywhere: seen at once, not place by place
     if item.span is not None:  # in a stream: always the last of its chain, one match is enough
         return next((found for one in places if (found := _search(item, block, one))), [])
-    return sorted({end for one in _few(places) for end in _search(item, block, one)})
+    behind = {end for one in _few(places) for end in _at_place(item, block, one)}
+    return sorted(behind.union(_search(item, block, places[0])))
 
 
 def _few(places: list[int]) -> list[int]:
@@ -143,23 +144,27 @@ def _few(places: list[int]) -> list[int]:
 
 
 def _search(item: Regex, block: Block, place: int) -> list[int]:
-    """Return the ends of matches from a place on."""
-    start = max(0, place + item.low - block.base)
-    stop = (
-        len(block.data)
-        if item.span is None
-        else min(len(block.data), place + item.low + item.span - block.base)
-    )
+    """Return the ends of matches from a place on, in order."""
+    start, stop = _stretch(item, block, place)
     if start > len(block.data):
-        return []
-    if item.relative and item.at_start:  # `^` is the place
-        found = item.expression.search(block.data[start:stop], 0)
-        return [block.base + start + found[1]] if found and not found[0] else []
-    if item.at_start and block.base + start:
         return []
     if block.base and not start:
         start = 1  # a `^` inside must see that something is before
-    return [block.base + end for _, end in item.expression.all(block.data, start, stop)]
+    found = {block.base + end for _, end in item.expression.all(block.data, start, stop)}
+    return sorted(found.union(_at_place(item, block, place)))
+
+
+def _at_place(item: Regex, block: Block, place: int) -> list[int]:
+    """Return the end of the match that begins at a place, where `^` is that place."""
+    start, stop = _stretch(item, block, place)
+    found = item.at_place.search(block.data[start:stop], 0) if item.at_place else None
+    return [block.base + start + found[1]] if found else []
+
+
+def _stretch(item: Regex, block: Block, place: int) -> tuple[int, int]:
+    """Return where in the block an expression is looked for."""
+    low, most = place + item.low - block.base, len(block.data)
+    return max(0, low), most if item.span is None else min(most, low + item.span)
 
 
 def _tested(item: ByteTest, block: Block, place: int) -> bool:

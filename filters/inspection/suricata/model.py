@@ -41,14 +41,15 @@ class Content:
 class Regex:
     """An expression to find: from `low` on, at most `span` bytes of text, counted as a content's.
 
-    at_start: it matches only where its text begins; `loose` is then the same without that, or None.
+    at_place: of a relative one with a `^`, the same where it begins at the place behind which it is looked for: there
+    `^` is that place. `loose` is then the same without any `^`, so that it matches where either does.
     looks_beyond: what follows a match may make it none.
     """
 
     expression: Expression
     negated: bool = False
     relative: bool = False
-    at_start: bool = False
+    at_place: Expression | None = None
     loose: Expression | None = None
     looks_beyond: bool = False
     low: int = 0

@@ -21,18 +21,26 @@ _REASONS: Final = (
     ("(?=", "a look-ahead"), ("(?!", "a look-ahead"), ("(?<=", "a look-behind"), ("(?<!", "a look-behind"), ("(?>", "an atomic group"),
     ("(?P=", "a back-reference"), ("(?(", "a condition"), ("(?R", "a recursion"), ("(?|", "a branch reset"),
 )  # fmt: skip
+_NUMBER: Final = r"\\x\{[0-9A-Fa-f]+\}|\\[0-7]{2,3}|\\x[0-9A-Fa-f]{1,2}"
 _TOKEN = re.compile(
-    r"\\x\{[0-9A-Fa-f]+\}|\\[0-7]{2,3}|\\x[0-9A-Fa-f]{1,2}|\\.|\(\?#[^)]*\)|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|.",
-    re.DOTALL,
+    _NUMBER + r"|\\.|\(\?#[^)]*\)|\(\?[A-Za-z-]+[:)]|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|.", re.DOTALL
 )
-_ESCAPES: Final = {
-    r"\h": r"[\t ]",
-    r"\H": r"[^\t ]",
+_MEMBER = re.compile(_NUMBER + r"|\\.|\[:\^?\w+:\]|.", re.DOTALL)
+_START: Final = frozenset({"^", r"\A"})
+# what RE2 reads otherwise, or not at all: inside brackets, and outside
+_VERTICAL: Final = r"\n\x0b\f\r\x85"
+_MEMBERS: Final = {
+    r"\h": r"\t \xa0",
+    r"\v": _VERTICAL,
+    r"\s": r"\s\x0b",
     r"\e": r"\x1b",
-    r"\R": r"(?:\r\n|[\n\v\f\r])",
-    r"\N": r"[^\n]",
-    r"\Z": r"(?:\n?\z)",
+    r"\b": r"\x08",
+    "[": r"\[",
 }
+_ESCAPES: Final = {
+    r"\h": r"[\t \xa0]", r"\H": r"[^\t \xa0]", r"\v": f"[{_VERTICAL}]", r"\V": f"[^{_VERTICAL}]", r"\s": r"[\s\x0b]", r"\S": r"[^\s\x0b]",
+    r"\e": r"\x1b", r"\R": rf"(?:\r\n|[{_VERTICAL}])", r"\N": r"[^\n]", r"\Z": r"(?:\n?\z)",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +66,34 @@ def read_pcre(option: Option) -> Parsed:
         raise Unsupported("pcre", f"the letter {unknown[0]}")
     if len(set(buffers)) > 1:
         raise option.error(f"expected letters for one buffer; got {flags!r}")
-    translated, looks_beyond = translate(body, flags)
-    at_start = "A" in flags or (body.startswith("^") and "m" not in flags and not _alternatives(body))
+    _check(body)
+    looks_beyond = translate(body, flags)[1]
     try:
-        expression, loose = Expression(translated, caseless="i" in flags), None
-        if at_start and "R" in flags:
-            loose = Expression(
-                translate(body.removeprefix("^"), flags.replace("A", ""))[0], caseless="i" in flags
-            )
+        expression, at_place, loose = _compiled(body, flags), None, None
+        if "R" in flags and ("A" in flags or _START.intersection(_TOKEN.findall(body))):
+            at_place = _compiled(body, flags + "A")
+            loose = _compiled(_without_start(body), flags.replace("A", ""))
     except PatternError as error:
         raise Unsupported("pcre", _why(body, str(error))) from error
-    found = Regex(expression, negated, "R" in flags, at_start, loose, looks_beyond)
+    found = Regex(expression, negated, "R" in flags, at_place, loose, looks_beyond)
     return Parsed(found, buffers[0] if buffers else None)
+
+
+def _check(body: str) -> None:
+    """Raise Unsupported for what would be read otherwise without a word."""
+    signs = _TOKEN.findall(body)
+    if "$" in signs and any(re.fullmatch(r"\(\?[A-Za-z-]*m[A-Za-z-]*[:)]", one) for one in signs):
+        raise Unsupported("pcre", "$ together with (?m)")
+    if r"\Q" in signs:
+        raise Unsupported("pcre", r"\Q")
+
+
+def _compiled(body: str, flags: str) -> Expression:
+    return Expression(translate(body, flags)[0], caseless="i" in flags)
+
+
+def _without_start(body: str) -> str:
+    return "".join("(?:)" if sign in _START else sign for sign in _TOKEN.findall(body))
 
 
 def translate(body: str, flags: str) -> tuple[bytes, bool]:
@@ -96,18 +120,23 @@ def translate(body: str, flags: str) -> tuple[bytes, bool]:
 
 
 def _one(token: str) -> str:
-    if short := re.fullmatch(r"\\x([0-9A-Fa-f])", token):
-        return rf"\x0{short[1]}"
     if token.startswith("[") and len(token) > 1:
         return _class(token)
-    return _ESCAPES.get(token, token)
+    return _ESCAPES.get(token) or _short(token)
 
 
 def _class(token: str) -> str:
-    """Escape what RE2 reads otherwise inside brackets."""
-    inner = token[1:-1].replace(r"\h", r"\t ").replace(r"\e", r"\x1b").replace(r"\b", r"\x08")
-    inner = re.sub(r"\\x([0-9A-Fa-f])(?![0-9A-Fa-f])", r"\\x0\1", inner)
-    return "[" + re.sub(r"(?<!\\)\[(?!:)", r"\\[", inner) + "]"
+    """Escape what RE2 reads otherwise inside brackets; raises Unsupported."""
+    members = _MEMBER.findall(token[1:-1])
+    for one in members:
+        if one in {r"\H", r"\V"}:
+            raise Unsupported("pcre", f"{one} in brackets")
+    return "[" + "".join(_MEMBERS.get(one) or _short(one) for one in members) + "]"
+
+
+def _short(token: str) -> str:
+    """Spell a number of one digit with two: RE2 wants both."""
+    return re.sub(r"^\\x([0-9A-Fa-f])$", r"\\x0\1", token)
 
 
 def _high(text: str) -> bytes:
@@ -116,16 +145,6 @@ def _high(text: str) -> bytes:
         one if one.isascii() else "".join(f"\\x{byte:02x}" for byte in one.encode("utf-8", "surrogateescape"))
         for one in text
     ).encode()
-
-
-def _alternatives(body: str) -> bool:
-    """Tell whether the expression has alternatives outside all groups."""
-    depth = 0
-    for sign in _TOKEN.findall(body):
-        depth += {"(": 1, ")": -1}.get(sign, 0)
-        if sign == "|" and not depth:
-            return True
-    return False
 
 
 def _why(body: str, words: str) -> str:

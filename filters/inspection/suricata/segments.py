@@ -50,7 +50,7 @@ def _beside(chain: tuple[Item, ...], group: Group) -> tuple[Item, ...]:
     if len(chain) > 1:
         raise Unsupported("pcre", f"what is relative to an expression, {_ENDLESS}")
     anchor = replace(max(group.words, key=lambda one: len(one.data)), relative=False, low=0, span=None)
-    return anchor, replace(first, relative=True, at_start=False, low=-REACH, span=2 * REACH)
+    return anchor, replace(first, relative=True, at_place=None, loose=None, low=-REACH, span=2 * REACH)
 
 
 def _chain(items: Sequence[Item]) -> Chain:

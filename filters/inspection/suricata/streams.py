@@ -97,7 +97,7 @@ def _sees_further(group: Group) -> bool:
     Not one that is tried place by place: it begins at its content, and a long body has more places than may be tried.
     """
     expressions = [one for one in group.items if isinstance(one, Regex)]
-    tried = any(one.relative and one.at_start for one in expressions)
+    tried = any(one.at_place for one in expressions)
     return group.buffer != RAW and bool(expressions) and not tried
 
 

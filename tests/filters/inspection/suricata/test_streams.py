@@ -77,7 +77,7 @@ def test_a_stream_is_told_with_the_first_byte_that_completes_it(options: str, da
 
 EXPRESSIONS = [
     'content:"ab"; pcre:"/b.{0,3}a/";', 'content:"ab"; pcre:"/^x{0,4}a/R";', 'content:"a"; content:"b"; distance:1; pcre:"/a+b/Ri";', 'content:"ab"; pcre:"/^aab/";',
-    'content:"b"; pcre:"/(^|x)a[^x]/s";', 'content:"ab"; byte_test:1,>,96,1,relative;', 'content:"b"; isdataat:3,relative;', 'content:"ab"; content:"b"; distance:-3; within:6;',
+    'content:"ab"; pcre:"/^x|^b/R";', 'content:"a"; pcre:"/(?:^b|^x)+a/Rm";', 'content:"b"; pcre:"/(^|x)a[^x]/s";', 'content:"ab"; byte_test:1,>,96,1,relative;', 'content:"b"; isdataat:3,relative;', 'content:"ab"; content:"b"; distance:-3; within:6;',
 ]  # fmt: skip
 
 
