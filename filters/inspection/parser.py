@@ -26,6 +26,12 @@ class Sink(Protocol):
     def object_data(self, direction: Direction, data: bytes) -> None:
         """Take more of the object, decoded; it is scanned as text as well."""
 
+    def coded(self, direction: Direction, level: int, coding: str, data: bytes, *, shown: bool) -> None:
+        """Take more of what the object is decoded from, by the coding at a level (0: the outermost).
+
+        shown: whether anything came out of it. It is not scanned as text.
+        """
+
     def end_object(self, direction: Direction) -> None:
         """Say that the object is whole."""
 

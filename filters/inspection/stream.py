@@ -9,6 +9,7 @@ from filters.inspection.finding import Direction, Finding, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import Match, Scanner
+from filters.inspection.objects.as_sent import AsSent
 from filters.inspection.objects.holding import ObjectStore, is_container
 from filters.inspection.parser import Parser
 from filters.inspection.patterns.pattern import REACH, redact
@@ -33,6 +34,7 @@ class Job:
     media_type: str
     data: bytes
     whole: bool
+    as_sent: tuple[AsSent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,11 @@ class StreamInspector:
         if self._rules:
             self._rules.body(direction, data)
         self._objects[direction].add(data)
+
+    def coded(self, direction: Direction, level: int, coding: str, data: bytes, *, shown: bool) -> None:
+        """See Sink."""
+        if self._spec.wants_objects:
+            self._objects[direction].add_coded(level, coding, data, shown=shown)
 
     def end_object(self, direction: Direction) -> None:
         """See Sink."""
@@ -327,9 +334,9 @@ class StreamInspector:
         store = self._objects[direction]
         self._numbered += 1
         self._judging[self._numbered] = direction
-        data = store.so_far()
-        self._asked[self._numbered] = len(data)
-        self._jobs.append(Job(self._numbered, direction, store.name, store.media_type, data, whole))
+        self._asked[self._numbered] = store.size
+        data, sent = store.so_far(), store.as_sent()
+        self._jobs.append(Job(self._numbered, direction, store.name, store.media_type, data, whole, sent))
 
     def _find(self, finding: Finding) -> None:
         passes = self._spec.on_error is OnError.PASS and finding.reason in _CONDITIONS

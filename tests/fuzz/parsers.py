@@ -54,6 +54,9 @@ class Heard:
     def object_data(self, direction: Direction, data: bytes) -> None:
         self.text(direction, "object", data)
 
+    def coded(self, direction: Direction, level: int, coding: str, data: bytes, *, shown: bool) -> None:
+        self.text(direction, f"as sent {level} {coding}", data)
+
     def end_object(self, direction: Direction) -> None:
         self.fresh(direction, "object")
 

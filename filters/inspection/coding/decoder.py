@@ -163,8 +163,11 @@ class Stack:
         self._decoders: list[tuple[Decoder, int]] = [
             (CODINGS[name](), _STEP.get(name, PIECE)) for name in reversed(names)
         ]
-        self._limits, self._in, self._out = limits, 0, 0
-        self._tail, self._shown = Tail(), Tail()
+        self._names = tuple(reversed(names))
+        self._limits, self._in = limits, 0
+        self._out = [0 for _ in names]  # bytes that came out of each decoder
+        self._tails, self._shown = [Tail() for _ in names], Tail()
+        self._given = [bytearray() for _ in names]  # to each decoder, with the latest piece
 
     @property
     def undoes(self) -> bool:
@@ -176,17 +179,26 @@ class Stack:
         if not self._decoders:
             return [data] if data else []
         self._in += len(data)
-        self._tail.add(data)
+        for given in self._given:
+            given.clear()
         pieces: list[bytes] = []
         self._through(0, data, pieces)
+        for tail, given in zip(self._tails, self._given, strict=True):
+            tail.add(bytes(given))
         return pieces
 
+    def given(self) -> list[tuple[str, bytes]]:
+        """Return each coding, the outermost first, and the bytes that it was undone from with the latest piece."""
+        return [(name, bytes(one)) for name, one in zip(self._names, self._given, strict=True)]
+
     def _through(self, level: int, data: bytes, pieces: list[bytes]) -> None:
+        if level:
+            self._count(level - 1, len(data))
         if level == len(self._decoders):
-            self._count(len(data))
             self._shown.add(data)
             pieces.append(data)
             return
+        self._given[level] += data
         decoder, step = self._decoders[level]
         for start in range(0, len(data), step):
             out = decoder.feed(data[start : start + step], PIECE)
@@ -197,16 +209,15 @@ class Stack:
                     break
                 out = decoder.feed(b"", PIECE)
 
-    def _count(self, size: int) -> None:
-        self._out += size
-        if self._out > self._limits.ratio_from and self._out > self._limits.ratio * max(self._in, 1):
-            raise LimitHit(
-                "ratio", self._limits.ratio, f" bytes decoded per byte, {self._out} from {self._in}"
-            )
+    def _count(self, level: int, size: int) -> None:
+        self._out[level] += size
+        out = self._out[level]
+        if out > self._limits.ratio_from and out > self._limits.ratio * max(self._in, 1):
+            raise LimitHit("ratio", self._limits.ratio, f" bytes decoded per byte, {out} from {self._in}")
 
     def finish(self) -> None:
         """Say that the message ended; raises Refusal when a coding is not complete, or hides what decoding does not show."""
-        if self._tail.hides_zip(self._shown):
+        if any(tail.hides_zip(self._shown) for tail in self._tails):
             raise Refusal(
                 "coding-archive",
                 "the coded bytes are a zip as they are; expected what they decode to, and no more",

@@ -59,6 +59,11 @@ def kinds(data: bytes, media_type: str) -> tuple[tuple[str, int], ...]:
     return tuple(found.items()) or (("all", 0),)
 
 
+def surely(data: bytes) -> dict[str, int]:
+    """Return the kinds of archive that the data is whatever anything else says, and where each begins."""
+    return _sure(data)
+
+
 def is_compressed(data: bytes) -> bool:
     """Tell whether the data is something else, made smaller."""
     return not COMPRESSED.isdisjoint(_sure(data))

@@ -6,6 +6,7 @@ from typing import IO, Final
 from filters.inspection.finding import LimitHit
 from filters.inspection.limits import Limits
 from filters.inspection.objects.archive_kinds import begins_as_archive
+from filters.inspection.objects.as_sent import AsSent
 
 IN_MEMORY = 64 << 10
 _HEAD: Final = 36880  # bytes: an image of a disc has its sign here at the latest
@@ -25,7 +26,47 @@ _BEHIND: Final = (
     b"7z\xbc\xaf\x27\x1c",
     b"Rar!\x1a\x07",
 )  # programs look for these anywhere
+_CODED_HEAD: Final = 64  # bytes in which a coding may say something of itself, and nothing of its content
 _CONTROL: Final = bytes({*range(0x20)} - {*b"\t\n\v\f\r\x1b"})
+
+
+class _Kept:
+    """Bytes that came, and what they begin to be: few stay in memory, many go into a file."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self.size = 0
+        self.tail = b""
+
+    def add(self, data: bytes, most: int) -> None:
+        """Keep more; raises LimitHit."""
+        if self._file is None:
+            self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed with the object
+        self.size += len(data)
+        if self.size > most:
+            raise LimitHit("object", most, " bytes in one object")
+        self._file.write(data)
+
+    def read(self) -> bytes:
+        """Return all of it."""
+        if self._file is None:
+            return b""
+        self._file.seek(0)
+        data = self._file.read()
+        self._file.seek(0, 2)
+        return data
+
+    def holds_sign(self, data: bytes) -> bool:
+        """Tell whether `data`, which comes next, brings a sign that programs look for anywhere."""
+        found = any(one in data or one in self.tail + data[:8] for one in _BEHIND)
+        self.tail = (self.tail + data[-8:])[-8:]
+        return found
+
+    def close(self) -> None:
+        """Free memory or file."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self.size, self.tail = None, 0, b""
 
 
 class ObjectStore:
@@ -38,11 +79,11 @@ class ObjectStore:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._file: IO[bytes] | None = None
-        self._size = 0
+        self._content = _Kept()
+        self._coded: list[tuple[str, _Kept]] = []  # what it was decoded from, the outermost coding first
         self.name = self.media_type = ""
         self._packed = False
-        self._head = self._tail = b""
+        self._head = b""
         self.is_open = self.wanted = self.lagging = False
         self.safe = 0  # while it lags: how far the direction may go on
         self.piece_start = 0  # where the latest piece of the direction begins
@@ -50,9 +91,9 @@ class ObjectStore:
     def begin(self, name: str, media_type: str, *, wanted: bool) -> None:
         """Begin an object; its bytes are kept only if `wanted`."""
         self.close()
-        self.name, self.media_type, self.wanted, self.is_open, self._size = name, media_type, wanted, True, 0
+        self.name, self.media_type, self.wanted, self.is_open = name, media_type, wanted, True
         self.lagging, self._packed = False, is_container(media_type)
-        self._head = self._tail = b""
+        self._head = b""
 
     def new_piece(self, start: int) -> None:
         """Say that more bytes of the direction come, and where they begin."""
@@ -62,17 +103,25 @@ class ObjectStore:
         """Keep more; raises LimitHit."""
         if not self.wanted:
             return
-        if self._file is None:
-            self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed with the object
-        self._size += len(data)
-        if self._size > self._limits.object:
-            raise LimitHit("object", self._limits.object, " bytes in one object")
-        self._file.write(data)
+        self._content.add(data, self._limits.object)
         self._packed = self._packed or self._begins_packed(data)
+        signed = self._content.holds_sign(data)
         if self.lagging or self._packed or is_binary(data):
             self.lagging, self.safe = True, self.piece_start
-            self._packed = self._packed or any(one in data or one in self._tail + data[:8] for one in _BEHIND)
-        self._tail = (self._tail + data[-8:])[-8:]
+            self._packed = self._packed or signed
+
+    def add_coded(self, level: int, coding: str, data: bytes, *, shown: bool) -> None:
+        """Keep more of what the object is decoded from; raises LimitHit. What shows nothing lags like binary."""
+        if not self.wanted:
+            return
+        if level == len(self._coded):
+            self._coded.append((coding, _Kept()))
+        kept = self._coded[level][1]
+        kept.add(data, self._limits.object)
+        signed = kept.holds_sign(data)
+        if self.lagging or signed or (not shown and kept.size > _CODED_HEAD):
+            self.lagging, self.safe = True, self.piece_start
+            self._packed = self._packed or signed
 
     def _begins_packed(self, data: bytes) -> bool:
         """Tell whether the object begins as an archive, as far as it came: looked at now and then, for it may come byte by byte."""
@@ -89,16 +138,15 @@ class ObjectStore:
     @property
     def size(self) -> int:
         """Return how many bytes are kept."""
-        return 0 if self._file is None else self._size
+        return self._content.size + sum(kept.size for _, kept in self._coded)
 
     def so_far(self) -> bytes:
         """Return what came of the object."""
-        if self._file is None:
-            return b""
-        self._file.seek(0)
-        data = self._file.read()
-        self._file.seek(0, 2)
-        return data
+        return self._content.read()
+
+    def as_sent(self) -> tuple[AsSent, ...]:
+        """Return what came of the bytes that it is decoded from."""
+        return tuple(AsSent(coding, kept.read()) for coding, kept in self._coded)
 
     def end(self) -> None:
         """Forget the object."""
@@ -106,10 +154,10 @@ class ObjectStore:
         self.is_open = self.lagging = False
 
     def close(self) -> None:
-        """Free its memory or file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Free its memory or files."""
+        for kept in (self._content, *(one for _, one in self._coded)):
+            kept.close()
+        self._coded.clear()
 
 
 def is_container(media_type: str) -> bool:

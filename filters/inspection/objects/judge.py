@@ -1,6 +1,6 @@
 """Judge one object: its type, what scanners say, and everything inside it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +11,7 @@ from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import Match, scan_whole
 from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.archive_kinds import is_compressed
+from filters.inspection.objects.as_sent import AsSent, hides_archive, own_type
 from filters.inspection.objects.file_type import FileType, file_type
 from filters.inspection.objects.holding import is_container
 from filters.inspection.objects.mail_text import is_surely_mail, looks_like_mail, stored_mails
@@ -47,22 +48,46 @@ class Judge:
         """Return what follows one flow for the users' rules, if there are any."""
         return RuleTracker(self.rules, client, server, is_tcp=is_tcp) if self.rules else None
 
-    def judge(self, data: bytes, name: str, media_type: str = "", *, whole: bool = True) -> list[Finding]:
+    def judge(
+        self,
+        data: bytes,
+        name: str,
+        media_type: str = "",
+        *,
+        whole: bool = True,
+        as_sent: Sequence[AsSent] = (),
+    ) -> list[Finding]:
         """Return what is wrong with an object; its own text was scanned on its way already.
 
         media_type: what the protocol said it is; only for multipart and messages is that believed.
         whole: false while more is to come; nothing is unpacked then.
+        as_sent: the bytes that it was decoded from.
         """
         budget = Budget(self.limits)
         found: list[Finding] = []
         try:
-            if is_container(media_type):
+            for sent in as_sent:
+                found += self._as_sent(sent, data, name, whole=whole)
+            if as_sent and not data:
+                pass  # nothing, coded, has no type
+            elif is_container(media_type):
                 found += self._parts(data, name, media_type, budget)
             else:
                 found += self._one(data, name, 0, budget, whole=whole)
         except Refusal as refusal:
             found.append(refusal.finding().at(None, "", name))
         return found
+
+    def _as_sent(self, sent: AsSent, data: bytes, name: str, *, whole: bool) -> Iterator[Finding]:
+        """Judge coded bytes as they are: some receivers keep them so."""
+        if kind := own_type(sent):
+            yield from self._type(kind, name)
+        yield from self._scan(sent.data, name)
+        if whole and hides_archive(sent, data):
+            raise Refusal(
+                "coding-archive",
+                "the coded bytes are an archive as they are; expected what they decode to, and no more",
+            )
 
     def _parts(self, data: bytes, name: str, media_type: str, budget: Budget) -> Iterator[Finding]:
         message = media_type.lower().startswith("message/")

@@ -58,7 +58,8 @@ def _judge(spec: InspectionSpec) -> Judge:
 
 def judge_here(spec: InspectionSpec, job: Job) -> list[Finding]:
     """Judge an object in this process."""
-    return _judge(spec).judge(job.data, job.name, job.media_type, whole=job.whole)
+    judge = _judge(spec)
+    return judge.judge(job.data, job.name, job.media_type, whole=job.whole, as_sent=job.as_sent)
 
 
 class JudgeProcess:

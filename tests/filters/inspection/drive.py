@@ -62,7 +62,9 @@ class Driven:
                 self.out[direction] = self.sent[direction][: verdict.release[direction]]
         for job in verdict.jobs:
             if self.cut is None:
-                found = self.judge.judge(job.data, job.name, job.media_type, whole=job.whole)
+                found = self.judge.judge(
+                    job.data, job.name, job.media_type, whole=job.whole, as_sent=job.as_sent
+                )
                 self.apply(self.inspector.judged(job.number, found))
 
     @property

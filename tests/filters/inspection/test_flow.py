@@ -34,7 +34,7 @@ async def _carried(
     judge = toolbox().judge(spec)
 
     async def judged(job: Job) -> list[Finding]:
-        return judge.judge(job.data, job.name, job.media_type, whole=job.whole)
+        return judge.judge(job.data, job.name, job.media_type, whole=job.whole, as_sent=job.as_sent)
 
     flow = Flow(
         Ends(("10.0.0.1", 1), ("10.0.0.2", 2)), "rule", judge, judged, lambda _, one: found.append(one.check), Memory(), ask

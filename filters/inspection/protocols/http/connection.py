@@ -181,8 +181,10 @@ class HttpConnection:
         if piece := b"".join(side.body.take(side.buffer)):
             # as it is, too: codings have room for comments, and not everybody undoes them
             if side.codings.undoes:
-                self._sink.text(direction, "coded", piece)
-            for content in side.codings.feed(piece):
+                self._sink.text(direction, "coded 0", piece)
+            contents = side.codings.feed(piece)
+            self._tell_coded(direction, side.codings, shown=bool(contents))
+            for content in contents:
                 self._tell_content(direction, content)
         if side.body.extensions:
             self._sink.text(direction, "head", bytes(side.body.extensions))
@@ -193,11 +195,22 @@ class HttpConnection:
                 self._sink.text(direction, "head", lines)
             self._body_done(direction)
 
-    def _tell_content(self, direction: Direction, content: bytes) -> None:
+    def _tell_coded(self, direction: Direction, codings: Stack, *, shown: bool) -> None:
+        for level, (coding, data) in enumerate(codings.given()):
+            if level:
+                self._sink.text(direction, f"coded {level}", data)
+            self._begin_object(direction)
+            self._sink.coded(direction, level, coding, data, shown=shown)
+
+    def _begin_object(self, direction: Direction) -> None:
         side = self._sides[direction]
         if not side.has_object:
             side.has_object = True
             self._sink.begin_object(direction, "body", side.media_type)
+
+    def _tell_content(self, direction: Direction, content: bytes) -> None:
+        side = self._sides[direction]
+        self._begin_object(direction)
         self._sink.object_data(direction, content)
         if side.form:
             self._sink.text(direction, "form", side.form.feed(content))
@@ -206,8 +219,8 @@ class HttpConnection:
         side = self._sides[direction]
         assert side.codings  # noqa: S101 - set with the body
         side.codings.finish()
-        if side.codings.undoes:
-            self._sink.fresh(direction, "coded")
+        for level, _ in enumerate(side.codings.given()):
+            self._sink.fresh(direction, f"coded {level}")
         if side.has_object:
             if side.form:
                 self._sink.text(direction, "form", side.form.finish())

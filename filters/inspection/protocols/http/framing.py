@@ -1,10 +1,16 @@
 """Say how long a message's body is: RFC 9112 section 6, where every contradiction is refused."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from filters.inspection.finding import Refusal
 from filters.inspection.protocols.http.head import Fields, Request, Status
+
+_TRANSFER: Final = {b"gzip", b"x-gzip", b"deflate"}  # registered as transfer codings, and undone here
+_CHOSEN: Final = {"br", "zstd"}  # codings that nobody undoes who has not named them
+_NEVER = re.compile(rb"q=0(?:\.0{0,3})?")
 
 
 class Extent(Enum):
@@ -52,7 +58,22 @@ def response_framing(status: Status, request: Request) -> Framing:
         return Framing(Extent.NONE, 0, ())
     if status.code == 205 and (extent is None or length):
         raise Refusal("http-body-forbidden", "a 205 answer has no body, but its head announces one")
+    _check_asked(codings, request)
     return Framing(Extent.CLOSE if extent is None else extent, length, codings)
+
+
+def _check_asked(codings: tuple[str, ...], request: Request) -> None:
+    """Refuse a coding that the client, which says what it can undo, can't: it would keep the bytes as they are."""
+    said = request.fields.all(b"accept-encoding")
+    named = {name.decode("latin-1") for one in said for name in _named(one.lower())}
+    if said and "*" not in named and (unasked := _CHOSEN.intersection(codings) - named):
+        raise Refusal("coding-unasked", f"{min(unasked)}, of which the client's accept-encoding says nothing")
+
+
+def _named(accepted: bytes) -> list[bytes]:
+    """Return the codings that a value of Accept-Encoding allows."""
+    members = [one.replace(b" ", b"").replace(b"\t", b"").split(b";") for one in accepted.split(b",")]
+    return [name for name, *weight in members if not any(_NEVER.fullmatch(one) for one in weight)]
 
 
 def _framing(fields: Fields, minor: int) -> tuple[Extent | None, int, tuple[str, ...]]:
@@ -70,6 +91,10 @@ def _framing(fields: Fields, minor: int) -> tuple[Extent | None, int, tuple[str,
         if transfer[-1] != b"chunked" or b"chunked" in transfer[:-1]:
             raise Refusal(
                 "http-transfer-coding", f"expected chunked, once and last; got {b', '.join(transfer)[:60]!r}"
+            )
+        if unknown := set(transfer[:-1]) - _TRANSFER:
+            raise Refusal(
+                "http-transfer-coding", f"{min(unknown)[:40]!r} is no transfer coding that is known"
             )
         codings += [one.decode("latin-1") for one in transfer[:-1]]
         return Extent.CHUNKED, 0, tuple(codings)
