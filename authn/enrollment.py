@@ -50,7 +50,7 @@ class _Hello:
     def parse(cls, untrusted: bytes) -> "_Hello":
         cursor = Cursor(untrusted)
         hello = cls(
-            cursor.text(), cursor.blob(at_most=8192), cursor.blob(at_most=1024), cursor.blob(at_most=1024)
+            cursor.peer_id(), cursor.blob(at_most=8192), cursor.blob(at_most=1024), cursor.blob(at_most=1024)
         )
         cursor.finish()
         return hello

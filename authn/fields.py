@@ -100,6 +100,14 @@ class Cursor:
         except UnicodeDecodeError:
             raise malformed("a text field is not UTF-8") from None
 
+    def peer_id(self, at_most: int = 256) -> str:
+        """Read `platform/peer`: two printable words, so that no log or terminal is written to with it."""
+        peer_id = self.text(at_most)
+        platform, _, name = peer_id.partition("/")
+        if not platform or not name or "/" in name or " " in peer_id or not peer_id.isprintable():
+            raise malformed("a peer id is not platform/name, two printable words")
+        return peer_id
+
     def raw(self, length: int) -> bytes:
         """Read bytes of a known length."""
         end = self._at + length

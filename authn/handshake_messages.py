@@ -43,7 +43,7 @@ class M1:
                 got=f"{version}/{suite}",
             )
         message = cls(
-            cursor.text(at_most=128),
+            cursor.peer_id(at_most=128),
             cursor.blob(at_most=66),
             cursor.blob(exactly=NONCE_SIZE),
             cursor.blob(exactly=KEY_SHARE_SIZE),

@@ -15,6 +15,7 @@ from filters.policy.services import parse_service
 from gateway.cli.client import ApiClient, api_socket
 from gateway.cli.output import say, show_json, table
 from gateway.errors import GatewayError
+from gateway.events.plain import escaped
 
 EXIT_OK, EXIT_DENIED, EXIT_FOUND = 0, 3, 4
 PEER_COLUMNS = ("name", "state", "reason", "ip", "last_quote_age_ms", "restarts", "enrollment")
@@ -80,7 +81,8 @@ def events(arguments: argparse.Namespace) -> int:
 
 def _event_line(event: dict[str, Any]) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(event["time"] / 1000))
-    return f"{event['metadata']['sequence']:>6} {clock}.{event['time'] % 1000:03d} {event['message']}"
+    message = escaped(event["message"])
+    return f"{event['metadata']['sequence']:>6} {clock}.{event['time'] % 1000:03d} {message}"
 
 
 def explain_flow(arguments: argparse.Namespace) -> int:

@@ -5,15 +5,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.events.plain import escaped, escaped_lines
+
 
 def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)  # noqa: T201 - the command's answer
+    """Print a line, or lines of ours, at once. What came from elsewhere can't move the cursor or recolour the screen."""
+    print(escaped_lines(text), flush=True)  # noqa: T201 - the command's answer
 
 
 def complain(text: str) -> None:
     """Print an error."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command's answer
+    print(escaped_lines(text), file=sys.stderr, flush=True)  # noqa: T201 - the command's answer
 
 
 def show_json(data: object) -> None:
@@ -23,7 +25,9 @@ def show_json(data: object) -> None:
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     """Lay rows out in columns."""
-    cells = [[str("" if row.get(name) is None else row.get(name)) for name in columns] for row in rows]
+    cells = [
+        [escaped(str("" if row.get(name) is None else row.get(name))) for name in columns] for row in rows
+    ]
     widths = [max(len(line[at]) for line in [list(columns), *cells]) for at in range(len(columns))]
     lines = [columns, *cells]
     return "\n".join(

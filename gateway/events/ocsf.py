@@ -11,10 +11,12 @@ from typing import Any
 
 from gateway.events import model
 from gateway.events.community_id import community_id
+from gateway.events.plain import shortened
 
 VERSION = "1.8.0"
 INFORMATIONAL, LOW, MEDIUM, HIGH = 1, 2, 3, 4
 SUCCESS, FAILURE = 1, 2
+MAX_DETAIL = 2048  # characters; a name that a peer chose may be in it, and it is recorded three times
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def _kind(event: model.Event) -> _Kind:  # noqa: C901, PLR0912 - one line per ev
 
 
 def to_ocsf(event: model.Event, envelope: Envelope) -> dict[str, Any]:
-    """Return the OCSF object of an event."""
+    """Return the OCSF object of an event; of a long detail the beginning."""
+    event = _with_plain_detail(event)
     kind = _kind(event)
     fields = dataclasses.asdict(event)
     record: dict[str, Any] = {
@@ -102,6 +105,14 @@ def to_ocsf(event: model.Event, envelope: Envelope) -> dict[str, Any]:
     if isinstance(event, model.ContentFound):
         record.update(_found(event))
     return record
+
+
+def _with_plain_detail(event: model.Event) -> model.Event:
+    any_event: Any = event
+    if not hasattr(event, "detail"):
+        return event
+    plain: model.Event = dataclasses.replace(any_event, detail=shortened(event.detail, MAX_DETAIL))
+    return plain
 
 
 def _flow(event: model.Event) -> dict[str, Any]:

@@ -169,6 +169,15 @@ def test_rejects_an_ek_offered_as_ak(authority: CertificateAuthority, identity: 
         _verifier(authority).receive_hello(client.hello())
 
 
+def test_rejects_a_peer_id_that_is_no_printable_words(
+    authority: CertificateAuthority, identity: TpmIdentity
+) -> None:
+    certificate = authority.issue(identity.ek_public, "web", UUID, NOW, 10)
+    client = EnrollmentClient("lab/web\x1b[2J", certificate, identity.ek_public, identity.ak_public)
+    with refused(AttestationFailure.MALFORMED_MESSAGE):
+        _verifier(authority).receive_hello(client.hello())
+
+
 def test_rejects_truncated_hello(authority: CertificateAuthority, identity: TpmIdentity) -> None:
     with refused(AttestationFailure.MALFORMED_MESSAGE):
         _verifier(authority).receive_hello(_client(authority, identity).hello()[:-1])

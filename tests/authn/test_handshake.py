@@ -192,6 +192,21 @@ def test_rejects_a_downgraded_selection(ends: tuple[End, End]) -> None:
     assert "was not set up for" in error.value.message
 
 
+@pytest.mark.parametrize(
+    "peer_id",
+    [
+        "lab/web\x1b[2J", "lab/we\nb", "lab/we b", "lab/\x9bweb", "lab/\u202eweb",
+        "web", "lab/", "/web", "lab/web/x", "",
+    ],
+)  # fmt: skip
+def test_rejects_a_peer_id_that_is_no_printable_words(peer_id: str) -> None:
+    m1 = M1("lab/web", b"n", bytes(32), bytes(32), "lab")
+    assert M1.decode(m1.encode()) == m1
+    assert M1.decode(dataclasses.replace(m1, peer_id="実験室/wéb").encode()).peer_id == "実験室/wéb"
+    with refused(F.MALFORMED_MESSAGE):
+        M1.decode(dataclasses.replace(m1, peer_id=peer_id).encode())
+
+
 @pytest.mark.parametrize("prefix", [b"\0\0\1", b"\2\0\1", b"\1\0\0", b"\1\0\2"])
 def test_rejects_unsupported_version(ends: tuple[End, End], prefix: bytes) -> None:
     with refused(F.UNSUPPORTED_VERSION):
