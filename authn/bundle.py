@@ -8,7 +8,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from authn import labels
 from authn.appraisal import Appraisal, appraise
@@ -21,6 +21,9 @@ from authn.quote import ExpectedQuote
 from authn.reference import KIND, ReferenceSet, check_reference
 from authn.signing import verify_document
 
+if TYPE_CHECKING:
+    from authn.ek_certificate import EkIdentity
+
 FORMAT = "quotegate-evidence/1"
 MAX_BUNDLE = 64 << 20
 ACCEPTED = "accepted"
@@ -32,21 +35,27 @@ class BundleError(AuthnError):
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """What a verifier trusts beforehand: CA certificates (PEM) for EKs, Ed25519 keys for reference sets by key id."""
+    """What a verifier trusts beforehand: CA certificates (PEM) for EKs, Ed25519 keys for reference sets by key id.
+
+    `profile` is what it demands of the machine; None: what the file says was demanded.
+    """
 
     ek_roots: tuple[str, ...]
     reference_keys: Mapping[str, bytes]
+    profile: Profile | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Write `{ek_roots, reference_keys}`."""
+        """Write `{ek_roots, reference_keys}`, and `profile` where there is one."""
         keys = {name: key.hex() for name, key in sorted(self.reference_keys.items())}
-        return {"ek_roots": list(self.ek_roots), "reference_keys": keys}
+        profile = {} if self.profile is None else {"profile": self.profile.to_json()}
+        return {"ek_roots": list(self.ek_roots), "reference_keys": keys, **profile}
 
     @classmethod
     def from_json(cls, data: Any) -> "Anchors":
-        """Read what `to_json` writes; raises KeyError, TypeError, ValueError."""
+        """Read what `to_json` writes; raises KeyError, TypeError, ValueError, AuthnError."""
         keys = {str(name): bytes.fromhex(key) for name, key in data["reference_keys"].items()}
-        return cls(tuple(str(pem) for pem in data["ek_roots"]), keys)
+        profile = Profile.from_json(data["profile"]) if "profile" in data else None
+        return cls(tuple(str(pem) for pem in data["ek_roots"]), keys, profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ class EvidenceBundle:
             raise BundleError(
                 "bad-bundle", f"not an evidence bundle: the field {error} is missing"
             ) from error
-        except (TypeError, ValueError, AttributeError, RecursionError, AuthnError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, AuthnError) as error:
             raise BundleError("bad-bundle", f"not an evidence bundle: {error}") from error
 
     @classmethod
@@ -118,7 +127,7 @@ class EvidenceBundle:
         return cls(
             peer_id=str(data["peer"]),
             gateway_id=str(data["gateway"]),
-            taken_at=float(data["taken_at"]),
+            taken_at=_time(data["taken_at"]),
             verdict=str(data["verdict"]),
             ek_certificate=bytes.fromhex(data["ek_certificate"]),
             ek_public=bytes.fromhex(data["ek_public"]),
@@ -128,7 +137,7 @@ class EvidenceBundle:
             selection=bytes.fromhex(data["selection"]),
             profile=Profile.from_json(data["profile"]),
             layers=tuple(_layer(one) for one in data["layers"]),
-            previous=previous and _counters(previous),
+            previous=None if previous is None else _counters(previous),
             reference_sets=tuple(json.dumps(one).encode() for one in data["reference_sets"]),
             anchors=Anchors.from_json(data["anchors"]),
         )
@@ -136,6 +145,15 @@ class EvidenceBundle:
 
 def _counters(data: dict[str, Any]) -> Counters:
     return Counters(int(data["clock"]), int(data["reset_count"]), int(data["restart_count"]), True)
+
+
+def _time(seconds: Any) -> float:
+    at = float(seconds)
+    try:
+        dt.datetime.fromtimestamp(at, dt.UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(f"taken_at is no time: {error}") from error
+    return at
 
 
 def _layer_json(layer: Layer) -> dict[str, str]:
@@ -172,12 +190,19 @@ class BundleVerifier:
     checks: list[Check] = field(default_factory=list)
     key: AttestationKey | None = None
     appraisal: Appraisal | None = None
+    endorsement: "EkIdentity | None" = None
     _references: tuple[ReferenceSet, ...] = ()
+
+    @property
+    def profile(self) -> Profile:
+        """Return what is demanded: by the verifier, or by the file's own word."""
+        return self.anchors.profile or self.bundle.profile
 
     def verify(self) -> AuthnError | None:
         """Run all checks; return what the first failed one says, None when all passed."""
         steps: tuple[tuple[str, Callable[[], None]], ...] = (
             ("ek-certificate", self._check_certificate),
+            ("peer-name", self._check_name),
             ("attestation-key", self._check_key),
             ("qualifying-data", self._check_qualifying_data),
             ("selection", self._check_selection),
@@ -204,8 +229,19 @@ class BundleVerifier:
             roots = [x509.load_pem_x509_certificate(pem.encode()) for pem in self.anchors.ek_roots]
         except ValueError as error:
             raise BundleError("bad-anchor", f"an EK root is no PEM certificate: {error}") from error
-        at = _utc(self.bundle.taken_at)
-        verify_ek_chain(self.bundle.ek_certificate, self.bundle.ek_public, roots, at)
+        at = dt.datetime.fromtimestamp(self.bundle.taken_at, dt.UTC)
+        self.endorsement = verify_ek_chain(self.bundle.ek_certificate, self.bundle.ek_public, roots, at)
+
+    def _check_name(self) -> None:
+        assert self.endorsement is not None  # noqa: S101 - the step before
+        name = self.bundle.peer_id.rpartition("/")[2]
+        if name != self.endorsement.name:
+            raise BundleError(
+                "wrong-peer-name",
+                "the EK certificate was issued for another machine than the file names",
+                expected=self.endorsement.name,
+                got=name,
+            )
 
     def _check_key(self) -> None:
         self.key = AttestationKey.from_public(self.bundle.ak_public, self.bundle.ek_public)
@@ -221,11 +257,11 @@ class BundleVerifier:
             )
 
     def _check_selection(self) -> None:
-        wanted = self.bundle.profile.selection.encode()
+        wanted = self.profile.selection.encode()
         if self.bundle.selection != wanted:
             raise BundleError(
                 "wrong-selection",
-                f"the selection is not that of profile {self.bundle.profile.id}",
+                f"the selection is not that of profile {self.profile.id}",
                 expected=wanted.hex(),
                 got=self.bundle.selection.hex(),
             )
@@ -239,17 +275,10 @@ class BundleVerifier:
         assert self.key is not None  # noqa: S101 - the step before
         bundle = self.bundle
         expected = ExpectedQuote(
-            self.key, bundle.profile.selection, bundle.qualifying_data, {}, bundle.previous
+            self.key, self.profile.selection, bundle.qualifying_data, {}, bundle.previous
         )
-        self.appraisal = appraise(bundle.layers, bundle.profile, expected)
+        self.appraisal = appraise(bundle.layers, self.profile, expected)
 
     def _check_references(self) -> None:
         assert self.appraisal is not None  # noqa: S101 - the step before
-        check_reference(self.bundle.profile, self.appraisal.measured, self._references, self.bundle.taken_at)
-
-
-def _utc(seconds: float) -> dt.datetime:
-    try:
-        return dt.datetime.fromtimestamp(seconds, dt.UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise BundleError("bad-bundle", f"taken_at is no time: {error}") from error
+        check_reference(self.profile, self.appraisal.measured, self._references, self.bundle.taken_at)

@@ -3,6 +3,7 @@
 import argparse
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from authn.public_area import key_name
 from gateway.cli.operate import EXIT_FOUND, EXIT_OK, client
 from gateway.cli.output import say, show_json
 from gateway.errors import GatewayError
+from gateway.events.plain import escaped
 
 
 def save(arguments: argparse.Namespace) -> int:
@@ -44,17 +46,18 @@ def show(arguments: argparse.Namespace) -> int:
         show_json(_contents(bundle))
         return EXIT_OK
     taken = dt.datetime.fromtimestamp(bundle.taken_at, dt.UTC).isoformat(timespec="seconds")
-    say(f"{bundle.peer_id}, judged by {bundle.gateway_id} on {taken}: {bundle.verdict}")
+    head = f"{bundle.peer_id}, judged by {bundle.gateway_id} on {taken}: {bundle.verdict}"
+    say(escaped(head))
     say(f"attestation key  {key_name(bundle.ak_public).hex()}")
-    say(f"profile          {bundle.profile.id}: PCRs {bundle.profile.selection}")
+    say(escaped(f"profile          {bundle.profile.id}: PCRs {bundle.profile.selection}"))
     for layer in _contents(bundle)["layers"]:
-        say(f"layer {layer['name']}: reset count {layer['reset_count']}, clock {layer['clock_ms']} ms")
+        counts = f"reset count {layer['reset_count']}, clock {layer['clock_ms']} ms"
+        say(f"layer {escaped(layer['name'])}: {counts}")
         for event in layer["events"]:
             say(f"  PCR {event['pcr']:>2}  {event['digest'][:16]}…  {event['description']}")
         for file in layer["files"]:
-            say(
-                f"  file    {file['digest'][:16]}…  {file['path']}{'  VIOLATION' if file['violation'] else ''}"
-            )
+            mark = "  VIOLATION" if file["violation"] else ""
+            say(f"  file    {file['digest'][:16]}…  {escaped(file['path'])}{mark}")
     say("nothing of this has been verified: quotegate evidence verify FILE")
     return EXIT_OK
 
@@ -62,8 +65,8 @@ def show(arguments: argparse.Namespace) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     """Verify a file offline; exit 4 with the failed check when it does not hold."""
     bundle = _load(arguments.file)
-    anchors = _load_anchors(arguments.anchors) if arguments.anchors else bundle.anchors
-    verifier = BundleVerifier(bundle, anchors)
+    own = replace(bundle.anchors, profile=None)  # whom the file trusts demands nothing beyond the file
+    verifier = BundleVerifier(bundle, _load_anchors(arguments.anchors) if arguments.anchors else own)
     refusal = verifier.verify()
     if arguments.json:
         show_json(_verdict(verifier, refusal, anchored=bool(arguments.anchors)))
@@ -71,18 +74,32 @@ def verify(arguments: argparse.Namespace) -> int:
         for check in verifier.checks:
             say(f"{'ok  ' if check.refusal is None else 'FAIL'}  {check.name}")
         if refusal is not None:
-            say(f"{refusal.code}: {refusal.message}")
+            say(escaped(f"{refusal.code}: {refusal.message}"))
             for name, value in refusal.params.items():
-                say(f"  {name}: {value}")
-        if not arguments.anchors:
-            say("trusted: the CA and key that stand in the file itself; name your own with --anchors FILE")
-        say(f"{bundle.peer_id}: {'verified' if refusal is None else 'NOT verified'}")
+                say(escaped(f"  {name}: {value}"))
+        _say_claims(verifier, anchored=bool(arguments.anchors))
+        say(escaped(f"{bundle.peer_id}: {'verified' if refusal is None else 'NOT verified'}"))
     return EXIT_OK if refusal is None else EXIT_FOUND
 
 
+def _say_claims(verifier: BundleVerifier, *, anchored: bool) -> None:
+    """Say whose machine it is, and what nothing but the file itself says."""
+    bundle, machine = verifier.bundle, verifier.endorsement
+    if machine is not None:
+        say(escaped(f"machine: {machine.name}, uuid {machine.uuid}, by its EK certificate"))
+    if not anchored:
+        say("trusted: the CA and key that stand in the file itself; name your own with --anchors FILE")
+    if verifier.anchors.profile is None:
+        say(escaped(f"claimed by the file alone: that profile {bundle.profile.id} was demanded"))
+    taken = dt.datetime.fromtimestamp(bundle.taken_at, dt.UTC).isoformat(timespec="seconds")
+    told = f"gateway {bundle.gateway_id}, time {taken}, verdict {bundle.verdict}, the counters before"
+    say(escaped(f"claimed by the file alone: {told}"))
+
+
 def anchors(arguments: argparse.Namespace) -> int:
-    """Print the CA and keys that a bundle was judged by, as a file for --anchors."""
-    show_json(_load(arguments.file).anchors.to_json())
+    """Print the CA, keys and profile that a bundle was judged by, as a file for --anchors."""
+    bundle = _load(arguments.file)
+    show_json(replace(bundle.anchors, profile=bundle.profile).to_json())
     return EXIT_OK
 
 
@@ -97,7 +114,20 @@ def _verdict(verifier: BundleVerifier, refusal: AuthnError | None, *, anchored: 
             **params,
         }
     checks = {check.name: check.refusal is None for check in verifier.checks}
-    return {"verified": refusal is None, "anchored": anchored, "checks": checks, "failed": failed}
+    machine = verifier.endorsement
+    return {
+        "verified": refusal is None,
+        "anchored": anchored,
+        "machine": None if machine is None else {"name": machine.name, "uuid": machine.uuid},
+        "profile": {"id": verifier.profile.id, "anchored": verifier.anchors.profile is not None},
+        "claimed": {
+            "gateway": verifier.bundle.gateway_id,
+            "taken_at": verifier.bundle.taken_at,
+            "verdict": verifier.bundle.verdict,
+        },
+        "checks": checks,
+        "failed": failed,
+    }
 
 
 def _contents(bundle: EvidenceBundle) -> dict[str, Any]:
@@ -140,10 +170,10 @@ def _load(path: Path) -> EvidenceBundle:
 def _load_anchors(path: Path) -> Anchors:
     try:
         return Anchors.from_json(json.loads(_read(path)))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, AuthnError) as error:
         raise BundleError(
             "bad-anchors",
-            f"{path}: expected {{ek_roots: [PEM], reference_keys: {{id: hex}}}}, see docs/evidence.md: {error}",
+            f"{path}: expected {{ek_roots: [PEM], reference_keys: {{id: hex}}, profile}}, see docs/evidence.md: {error}",
         ) from error
 
 

@@ -103,10 +103,19 @@ FAULTS: dict[str, tuple[Callable[[EvidenceBundle], EvidenceBundle], str]] = {
         "ek-certificate",
     ),
     "after the certificate's end": (lambda b: replace(b, taken_at=b.taken_at + 11 * 86400), "ek-certificate"),
+    "another peer's name": (lambda b: replace(b, peer_id="lab/db"), "peer-name"),
     "another EK": (lambda b: replace(b, ek_public=b.ak_public), "ek-certificate"),
     "an EK for an AK": (lambda b: replace(b, ak_public=b.ek_public), "attestation-key"),
     "another transcript": (lambda b: replace(b, th2=bytes(32)), "qualifying-data"),
     "another selection": (lambda b: replace(b, selection=_flip(b.selection, 8)), "selection"),
+    "another profile than the verifier's": (
+        lambda b: replace(b, anchors=replace(b.anchors, profile=Profile.of("p", {13: "boot", 14: "none"}))),
+        "selection",
+    ),
+    "another demand than the verifier's": (
+        lambda b: replace(b, anchors=replace(b.anchors, profile=Profile.of("p", {13: "none"}))),
+        "reference-values",
+    ),
     "an unknown key": (lambda b: replace(b, anchors=replace(b.anchors, reference_keys={})), "reference-sets"),
     "an expired reference set": (lambda b: _signed(b, 1.0, bytes(32)), "reference-sets"),
     "an altered reference set": (
@@ -157,6 +166,36 @@ def test_a_mismatch_explains_itself(bundle: EvidenceBundle) -> None:
 def test_rejects_what_is_no_bundle(data: bytes) -> None:
     with pytest.raises(BundleError, match="not an evidence bundle"):
         EvidenceBundle.parse(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"taken_at": 10**400},
+        {"taken_at": 1e300},
+        {"taken_at": float("nan")},
+        {"previous": {"clock": float("inf"), "reset_count": 1, "restart_count": 1}},
+        {"previous": 0},
+        {"previous": ""},
+    ],
+    ids=["digits", "far", "no number", "clock", "zero", "text"],
+)
+def test_rejects_numbers_that_are_none(bundle: EvidenceBundle, change: dict[str, Any]) -> None:
+    text = json.dumps({**bundle.to_json(), **change})
+    with pytest.raises(BundleError) as raised:
+        EvidenceBundle.parse(text.encode())
+    assert raised.value.code == "bad-bundle"
+
+
+def test_the_verifiers_own_profile_comes_with_its_anchors(bundle: EvidenceBundle) -> None:
+    own = replace(bundle.anchors, profile=PROFILE)
+    assert Anchors.from_json(json.loads(json.dumps(own.to_json()))) == own
+    weaker = replace(bundle, profile=Profile.of("weak", {13: "boot"}, layers=()))
+    verifier = BundleVerifier(weaker, own)
+    assert verifier.verify() is None
+    assert verifier.profile == PROFILE
+    assert verifier.endorsement is not None
+    assert (verifier.endorsement.name, verifier.endorsement.uuid) == ("web", "u")
 
 
 @pytest.mark.parametrize("name", EvidenceBundle.__dataclass_fields__)

@@ -46,7 +46,7 @@ def point_of(public: bytes) -> ec.EllipticCurvePublicKey:
     return numbers.public_key()
 
 
-def check_certificate(bundle: dict, anchors: dict) -> None:
+def check_certificate(bundle: dict, anchors: dict) -> x509.Certificate:
     name = "ek-certificate"
     certificate = x509.load_der_x509_certificate(bytes.fromhex(bundle["ek_certificate"]))
     at = dt.datetime.fromtimestamp(bundle["taken_at"], dt.UTC)
@@ -62,6 +62,7 @@ def check_certificate(bundle: dict, anchors: dict) -> None:
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     need(x509.ObjectIdentifier("2.23.133.8.1") in usage, name)
     need(certificate.public_key() == point_of(bytes.fromhex(bundle["ek_public"])), name)
+    return certificate
 
 
 def check_key(bundle: dict) -> None:
@@ -168,7 +169,10 @@ def check_references(bundle: dict, sets: list[dict], values: dict[int, bytes]) -
 
 def verify(bundle: dict, anchors: dict) -> None:
     """Raise Failed with the name of the first check that does not hold."""
-    check_certificate(bundle, anchors)
+    bundle = {**bundle, "profile": anchors.get("profile", bundle["profile"])}
+    subject = check_certificate(bundle, anchors).subject
+    names = [one.value for one in subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    need(names[:1] == [bundle["peer"].rpartition("/")[2]], "peer-name")
     check_key(bundle)
     label = sha256(blob(b"quotegate/1 peer"), blob(bytes.fromhex(bundle["transcript"])))
     need(bundle["qualifying_data"] == label.hex(), "qualifying-data")

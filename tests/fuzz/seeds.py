@@ -180,7 +180,9 @@ def bundles() -> list[bytes]:
         "lab/web", "lab/gateway", 1.0, "accepted", certificate(), *public, bytes(32), bytes(32), profile.selection.encode(),
         profile, own, Counters(0, 1, 0, True), (document(),), Anchors((authority().root_pem().decode(),), {"key": bytes(32)}),
     )  # fmt: skip
-    return [json.dumps(bundle.to_json()).encode()]
+    data = bundle.to_json()
+    near_the_end = {"taken_at": 253402300799.0, "previous": {**data["previous"], "clock": 1e308}}
+    return [json.dumps(one).encode() for one in (data, {**data, **near_the_end})]
 
 
 def tcp_diag() -> bytes:

@@ -28,7 +28,7 @@ def test_a_saved_bundle_verifies_without_the_gateway(lab: RunningLab, saved: Pat
     answer = json.loads(lab.cli(*words, "--json").stdout)
     assert answer["verified"]
     assert answer["anchored"]
-    assert list(answer["checks"].values()) == [True] * 7
+    assert list(answer["checks"].values()) == [True] * 8
 
 
 def test_a_foreign_verifier_agrees(saved: Path) -> None:
