@@ -11,7 +11,8 @@ from filters.inspection.protocols.http.buffers import normal_uri
     ("target", "normal"),
     [
         (b"/a/b?x=/../%41", b"/a/b?x=/../A"), (b"http://h/a/../b", b"/b"), (b"/a/./b//c/", b"/a/b/c/"), (b"/a/b/c/../../d", b"/a/d"),
-        (b"/%2e%2e/a", b"/../a"), (b"/../../a/..", b"/../.."), (b"/a/../../b", b"/../b"), (b"/a/b/../", b"/a/"), (b"//.//a", b"/a"), (b"*", b"*"), (b"/", b"/"),
+        (b"/%2e%2e/a", b"/a"), (b"/../../a/..", b"/"), (b"/a/../../b", b"/b"), (b"/..", b"/"), (b"/a/..", b"/"), (b"/a/b/..", b"/a"), (b"/a/.", b"/a"), (b"http://h", b""),
+        (b"/../admin.php?a=/../b", b"/admin.php?a=/../b"), (b"/..a/..b", b"/..a/..b"), (b"/a/b/../", b"/a/"), (b"//.//a", b"/a"), (b"*", b"*"), (b"/", b"/"),
         (b"/a/...", b"/a/..."), (b"/a/.b/..c", b"/a/.b/..c"),
     ],
 )  # fmt: skip

@@ -18,21 +18,23 @@ _BOTH: Final = {
     b"content-length": "http.content_len",
     b"connection": "http.connection",
 }
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 
 def request_buffers(request: Request, head: bytes) -> Pairs:
     """Return every part of a request's head with its name."""
     line = head[: head.index(b"\r\n")]
-    host = request.fields.single(b"host")
     found = [
         ("http.method", request.method),
         ("http.uri", normal_uri(request.target)),
         ("http.uri.raw", request.target),
         ("http.request_line", line),
     ]
+    named = _named_host(request)
+    host = named or request.fields.single(b"host")
     if host is not None:
-        found += [("http.host", re.sub(rb":[0-9]*\Z", b"", host).lower()), ("http.host.raw", host)]
+        plain = re.sub(rb":[0-9]*\Z", b"", host).lower().rstrip(b".")
+        found += [("http.host", plain), ("http.host.raw", plain if named else host)]
     return found + _common(request.fields, head, line, _UP, "http.request_header")
 
 
@@ -45,27 +47,31 @@ def status_buffers(fields: Fields, head: bytes) -> Pairs:
 
 
 def normal_uri(target: bytes) -> bytes:
-    """Return a target without scheme and host, percent-decoded once, its path without `//`, `/./` and `/../`."""
+    """Return a target without scheme and host, percent-decoded once, its path without `//`, `/./` and `/../`.
+
+    A step up from the root is none.
+    """
     path, mark, query = _ABSOLUTE.sub(b"", target, count=1).partition(b"?")
     return _resolved(unquote_to_bytes(path)) + mark + unquote_to_bytes(query)
+
+
+def _named_host(request: Request) -> bytes:
+    """Return the host and port that the target names: then it counts, not the field (RFC 9112 section 3.2.2)."""
+    if request.method == b"CONNECT":
+        return request.target
+    match = _ABSOLUTE.match(request.target)
+    return unquote_to_bytes(match[1].rpartition(b"@")[2]) if match else b""
 
 
 def _resolved(path: bytes) -> bytes:
     first, *parts = path.split(b"/")
     kept: list[bytes] = []
-    for part in parts[:-1]:
-        if part not in {b"", b"."}:
-            _follow(kept, part)
-    if parts:
-        _follow(kept, parts[-1])
-    return b"/".join([first, *kept])
-
-
-def _follow(kept: list[bytes], part: bytes) -> None:
-    if part == b".." and kept and kept[-1] != b"..":
-        kept.pop()
-    else:
-        kept.append(part)
+    for number, part in enumerate(parts, 1):
+        if part == b"..":
+            del kept[-1:]
+        elif part != b"." and (part or number == len(parts)):
+            kept.append(part)
+    return b"/".join([first, *kept]) or (b"/" if parts else b"")
 
 
 def _common(fields: Fields, head: bytes, line: bytes, own: dict[bytes, str], each: str) -> Pairs:
@@ -83,7 +89,7 @@ def _common(fields: Fields, head: bytes, line: bytes, own: dict[bytes, str], eac
         ("http.header", b"".join(one + b"\r\n" for one in shown)),
         ("http.header.raw", head[len(line) + 2 :]),
         ("http.header_names", b"\r\n" + b"".join(name + b"\r\n" for _, name, _ in written) + b"\r\n"),
-        ("http.start", line + b"\r\n" + b"".join(one + b"\r\n" for one in shown) + b"\r\n"),
+        ("http.start", b"\r\n".join([line, *(name + b": " + value for _, name, value in written), b"", b""])),
         *((each, name + b": " + value) for _, name, value in written),
     ]
 

@@ -40,13 +40,13 @@ DNS_QUERY = dns_tcp(b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1")
     ("buffer", "data"),
     [
         ("http.method", "POST"), ("http.uri", "/a/cA.php?x=."), ("http.uri.raw", "http|3a|//Shop.example|3a|8080//a/./b/../c%41.php?x=%2e"),
-        ("http.host", "shop.example"), ("http.host.raw", "Shop.example|3a|8080"), ("http.user_agent", "bot/1.0"), ("http.cookie", "id=7"), ("http.accept", "*/*"),
+        ("http.host", "shop.example"), ("http.host.raw", "shop.example"), ("http.user_agent", "bot/1.0"), ("http.cookie", "id=7"), ("http.accept", "*/*"),
         ("http.content_type", "text/x"), ("http.content_len", "11"), ("http.protocol", "HTTP/1.1"), ("http.request_body", "name=secret"), ("file.data", "name=secret"),
         ("http.request_header", "X-One|3a| two"), ("http.stat_code", "404"), ("http.stat_msg", "Not Found"), ("http.server", "nginx"), ("http.cookie", "a=1, b=2"),
         ("http.response_body", "hello <b>world</b>"), ("file.data", "hello <b>world</b>"), ("http.response_line", "HTTP/1.1 404 Not Found"),
         ("http.header_names", "|0d 0a|Server|0d 0a|Set-Cookie|0d 0a|Set-Cookie|0d 0a|Content-Length|0d 0a 0d 0a|"),
         ("http.header", "Server|3a| nginx|0d 0a|Content-Length|3a| 18|0d 0a|"),
-        ("http.start", "HTTP/1.1 404 Not Found|0d 0a|Server|3a| nginx|0d 0a|Content-Length|3a| 18|0d 0a 0d 0a|"),
+        ("http.start", "HTTP/1.1 404 Not Found|0d 0a|Server|3a| nginx|0d 0a|Set-Cookie|3a| a=1|0d 0a|Set-Cookie|3a| b=2|0d 0a|Content-Length|3a| 18|0d 0a 0d 0a|"),
     ],
 )  # fmt: skip
 def test_each_buffer_holds_exactly_this(buffer: str, data: str) -> None:
@@ -54,6 +54,27 @@ def test_each_buffer_holds_exactly_this(buffer: str, data: str) -> None:
         rule(f'{buffer}; content:"{data}"; startswith; endswith;', "alert http any any -> any any")
     )
     assert set(checks(found, HTTP)) == {"suricata.1:1"}
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "host", "raw"),
+    [
+        ("/", b"Host: Good.example:81\r\n", "good.example", "Good.example|3a|81"), ("/", b"Host: good.example.\r\n", "good.example", "good.example."),
+        ("http://Evil.example:80/", b"Host: good.example\r\n", "evil.example", "evil.example"), ("http://u:p@evil.example/@x", b"Host: h\r\n", "evil.example", "evil.example"),
+        ("http://%65vil.example?@x", b"Host: h\r\n", "evil.example", "evil.example"), ("http://[::1]:80/", b"Host: h\r\n", "[|3a 3a|1]", "[|3a 3a|1]"),
+        ("http:///x", b"Host: good.example\r\n", "good.example", "good.example"), ("/http://evil.example/", b"Host: good.example\r\n", "good.example", "good.example"),
+    ],
+)  # fmt: skip
+def test_finds_the_host_that_the_request_is_for(target: str, field: bytes, host: str, raw: str) -> None:
+    said = [(UP, b"GET " + target.encode() + b" HTTP/1.1\r\n" + field + b"\r\n")]
+    for buffer, data in (("http.host", host), ("http.host.raw", raw)):
+        assert checks(ruleset(rule(f'{buffer}; content:"{data}"; startswith; endswith;')), said), buffer
+
+
+def test_finds_a_host_in_a_target_without_a_host_field() -> None:
+    rules = ruleset(rule('http.host; content:"evil.example"; bsize:12;'))
+    assert checks(rules, [(UP, b"GET http://evil.example/ HTTP/1.0\r\n\r\n")])
+    assert checks(rules, [(UP, b"CONNECT evil.example:443 HTTP/1.1\r\nHost: h\r\n\r\n")])
 
 
 @pytest.mark.parametrize(
