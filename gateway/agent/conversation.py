@@ -61,7 +61,8 @@ class Conversation:
             self.ready.extend(self.frames.feed(data))
         frame = self.ready.pop(0)
         if frame.type is FrameType.ALERT:
-            raise Refused(frame.body[:64].decode("ascii", "replace"))
+            code = frame.body[:64].decode("ascii", "replace")  # from anybody: a terminal may show it
+            raise Refused("".join(one if one.isprintable() else "?" for one in code))
         return frame
 
     def send(self, kind: FrameType, body: bytes) -> None:

@@ -86,7 +86,6 @@ async def _connect(socket: Path, peer: str, service: str) -> int:
 
 
 async def _status(socket: Path, as_json: bool) -> None:
-    from gateway.events.plain import escaped
     from gateway.rpc import RpcClient
 
     rpc = await RpcClient.connect(socket)
@@ -95,7 +94,7 @@ async def _status(socket: Path, as_json: bool) -> None:
     text = (
         json.dumps(answer) if as_json else f"{answer['peer']}: {answer['state']} {answer['detail']}".strip()
     )
-    print(escaped(text))  # noqa: T201 - the command's answer
+    print(text)  # noqa: T201 - the command's answer
 
 
 def _identity(tcti: str) -> None:

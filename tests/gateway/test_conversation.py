@@ -62,3 +62,16 @@ def test_rejects_second_set_in_one_handshake(tmp_path: Path) -> None:
     shelf, end = brought(*documents, tmp_path=tmp_path)
     assert [one.version for one in shelf.sets] == [1, 2]
     assert end is AttestationError
+
+
+def test_rejects_an_alert_that_acts_on_the_terminal() -> None:
+    async def story() -> str:
+        reader = asyncio.StreamReader()
+        reader.feed_data(encode_frame(FrameType.ALERT, b"unknown-peer\x1b[2J\n\xff"))
+        with pytest.raises(Refused) as raised:
+            await Conversation(Mock(ima_list=None), Mock(), reader, Mock()).receive()
+        return raised.value.code
+
+    code = asyncio.run(story())
+    assert code.startswith("unknown-peer?[2J?")
+    assert code.isprintable()
