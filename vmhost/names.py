@@ -57,12 +57,12 @@ class Lab:
 
     @property
     def run_dir(self) -> Path:
-        """Sockets, logs, setup files; gone after `lab down`."""
+        """Sockets, logs, setup files; gone after `lab down`, and after the host's restart."""
         return RUN_ROOT / self.name
 
     @property
     def state_dir(self) -> Path:
-        """Databases, TPM states, keys; gone after `lab down`."""
+        """Databases, TPM states, keys, virtual machines' disks; gone after `lab down`, but for one with `--keep`."""
         return STATE_ROOT / self.name
 
     @property
@@ -79,6 +79,11 @@ class Lab:
     def api_socket(self) -> Path:
         """Where the gateway's control API listens."""
         return self.run_dir / "gateway" / "quotegated" / "api.sock"
+
+    @property
+    def kept_dir(self) -> Path:
+        """What virtual machines are started with again (`vmhost.lab.kept`)."""
+        return self.state_dir / "kept"
 
     @property
     def material(self) -> Path:

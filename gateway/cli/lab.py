@@ -15,7 +15,8 @@ from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
 from gateway.errors import GatewayError
 from vmhost.commands import in_namespace, run
 from vmhost.lab.defaults import default_spec, make_spec, place, vm_spec
-from vmhost.lab.setup import PROJECT, bring_up
+from vmhost.lab.kept import is_kept
+from vmhost.lab.setup import PROJECT, bring_back, bring_up
 from vmhost.lab.tamper import Alteration
 from vmhost.lab.teardown import tear_down
 from vmhost.monitor.client import ask
@@ -58,8 +59,15 @@ def vm_spec_from(lab: Lab, count: int, policy: Path | None, images: Path) -> Lab
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Bring the lab up."""
+    """Bring the lab up; the state of virtual machines is given up at an operator's word alone."""
     lab = Lab(arguments.lab)
+    if is_kept(lab) and not arguments.discard:
+        raise GatewayError(
+            "state-kept",
+            f"{lab.state_dir}: expected no virtual machines' state there, found what lab {lab.name} left (audit record, "
+            f"authority, quarantines, TPMs, keys); nothing was changed: go on with it: quotegate lab resume --lab {lab.name}; or "
+            f"delete it all: quotegate lab up --discard --lab {lab.name}",
+        )
     if arguments.vm:
         spec = vm_spec_from(lab, arguments.peers, arguments.policy, arguments.images)
     else:
@@ -67,18 +75,37 @@ def up(arguments: argparse.Namespace) -> int:
     gateway_vm = spec.gateway_vm and arguments.gateway == "vm"
     spec = replace(spec, preapproved=not arguments.ask_approval, inspectors=arguments.inspectors)
     bring_up(replace(spec, gateway_vm=gateway_vm))
-    say(f"lab {lab.name} is up: gateway {spec.gateway.ip}, {len(spec.peers)} peers")
-    say(
-        table([{"peer": one.peer, "ip": one.ip, "mac": one.mac} for one in spec.peers], ("peer", "ip", "mac"))
-    )
+    _say_up(spec)
     say("next: quotegate authority grant; quotegate peers; quotegate lab exec web -- quotegate-agent status")
     return EXIT_OK
 
 
+def resume(arguments: argparse.Namespace) -> int:
+    """Start a lab's virtual machines again with the state that is left of them."""
+    _say_up(bring_back(Lab(arguments.lab)))
+    say("next: quotegate peers; quotegate update status")
+    return EXIT_OK
+
+
+def _say_up(spec: LabSpec) -> None:
+    say(f"lab {spec.lab.name} is up: gateway {spec.gateway.ip}, {len(spec.peers)} peers")
+    say(
+        table([{"peer": one.peer, "ip": one.ip, "mac": one.mac} for one in spec.peers], ("peer", "ip", "mac"))
+    )
+
+
 def down(arguments: argparse.Namespace) -> int:
-    """Take the lab down."""
-    found = tear_down(Lab(arguments.lab))
-    say(f"lab {arguments.lab} is down" if found else f"there was no lab {arguments.lab}")
+    """Take the lab down; with --keep the state of virtual machines stays."""
+    lab = Lab(arguments.lab)
+    state = is_kept(lab)
+    found = tear_down(lab, keep_state=state and arguments.keep)
+    say(f"lab {lab.name} is down" if found else f"there was no lab {lab.name}")
+    if state and arguments.keep:
+        say(f"its machines' state is kept in {lab.state_dir}: quotegate lab resume --lab {lab.name}")
+    elif state:
+        say(
+            "its machines' state was deleted (audit record, authority, quarantines, TPMs, keys); --keep keeps it"
+        )
     return EXIT_OK
 
 

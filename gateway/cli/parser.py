@@ -322,6 +322,9 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     up.add_argument("--policy", type=Path, help="a policy; its peers become the lab's")
     up.add_argument(
         "--ask-approval", action="store_true", help="let every TPM wait for: quotegate peer approve NAME"
+    up.add_argument(
+        "--discard", action="store_true", help="delete the state that virtual machines of this lab left"
+    )
     )
     up.add_argument(
         "--inspectors",
@@ -339,7 +342,14 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
         default="vm",
         help="with --vm: what the gateway is (default: vm)",
     )
-    add(lab, "down", _call("lab", "down"), "take the lab down")
+    down = add(lab, "down", _call("lab", "down"), "take the lab down, and delete its state")
+    down.add_argument(
+        "--keep", action="store_true", help="keep virtual machines' state, for: quotegate lab resume"
+    )
+    again = (
+        "start a lab's virtual machines again with the state they left: after the host's restart, or --keep"
+    )
+    add(lab, "resume", _call("lab", "resume"), again)
     add(lab, "status", _call("lab", "lab_status"), "show machines and processes")
     tamper = add(
         lab, "tamper", _call("lab", "tamper"), "change a peer behind its back: PCR 10, or what a VM runs"

@@ -5,6 +5,8 @@ from ipaddress import IPv4Address
 
 BURST = 5.0
 REFILL_PER_S = 1.0
+# good handshakes and enrollments cost the gateway work too; far more than restarts and broken lines ever cause
+GOOD, GOOD_PER_S = 100.0, 2.0
 
 
 MESSAGES_PER_S = 500.0
@@ -39,27 +41,33 @@ class Bucket:
 
 @dataclass(slots=True)
 class _Place:
-    bucket: Bucket
+    failures: Bucket
+    good: Bucket
     in_flight: int = 0
+
+    def may_try(self, now: float) -> bool:
+        return not self.in_flight and self.failures.at(now) >= 1 and self.good.at(now) >= 1
 
 
 @dataclass(slots=True)
 class PlaceLimits:
-    """One handshake in flight per place, and a token bucket that failures empty."""
+    """One handshake in flight per place, a token bucket that failures empty, and a large one for those that are good."""
 
     _places: dict[IPv4Address, _Place] = field(default_factory=dict)
 
     def admit(self, ip: IPv4Address, now: float) -> bool:
-        """Take up a handshake from `ip`; False when one is in flight or its bucket is empty."""
-        place = self._places.setdefault(ip, _Place(Bucket.full(BURST, REFILL_PER_S, now)))
-        if place.in_flight or place.bucket.at(now) < 1:
+        """Take up a handshake from `ip`; False when one is in flight or one of its buckets is empty."""
+        place = self._places.get(ip)
+        if place is None:
+            buckets = Bucket.full(BURST, REFILL_PER_S, now), Bucket.full(GOOD, GOOD_PER_S, now)
+            place = self._places[ip] = _Place(*buckets)
+        if not place.may_try(now):
             return False
         place.in_flight = 1
         return True
 
     def done(self, ip: IPv4Address, now: float, *, failed: bool) -> None:
-        """End the handshake that was taken up; a failed one costs a token."""
+        """End the handshake that was taken up; it costs a token of its kind."""
         place = self._places[ip]
         place.in_flight = 0
-        if failed:
-            place.bucket.take(now)
+        (place.failures if failed else place.good).take(now)

@@ -77,6 +77,27 @@ def test_failures_are_charged_to_their_place() -> None:
     assert limits.admit(IP, 1.0)
 
 
+def shaking_hands(limits: PlaceLimits, every_s: float, seconds: float) -> list[bool]:
+    """Try to shake hands again and again, each time well; tell which tries were let in."""
+    admitted = []
+    for number in range(int(seconds / every_s)):
+        now = number * every_s
+        admitted.append(limits.admit(IP, now))
+        if admitted[-1]:
+            limits.done(IP, now, failed=False)
+    return admitted
+
+
+def test_rejects_good_handshakes_without_end() -> None:
+    assert sum(shaking_hands(PlaceLimits(), 0.05, 100.0)) <= 100 + 2 * 100 + 1
+
+
+@pytest.mark.parametrize(("every_s", "seconds"), [(0.6, 3600.0), (0.2, 30.0)])
+def test_a_machine_that_reconnects_all_the_time_is_let_in(every_s: float, seconds: float) -> None:
+    """As one does whose line breaks after every handshake: agents wait 200 ms at least."""
+    assert all(shaking_hands(PlaceLimits(), every_s, seconds))
+
+
 ON_FAIL = OnFail("restart", 3, 900.0, "quarantine")
 
 

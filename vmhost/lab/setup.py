@@ -1,19 +1,18 @@
-"""Bring a lab up: clear what an earlier one left, build the network, start the monitor, wait."""
+"""Bring a lab up, anew or with the state that was kept: clear what an earlier one left, build the network, start the monitor, wait."""
 
-import json
 import os
 import subprocess
 import time
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from authn.portmap import PortEntry
 from vmhost.commands import in_namespace
 from vmhost.errors import HostError
 from vmhost.lab.code import ENVIRONMENT, MOUNT_ENVIRONMENT, copy_code
+from vmhost.lab.kept import kept_spec, put_back, spec_file, write_spec
 from vmhost.lab.provisioning import make_administrator_key, make_directories
-from vmhost.lab.teardown import MONITOR_PID, OWNER_PID, record_process, tear_down
+from vmhost.lab.teardown import MONITOR_PID, OWNER_PID, record_process, recorded_process, tear_down
 from vmhost.names import Lab
 from vmhost.spec import LabSpec
 from vmhost.topology import build_topology
@@ -28,25 +27,63 @@ def bring_up(spec: LabSpec, owner_fd: int | None = None) -> None:
 
     With `owner_fd` (the read end of a pipe) the lab takes itself down when the other end closes.
     """
-    if os.geteuid() != 0:
-        raise HostError("not-root", "the lab makes network namespaces: run this as root")
+    _demand_root()
     tear_down(spec.lab)
-    with ExitStack() as undo:
-        umask = os.umask(0o022)  # the services read what root writes here
-        undo.callback(os.umask, umask)
+    with _files_that_services_read(), ExitStack() as undo:
         undo.callback(tear_down, spec.lab)
         make_directories(spec)
         if owner_fd is not None:
             record_process(spec.lab.run_dir / OWNER_PID, os.getpid())
-        # the clone may lie where the services' uids can't read (below /root), and be edited while the lab runs
-        copy_code(PROJECT, spec.lab.run_dir / "code")
         make_administrator_key(spec.lab)
-        (spec.lab.run_dir / "spec.json").write_text(json.dumps(_spec_json(spec)))
-        build_topology(spec)
-        process = _start_monitor(spec.lab, owner_fd)
-        _wait_ready(spec.lab, process, VM_READY_WITHIN_S if spec.images else READY_WITHIN_S)
+        _start(spec, owner_fd)
         undo.pop_all()
+
+
+def bring_back(lab: Lab) -> LabSpec:
+    """Start a lab's virtual machines again with the state that was kept, and return once every agent runs.
+
+    A failure keeps the state. Raises HostError.
+    """
+    _demand_root()
+    if recorded_process(lab.run_dir / MONITOR_PID) is not None:
+        raise HostError(
+            "already-up",
+            f"lab {lab.name}: expected no monitor, found one that runs; nothing was changed: to start all machines anew, "
+            f"quotegate lab down --keep --lab {lab.name} first",
+        )
+    spec = kept_spec(lab)
+    tear_down(lab, keep_state=True)
+    with _files_that_services_read(), ExitStack() as undo:
+        undo.callback(tear_down, lab, keep_state=True)
+        make_directories(spec)
+        put_back(lab)
+        _start(spec, None)
+        undo.pop_all()
+    return spec
+
+
+def _demand_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError("not-root", "the lab makes network namespaces: run this as root")
+
+
+@contextmanager
+def _files_that_services_read() -> Iterator[None]:
+    umask = os.umask(0o022)
+    try:
+        yield
+    finally:
         os.umask(umask)
+
+
+def _start(spec: LabSpec, owner_fd: int | None) -> None:
+    """Start the monitor between its machines' ports, and wait; raises HostError."""
+    # the clone may lie where the services' uids can't read (below /root), and be edited while the lab runs
+    copy_code(PROJECT, spec.lab.run_dir / "code")
+    write_spec(spec_file(spec.lab.run_dir), spec)
+    build_topology(spec)
+    process = _start_monitor(spec.lab, owner_fd)
+    _wait_ready(spec.lab, process, VM_READY_WITHIN_S if spec.images else READY_WITHIN_S)
 
 
 def _start_monitor(lab: Lab, owner_fd: int | None) -> "subprocess.Popen[bytes]":
@@ -103,23 +140,3 @@ def _logs(lab: Lab) -> str:
         if text:
             parts.append(f"--- {log.relative_to(lab.run_dir)}\n{text[-1500:]}")
     return "\n".join(parts)
-
-
-def _spec_json(spec: LabSpec) -> dict[str, object]:
-    def entry(one: PortEntry) -> dict[str, object]:
-        return {**asdict(one), "ip": str(one.ip)}
-
-    return {
-        "lab": spec.lab.name,
-        "network": str(spec.network),
-        "peers": [entry(one) for one in spec.peers],
-        "gateway": entry(spec.gateway),
-        "policy_text": spec.policy_text,
-        "control_port": spec.control_port,
-        "beacon_interval_ms": spec.beacon_interval_ms,
-        "preapproved": spec.preapproved,
-        "images": str(spec.images) if spec.images else None,
-        "gateway_vm": spec.gateway_vm,
-        "inspectors": spec.inspectors,
-        "return_within_s": spec.return_within_s,
-    }

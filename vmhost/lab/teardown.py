@@ -46,13 +46,13 @@ def recorded_process(path: Path) -> int | None:
         return None
 
 
-def tear_down(lab: Lab, keep_pid: int | None = None) -> bool:
-    """End the lab's processes and remove everything of it; return whether there was anything.
+def tear_down(lab: Lab, keep_pid: int | None = None, *, keep_state: bool = False) -> bool:
+    """End the lab's processes and remove everything of it, but its state with `keep_state`; return whether there was anything.
 
     Labs whose owner was killed together with their monitor have nobody left to clear them: they go too.
     `keep_pid` is for a monitor that takes its own lab down.
     """
-    found = _remove(lab, keep_pid)
+    found = _remove(lab, keep_pid, keep_state=keep_state)
     if keep_pid is None:
         for orphan in orphans():
             _remove(orphan, None)
@@ -70,7 +70,7 @@ def orphans() -> list[Lab]:
     return found
 
 
-def _remove(lab: Lab, keep_pid: int | None) -> bool:
+def _remove(lab: Lab, keep_pid: int | None, *, keep_state: bool = False) -> bool:
     found = lab.run_dir.exists() or lab.state_dir.exists()
     _end_monitor(lab, keep_pid)
     deadline = time.monotonic() + END_WITHIN_S
@@ -82,7 +82,7 @@ def _remove(lab: Lab, keep_pid: int | None) -> bool:
         time.sleep(0.05)
     found = bool(namespaces_of(lab)) or found
     destroy_topology(lab)
-    for directory in (lab.run_dir, lab.state_dir):
+    for directory in (lab.run_dir,) if keep_state else (lab.run_dir, lab.state_dir):
         remove_tree(directory)
         with contextlib.suppress(OSError):  # other labs may be there
             directory.parent.rmdir()

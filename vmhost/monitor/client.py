@@ -19,8 +19,13 @@ def ask(lab: Lab, op: str, timeout_s: float = 30.0, **params: object) -> dict[st
             (length,) = LENGTH.unpack(_exactly(sock, LENGTH.size))
             answer: dict[str, Any] = json.loads(_exactly(sock, length))
     except (OSError, ValueError) as error:
+        kept = (
+            f"; its machines' state is kept: quotegate lab resume --lab {lab.name}"
+            if lab.kept_dir.is_dir()
+            else ""
+        )
         raise HostError(
-            "away", f"the monitor of lab {lab.name} does not answer ({error}); is the lab up?"
+            "away", f"the monitor of lab {lab.name} does not answer ({error}); is the lab up?{kept}"
         ) from error
     if not answer.pop("ok"):
         raise HostError(answer["code"], answer["message"])

@@ -49,7 +49,7 @@ class GuestWords:
         match said:
             case Up():
                 self._tell(guest, "its agent runs")
-            case AuditHead() if said.sequence > self._heads.get(guest, 0):
+            case AuditHead() if said.sequence > self._newest(guest):
                 await self._keep(guest, said)
             case GatewayFailed(check) if check not in REFUTES_THE_GATEWAY:
                 self._tell(guest, f"refused: expected a check that refutes a gateway, got {check}")
@@ -59,6 +59,15 @@ class GuestWords:
                 task.add_done_callback(lambda _: self._reports.pop(guest, None))
             case LinkError():
                 self._tell(guest, f"refused: {said.code}: {said.message}")
+
+    def _newest(self, guest: str) -> int:
+        """Return the number of the newest head that is kept of a guest, also from before this monitor's time; 0 without one."""
+        if guest not in self._heads:
+            try:
+                self._heads[guest] = int(json.loads(head_file(self._lab, guest).read_text())["sequence"])
+            except (OSError, ValueError, KeyError, TypeError):
+                self._heads[guest] = 0
+        return self._heads[guest]
 
     async def _report(self, guest: str, check: str) -> None:
         self._tell(guest, f"the gateway failed: {check}")

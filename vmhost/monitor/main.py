@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from vmhost.errors import HostError
+from vmhost.lab.kept import load_spec, spec_file
 from vmhost.lab.teardown import tear_down
 from vmhost.monitor import vm_commands
 from vmhost.monitor.client import ask
-from vmhost.monitor.monitor import Failure, Monitor, load_spec
+from vmhost.monitor.monitor import Failure, Monitor
 from vmhost.monitor.server import MonitorServer
 from vmhost.names import Lab
 from vmhost.vm.gateway import GatewayVm
@@ -32,12 +33,12 @@ EXIT_ERROR, EXIT_REFUSED = 1, 3
 REFUSALS = frozenset({"already-running", "kept-off", "not-permitted"})
 
 
-async def _run(lab: Lab, root: Path, owner: int | None) -> None:
-    """Run until told to stop, or until the owner's end of the pipe is closed; end everything then.
+async def _run(lab: Lab, root: Path, owner: int | None) -> int:
+    """Run until told to stop, or until the owner's end of the pipe is closed; end everything then, and return the exit status.
 
     Raises what ended the monitor when that was not a wish.
     """
-    monitor = Monitor(load_spec(lab.run_dir / "spec.json"), root)
+    monitor = Monitor(load_spec(spec_file(lab.run_dir)), root)
     server = MonitorServer(monitor)
     if isinstance(monitor.gateway, GatewayVm):
         monitor.gateway.services = {"monitor": server.for_gateway}
@@ -50,12 +51,14 @@ async def _run(lab: Lab, root: Path, owner: int | None) -> None:
     starting = asyncio.create_task(monitor.start(), name="start")
     supervising = asyncio.create_task(monitor.supervise(), name="supervise")
     stop = asyncio.create_task(server.shutdown.wait(), name="stop")
+    status = 0
     try:
         await _first_of(starting, serving, supervising, stop)
         if starting.done():
             (lab.run_dir / "ready").touch()
             await _first_of(serving, supervising, stop)
     except Failure as error:
+        status = EXIT_ERROR
         with contextlib.suppress(OSError):  # no space left, for example
             (lab.run_dir / "failed").write_text(str(error))
     finally:
@@ -64,6 +67,7 @@ async def _run(lab: Lab, root: Path, owner: int | None) -> None:
         await monitor.stop()
         if owner is not None:
             tear_down(lab, keep_pid=os.getpid())
+    return status
 
 
 async def _first_of(*tasks: "asyncio.Task[Any]") -> None:
@@ -95,8 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _monitor(arguments: argparse.Namespace) -> int:
-    asyncio.run(_run(Lab(arguments.lab), arguments.root, arguments.owner_fd))
-    return 0
+    return asyncio.run(_run(Lab(arguments.lab), arguments.root, arguments.owner_fd))
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -1,20 +1,18 @@
 """The monitor of a lab: start all machines, keep the gateway alive, restart who is to be restarted."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Network
 from pathlib import Path
 from subprocess import SubprocessError
 from typing import Any
 
 from authn.errors import AuthnError
-from authn.portmap import PortEntry
 from vmhost.errors import HostError
 from vmhost.guest import Guest
 from vmhost.lab.gateway_vm import make_gateway, prepare_gateway
+from vmhost.lab.kept import is_kept, keep
 from vmhost.lab.provisioning import (
     GATEWAY_PROFILE,
     PEER_PROFILE,
@@ -40,7 +38,7 @@ from vmhost.monitor.programs import (
     lab_programs,
 )
 from vmhost.monitor.updates import GatewayUpdates
-from vmhost.names import AGENT_UID, GATEWAY, TPM_UID, TPMD_UID, Lab
+from vmhost.names import AGENT_UID, GATEWAY, TPM_UID, TPMD_UID
 from vmhost.spec import LabSpec
 from vmhost.swtpm import VirtualTpm
 from vmhost.vm.gateway import GatewayVm
@@ -112,14 +110,11 @@ class Monitor:
         return Machine(name, tpm, launcher.root, f"lab {self.lab.name}", argv, log)
 
     async def start(self) -> None:
-        """Power all TPMs on, provision, boot the gateway, then the peers; raises HostError or AuthnError."""
+        """Prepare all machines, unless that was kept; boot the gateway, then the peers. Raises HostError or AuthnError."""
         machines: dict[str, Guest] = {GATEWAY: self.gateway, **self.peers}
         asyncio.get_running_loop().set_default_executor(threads_for(len(machines)))
-        await asyncio.to_thread(prepare_vms, self.spec, load_administrator_key(self.lab))
-        await asyncio.to_thread(prepare_gateway, self.spec)
-        found = await asyncio.gather(*(asyncio.to_thread(one.identify) for one in machines.values()))
-        commands = {GATEWAY_PROFILE: GATEWAY_ARGV, PEER_PROFILE: AGENT_ARGV}
-        provision(self.spec, self._launcher.root, dict(zip(machines, found, strict=True)), commands)
+        if not is_kept(self.lab):
+            await self._prepare(machines)
         self._describe_programs()
         if self.spec.gateway_vm:  # it takes its time: guests wait for it as well while they boot
             await asyncio.gather(*(self._boot(one) for one in machines.values()))
@@ -128,6 +123,16 @@ class Monitor:
             await asyncio.gather(*(self._boot(peer) for peer in self.peers.values()))
         self.gateway_starts += 1
         self.unit.started(time.monotonic())
+
+    async def _prepare(self, machines: dict[str, Guest]) -> None:
+        """Make what virtual machines start from, power all TPMs on, provision."""
+        await asyncio.to_thread(prepare_vms, self.spec, load_administrator_key(self.lab))
+        await asyncio.to_thread(prepare_gateway, self.spec)
+        found = await asyncio.gather(*(asyncio.to_thread(one.identify) for one in machines.values()))
+        commands = {GATEWAY_PROFILE: GATEWAY_ARGV, PEER_PROFILE: AGENT_ARGV}
+        provision(self.spec, self._launcher.root, dict(zip(machines, found, strict=True)), commands)
+        if self.spec.gateway_vm:
+            await asyncio.to_thread(keep, self.lab)
 
     def _describe_programs(self) -> None:
         for name, programs in self._programs(self._launcher, self.spec).items():
@@ -366,22 +371,3 @@ class Monitor:
             },
             "peers": {name: {"pids": machine.pids()} for name, machine in self.peers.items()},
         }
-
-
-def load_spec(path: Path) -> LabSpec:
-    """Read the spec that `lab up` wrote."""
-    data = json.loads(path.read_text())
-    return LabSpec(
-        Lab(data["lab"]),
-        IPv4Network(data["network"]),
-        tuple(PortEntry.from_json(one) for one in data["peers"]),
-        PortEntry.from_json(data["gateway"]),
-        data["policy_text"],
-        data["control_port"],
-        data["beacon_interval_ms"],
-        data["preapproved"],
-        Path(data["images"]) if data["images"] else None,
-        data["gateway_vm"],
-        data["inspectors"],
-        data["return_within_s"],
-    )

@@ -147,6 +147,21 @@ def test_a_head_that_is_not_newer_is_not_taken_back(heads: Callable[[str], Path]
     assert json.loads(heads("web").read_text())["hash"] == ONE.hex()
 
 
+def test_a_head_of_an_earlier_monitors_time_is_not_taken_back(heads: Callable[[str], Path]) -> None:
+    play(lambda host: host.hear("web", AuditHead(7, ONE)))
+    play(lambda host: host.hear("web", AuditHead(6, TWO)))
+    assert json.loads(heads("web").read_text())["sequence"] == 7
+    play(lambda host: host.hear("web", AuditHead(8, TWO)))
+    assert json.loads(heads("web").read_text())["sequence"] == 8
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sequence": "x"}'])
+def test_a_kept_head_that_was_spoilt_is_taken_anew(heads: Callable[[str], Path], text: str) -> None:
+    heads("web").write_text(text)
+    play(lambda host: host.hear("web", AuditHead(3, ONE)))
+    assert json.loads(heads("web").read_text())["sequence"] == 3
+
+
 def test_a_guest_speaks_for_itself_alone(heads: Callable[[str], Path]) -> None:
     async def story(host: Host) -> None:
         await host.hear("web", AuditHead(7, ONE))

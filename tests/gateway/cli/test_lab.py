@@ -1,0 +1,100 @@
+"""What `quotegate lab` does with the state of virtual machines: nothing of it is lost without a word."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gateway.cli import lab as commands
+from gateway.cli.parser import build_parser
+from gateway.errors import GatewayError
+from vmhost.lab.defaults import default_spec
+from vmhost.names import Lab
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """What would be done to the lab."""
+    noted: list[tuple[str, Any]] = []
+
+    def tear_down(_: Lab, *, keep_state: bool = False) -> bool:
+        noted.append(("down", keep_state))
+        return True
+
+    monkeypatch.setattr(commands, "bring_up", lambda spec: noted.append(("up", spec.gateway_vm)))
+    monkeypatch.setattr(commands, "tear_down", tear_down)
+    monkeypatch.setattr(
+        commands, "bring_back", lambda lab: noted.append(("resume", lab.name)) or default_spec(lab)
+    )
+    return noted
+
+
+@pytest.fixture
+def kept() -> Iterator[Lab]:
+    """A lab that left the state of virtual machines."""
+    lab = Lab(f"tcl{os.getpid()}")
+    lab.kept_dir.mkdir(parents=True)
+    yield lab
+    lab.kept_dir.rmdir()
+    lab.state_dir.rmdir()
+
+
+def run(lab: Lab, *words: str) -> int:
+    arguments = build_parser().parse_args(["lab", *words, "--lab", lab.name])
+    return int(arguments.run(arguments))
+
+
+@pytest.mark.parametrize("words", [(), ("--vm",)])
+def test_rejects_a_lab_in_the_place_of_kept_state(
+    kept: Lab, done: list[tuple[str, Any]], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(GatewayError) as raised:
+        run(kept, "up", *words)
+    assert raised.value.code == "state-kept"
+    for way in (f"quotegate lab resume --lab {kept.name}", f"quotegate lab up --discard --lab {kept.name}"):
+        assert way in raised.value.message
+    assert done == []
+
+
+def test_it_is_given_up_at_an_operators_word(kept: Lab, done: list[tuple[str, Any]]) -> None:
+    assert run(kept, "up", "--discard") == 0
+    assert done == [("up", False)]
+
+
+def test_it_is_gone_on_with(
+    kept: Lab, done: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(kept, "resume") == 0
+    assert done == [("resume", kept.name)]
+    assert f"lab {kept.name} is up: gateway 10.77.0.1, 3 peers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "keeps", "said"),
+    [
+        ((), False, "state was deleted (audit record,"),
+        (("--keep",), True, "state is kept in /var/lib/quotegate/"),
+    ],
+)
+def test_taking_down_says_what_becomes_of_it(
+    kept: Lab,
+    done: list[tuple[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    keeps: bool,
+    said: str,
+) -> None:
+    assert run(kept, "down", *words) == 0
+    assert done == [("down", keeps)]
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [(), ("--keep",)])
+def test_of_a_lab_of_namespaces_there_is_nothing_to_keep(
+    done: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    lab = Lab(f"tcn{os.getpid()}")
+    assert (run(lab, "up"), run(lab, "down", *words)) == (0, 0)
+    assert done == [("up", False), ("down", False)]
+    assert "state" not in capsys.readouterr().out

@@ -1,0 +1,116 @@
+"""Keep what a lab of virtual machines is started with again: its description, and the documents it was given.
+
+They lie with the machines' state, which outlives monitor and host; the run directory does not. They are there whole or not
+at all: without them nothing has run yet that is worth keeping.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from authn.portmap import PortEntry
+from vmhost.durable import sync_directory, sync_file
+from vmhost.errors import HostError
+from vmhost.lab.provisioning import LabPaths
+from vmhost.names import Lab
+from vmhost.spec import LabSpec
+
+
+def spec_file(directory: Path) -> Path:
+    """Return where a directory of a lab has its description."""
+    return directory / "spec.json"
+
+
+def write_spec(path: Path, spec: LabSpec) -> None:
+    """Write a lab's description; raises OSError."""
+    data = {
+        **{name: getattr(spec, name) for name in _AS_IT_IS},
+        "lab": spec.lab.name,
+        "network": str(spec.network),
+        "peers": [_entry(one) for one in spec.peers],
+        "gateway": _entry(spec.gateway),
+        "images": str(spec.images) if spec.images else None,
+    }
+    path.write_text(json.dumps(data))
+
+
+def load_spec(path: Path) -> LabSpec:
+    """Read what `write_spec` wrote; raises OSError, ValueError, KeyError, TypeError."""
+    data: Mapping[str, Any] = json.loads(path.read_text())
+    return LabSpec(
+        lab=Lab(data["lab"]),
+        network=IPv4Network(data["network"]),
+        peers=tuple(PortEntry.from_json(one) for one in data["peers"]),
+        gateway=PortEntry.from_json(data["gateway"]),
+        images=Path(data["images"]) if data["images"] else None,
+        **{name: data[name] for name in _AS_IT_IS},
+    )
+
+
+_AS_IT_IS = (
+    "policy_text",
+    "control_port",
+    "beacon_interval_ms",
+    "preapproved",
+    "gateway_vm",
+    "inspectors",
+    "return_within_s",
+)
+
+
+def _entry(one: PortEntry) -> dict[str, object]:
+    return {**asdict(one), "ip": str(one.ip)}
+
+
+def is_kept(lab: Lab) -> bool:
+    """Tell whether there is such state."""
+    return lab.kept_dir.is_dir()
+
+
+def keep(lab: Lab) -> None:
+    """Keep what the lab was given, on the disk when this returns; raises OSError."""
+    paths, target = LabPaths(lab), lab.kept_dir.with_suffix(".new")
+    target.mkdir(mode=0o700)
+    for source in (spec_file(lab.run_dir), paths.gateway_setup, paths.shared, *_documents_of_peers(lab)):
+        copy = target / source.relative_to(lab.run_dir)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+    for one in (target, *target.rglob("*")):
+        sync_directory(one) if one.is_dir() else sync_file(one)
+    target.rename(lab.kept_dir)
+    sync_directory(lab.state_dir)
+
+
+def kept_spec(lab: Lab) -> LabSpec:
+    """Read the description of the lab that is kept; raises HostError `no-state`, `bad-state`."""
+    path = spec_file(lab.kept_dir)
+    if not is_kept(lab):
+        raise HostError(
+            "no-state",
+            f"{lab.kept_dir} is missing: of lab {lab.name} no virtual gateway's state is left to start with; a new one: "
+            f"quotegate lab up --vm --lab {lab.name}",
+        )
+    try:
+        return load_spec(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HostError(
+            "bad-state",
+            f"{path}: reading the lab's description: {error!r}; nothing was started: restore this file",
+        ) from error
+
+
+def put_back(lab: Lab) -> None:
+    """Put what was kept where the lab had it, for its services to read; raises OSError."""
+    for one in lab.kept_dir.rglob("*"):
+        if one.is_file():
+            target = lab.run_dir / one.relative_to(lab.kept_dir)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(one, target)
+
+
+def _documents_of_peers(lab: Lab) -> list[Path]:
+    return [one for one in sorted((lab.run_dir / "peers").glob("*/*")) if one.is_file()]
