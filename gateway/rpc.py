@@ -43,7 +43,7 @@ async def read_message(reader: asyncio.StreamReader) -> Payload:
         )
     try:
         payload = json.loads(await reader.readexactly(length))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RpcError("malformed-message", f"a message is not JSON: {error}") from error
     if not isinstance(payload, dict):
         raise RpcError("malformed-message", "a message is not a JSON object")

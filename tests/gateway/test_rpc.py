@@ -8,7 +8,7 @@ import pytest
 
 from gateway import rpc
 from gateway.errors import GatewayError
-from gateway.rpc import MOST_PARTING, Payload, RpcClient, RpcError, serve
+from gateway.rpc import MOST_PARTING, Payload, RpcClient, RpcError, read_message, serve
 
 
 def dialogue(
@@ -155,3 +155,15 @@ def test_strangers_that_say_nothing_hold_no_connections(
             writer.close()
 
     knocking(tmp_path, story)
+
+
+@pytest.mark.parametrize("body", [b"[" * 500_000, b'{"a":' * 100_000, b"\xff", b"[]", b""])
+def test_rejects_what_is_no_object_however_deep_it_is(body: bytes) -> None:
+    async def story() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(len(body).to_bytes(4, "big") + body)
+        with pytest.raises(RpcError) as raised:
+            await read_message(reader)
+        assert raised.value.code == "malformed-message"
+
+    asyncio.run(story())
