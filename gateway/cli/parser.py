@@ -318,13 +318,13 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
     up = add(
         lab, "up", _call("lab", "up"), "bring the lab up; an earlier one of the same name is cleared first"
     )
+    up.add_argument(
+        "--discard", action="store_true", help="delete the state that virtual machines of this lab left"
+    )
     up.add_argument("--peers", type=int, default=3, help="how many peers without --policy (default: 3)")
     up.add_argument("--policy", type=Path, help="a policy; its peers become the lab's")
     up.add_argument(
         "--ask-approval", action="store_true", help="let every TPM wait for: quotegate peer approve NAME"
-    up.add_argument(
-        "--discard", action="store_true", help="delete the state that virtual machines of this lab left"
-    )
     )
     up.add_argument(
         "--inspectors",
