@@ -3,6 +3,8 @@
 import re
 from itertools import pairwise
 
+_NAME = re.compile(rb"[^=:]*(?::=|=>|[=:])[\t ]*")
+_CODE = re.compile(rb"[][(){}<>$&;,\"'`|\\]|^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$")
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _IBAN_LENGTHS = {
     b"AD": 24, b"AE": 23, b"AL": 28, b"AT": 20, b"AZ": 28, b"BA": 20, b"BE": 16, b"BG": 22, b"BH": 22, b"BR": 29,
@@ -50,7 +52,19 @@ def us_ssn(match: bytes) -> bool:
 
 
 def mixed(match: bytes) -> bool:
-    """Tell whether the last word of a match looks random: many different characters, few in a row in order."""
-    word = re.split(rb"[\"'=:\s]+", match.rstrip(b"\"'"))[-1]
+    """Tell whether the last word of a match looks random: many different characters, few in order, some digits; no path."""
+    return _looks_random(re.split(rb"[\"'=:\s]+", match.rstrip(b"\"'="))[-1])
+
+
+def mixed_bare(match: bytes) -> bool:
+    """Tell whether what no quotation marks enclose looks random: besides, it has capitals and no signs of program text."""
+    word = _NAME.sub(b"", match, count=1).strip()
+    return _looks_random(word) and not word.islower() and not word.isupper() and not _CODE.search(word)
+
+
+def _looks_random(word: bytes) -> bool:
     steps = sum(1 for one, other in pairwise(word) if abs(one - other) <= 1)
-    return len(set(word)) >= 10 and steps * 3 < len(word)
+    varied = len(set(word)) >= 10 and steps * 3 < len(word)
+    return (
+        varied and not word.startswith(b"/") and re.search(rb"[0-9]", word) is not None and not word.isdigit()
+    )

@@ -3,19 +3,21 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
 from filters.errors import PolicyError
-from filters.inspection.patterns.checksums import mixed
+from filters.inspection.patterns.checksums import mixed, mixed_bare
 from filters.inspection.patterns.pattern import WORD, Pattern
 from filters.reason import DropReason
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-_NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:=|:|:=|=>|,)[\t ]{0,4}[\"']"  # NAME… = "
+_NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:%s)[\t ]{0,4}"  # NAME… = VALUE
+_LINE = rb"^[\t ]{0,32}(?:- )?(?:export |set )?[0-9A-Za-z_.-]{0,32}"  # a line begins with a name that goes on
 _KEYS = {
     "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason"},
-    "assignment": {"name", "value", "mixed"},
+    "assignment": {"name", "value", "mixed", "bare"},
     "mark": {"words", "id"},
 }
 
@@ -81,19 +83,27 @@ def _begin(expression: bytes) -> bytes:
 
 def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:
     name = _text(entry, "name", where).encode()
-    begun = re.escape(name) + _NAMED
-    expression = begun + rb"(?:%s)[\"']" % _text(entry, "value", where).encode()
-    return [
-        Pattern(
-            f"assigned-{name.decode().replace('_', '-')}",
-            detector,
-            expression,
-            first=begun,
-            caseless=True,
-            check=mixed if entry.get("mixed") else None,
-            detail=f"a value assigned to {name.decode()}",
-        )
-    ]
+    value = b"(?:%s)" % _text(entry, "value", where).encode()
+    is_mixed, id_ = bool(entry.get("mixed")), f"assigned-{name.decode().replace('_', '-')}"
+    # behind a comma stands the next word of a list: only what has a form of its own is known there
+    signs = b"=|:|:=|=>" if is_mixed else b"=|:|:=|=>|,"
+    begun = re.escape(name) + _NAMED % signs
+    found = Pattern(
+        id_,
+        detector,
+        begun + rb"[\"']" + value + rb"[\"']",
+        first=begun + rb"[\"']",
+        caseless=True,
+        check=mixed if is_mixed else None,
+        detail=f"a value assigned to {name.decode()}",
+    )
+    if not entry.get("bare"):
+        return [found]
+    value += rb"[\t ]*"
+    set_, told = re.escape(name) + _NAMED % b"=|:=|=>", re.escape(name) + _NAMED % b":"
+    # fields of HTTP end with CR: what a client logs in with is no leak
+    line = _LINE + b"(?:" + set_ + value + rb"\r?$|" + told + value + b"$)"
+    return [found, replace(found, id=f"{id_}-bare", expression=line, first=begun, check=mixed_bare)]
 
 
 def _mark(entry: Mapping[str, object], _detector: str, where: str) -> list[Pattern]:

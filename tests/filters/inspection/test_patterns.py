@@ -31,6 +31,19 @@ EXAMPLES = {
     "shadow-hash": b"\nroot:$6$abcdefgh$" + b"x" * 86 + b":19000:",
     "alibaba-access-key": b"LTAI" + b"5tBcDeFgHiJkLmNoPqRs",
 }  # fmt: skip
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJ"
+# as .env, YAML and properties have them
+BARE = (
+    b"DB_PASSWORD=Kx93!mLqPz7w\nDB_HOST=db\n", b"db:\n  password: Kx93mLqPz7wQ\n", b"spring.datasource.password=Kx93mLqPz7wQ\r\n",
+    b"      - API_KEY=aB3dE6gH9jK2mN5pQ8sT\n", b"export CLIENT_SECRET=aB3dE6gH9jK2mN5pQ8sT  \n",
+    b"[default]\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG/" + b"bPxRfiCYEXAMPLEKEY\n",
+)  # fmt: skip
+ORDINARY = (
+    b'["private_key_jwt","client_secret_basic","client_secret_post"]', b'["username","password","confirmPassword"]', b'INVALID_PASSWORD:"wrong-password"',
+    b'"passwordResetUrl":"/account/reset-password"', b'"password_url":"/a1/reset/Kx93mLqPz7"', b'{"linkedin":"johannesschmidt"}', b"user=bob&password=hunter2a", b"user=bob&password=Kx93mLqPz7wQ",
+    b"password = settings.DB2_Password()\n", b"password=${DB_Password1}\n", b"password: str | None = None\n", b"password = get_password\n", b"v2_config.secretType = v1_config.secretType\n", b"secret = hashlib.sha256(x).hexdigest()\n",
+    b"GET / HTTP/1.1\r\napikey: aB3dE6gH9jK2mN5pQ8sT\r\n\r\n", b"The password: Please4You is none at a line's end.\n", b"PASSWORD_FILE=/run/secrets/Db1Password\n",
+)  # fmt: skip
 HARMLESS = (
     b"4111 1111 1111 1112", b"0000 0000 0000 0000", b"11010519491331002X", b"DE89 3704 0044 0532 0130 01", b"ssn: 000-12-3456",
     b'password = "aaaaaaaa"', b'password = os.environ["PASSWORD"]', b"https://example.org:443/path@x", b"sk-learn-is-a-library",
@@ -46,6 +59,41 @@ def test_finds(name: str) -> None:
 @pytest.mark.parametrize("text", HARMLESS)
 def test_look_alikes_are_no_finding(text: bytes) -> None:
     assert scan([text], DATABASE) == []
+
+
+@pytest.mark.parametrize("text", BARE)
+def test_finds_what_configuration_does_not_quote(text: bytes) -> None:
+    for size in (1, 7, len(text)):
+        found = scan([text[at : at + size] for at in range(0, len(text), size)], DATABASE)
+        assert found
+        assert all(one.pattern.id.endswith("-bare") for one in found)
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_what_ordinary_programs_and_pages_say_is_no_finding(text: bytes) -> None:
+    assert scan([b"x\n" + text + b"\n"], DATABASE) == []
+
+
+@pytest.mark.parametrize("size", [20, 248, 249, 250, 251, 829, 1496])
+def test_finds_a_token_with_claims_of_any_length(size: int) -> None:
+    text = f'"token":"{TOKEN}{(MIXED * 50)[:size]}.{(MIXED * 2)[:43]}"'.encode()
+    for step in (1, 100, len(text)):
+        found = scan([text[at : at + step] for at in range(0, len(text), step)], DATABASE)
+        assert {one.pattern.id for one in found} == {"jwt"}
+
+
+def test_finds_a_password_in_a_query_and_none_in_a_form() -> None:
+    for query in (b"GET /in?password=hunter2a HTTP/1.1", b"https://h/in?user=bob&password=hunter2a"):
+        assert [one.pattern.id for one in scan([query + b"\r\n"], DATABASE)] == ["url-password-parameter"]
+
+
+def test_an_operators_assignment_may_stand_without_quotation_marks() -> None:
+    table = '[[assignment]]\nname = "vault_key"\nvalue = "[0-9A-Za-z]{16}"\n'
+    quoted = Database(parse_patterns(table, "patterns", "m.toml"))
+    bare = Database(parse_patterns(table + "bare = true\n", "patterns", "m.toml"))
+    text = [b"VAULT_KEY=aB3dE6gH9jK2mN5p\n"]
+    assert scan(text, quoted) == []
+    assert [one.pattern.name for one in scan(text, bare)] == ["patterns.assigned-vault-key-bare"]
 
 
 def test_there_are_two_hundred_real_secret_patterns() -> None:
@@ -65,6 +113,10 @@ def test_checksums() -> None:
     assert not us_ssn(b"666-45-6789")
     assert mixed(b'key = "aX9kLm2pQ7zW4"')
     assert not mixed(b'key = "abcdefghijkl"')
+    assert mixed(b'key = "aGVsbG8gd29ybGQgMTIzNA=="')
+    assert not mixed(b'key = "confirmPasswordPlease"')
+    assert not mixed(b'key = "/a1/b2/confirmPassword"')
+    assert not mixed(b'key = "4829501736482950"')
 
 
 def test_marks_are_found_in_every_encoding_of_documents() -> None:
