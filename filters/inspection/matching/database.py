@@ -118,9 +118,10 @@ class Expression:
         found = self._compiled.search(data, start)
         return found.span() if found else None
 
-    def all(self, data: bytes, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return every match between two places, one after the other."""
-        return [found.span() for found in self._compiled.finditer(data, start, stop)]
+    def all(self, data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield every match between two places, one after the other. All together may cost the square of the bytes."""
+        for found in self._compiled.finditer(data, start, stop):
+            yield found.span()
 
 
 class Watch:

@@ -6,8 +6,9 @@ place after another: no order of bytes makes that slow.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from filters.inspection.finding import LimitHit
@@ -61,19 +62,19 @@ def follow(chain: Sequence[Item], block: Block, start: int = 0) -> list[int]:
     start: where it stands at its beginning, for a first item that is relative.
     """
     places = [start]
-    for item in chain:
-        places = _step(item, block, places if item.relative else [0])
+    for number, item in enumerate(chain, 1):
+        places = _step(item, block, places if item.relative else [0], is_last=number == len(chain))
         if not places:
             break
     return places
 
 
-def _step(item: Item, block: Block, places: list[int]) -> list[int]:
+def _step(item: Item, block: Block, places: list[int], *, is_last: bool) -> list[int]:
     match item:
         case Content():
             return _content(item, block, places)
         case Regex():
-            return _regex(item, block, places)
+            return _regex(item, block, places, is_last=is_last)
         case Size():
             return places if (item.least <= block.end <= item.most) != item.negated else []
         case DataAt():
@@ -123,18 +124,22 @@ def _starts(item: Content, block: Block, places: list[int]) -> list[int]:
     return found
 
 
-def _regex(item: Regex, block: Block, places: list[int]) -> list[int]:
+def _regex(item: Regex, block: Block, places: list[int], *, is_last: bool) -> list[int]:
+    """Return where an expression ends; of the last item of a chain one place is enough."""
     if item.negated:
         return [one for one in _few(places) if not _search(item, block, one)]
     if not item.relative or (item.span is None and not item.at_place):
-        return _search(item, block, places[0])  # from the first on: what the others find it finds too
+        # from the first on: what the others find it finds too
+        return (_search if is_last else _search_all)(item, block, places[0])
     sought = item.loose or item.expression
     if not sought.search(block.data, max(0, places[0] + item.low - block.base)):
         return []  # not anywhere: seen at once, not place by place
-    if item.span is not None:  # in a stream: always the last of its chain, one match is enough
+    if item.span is not None:  # in a stream: always the last of its chain
         return next((found for one in places if (found := _search(item, block, one))), [])
+    if is_last and (found := _search(item, block, places[0])):
+        return found
     behind = {end for one in _few(places) for end in _at_place(item, block, one)}
-    return sorted(behind.union(_search(item, block, places[0])))
+    return sorted(behind if is_last else behind.union(_search_all(item, block, places[0])))
 
 
 def _few(places: list[int]) -> list[int]:
@@ -144,20 +149,30 @@ def _few(places: list[int]) -> list[int]:
 
 
 def _search(item: Regex, block: Block, place: int) -> list[int]:
-    """Return the ends of matches from a place on, in order."""
+    """Return where the first match from a place on ends."""
+    return _at_place(item, block, place) or list(islice(_ends(item, block, place), 1))
+
+
+def _search_all(item: Regex, block: Block, place: int) -> list[int]:
+    """Return the ends of all matches from a place on, in order."""
+    return sorted({*_ends(item, block, place), *_at_place(item, block, place)})
+
+
+def _ends(item: Regex, block: Block, place: int) -> Iterator[int]:
     start, stop = _stretch(item, block, place)
-    if start > len(block.data):
-        return []
     if block.base and not start:
         start = 1  # a `^` inside must see that something is before
-    found = {block.base + end for _, end in item.expression.all(block.data, start, stop)}
-    return sorted(found.union(_at_place(item, block, place)))
+    if start <= len(block.data):
+        for _, end in item.expression.all(block.data, start, stop):
+            yield block.base + end
 
 
 def _at_place(item: Regex, block: Block, place: int) -> list[int]:
     """Return the end of the match that begins at a place, where `^` is that place."""
     start, stop = _stretch(item, block, place)
-    found = item.at_place.search(block.data[start:stop], 0) if item.at_place else None
+    if item.at_place is None or start > len(block.data):
+        return []
+    found = item.at_place.search(block.data[start:stop], 0)
     return [block.base + start + found[1]] if found else []
 
 

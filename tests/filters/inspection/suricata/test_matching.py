@@ -1,5 +1,6 @@
 """One buffer against what a rule says of it: compared with trying everything, one place after another."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -123,6 +124,14 @@ def test_expressions_stand_anywhere_or_behind_the_content_before_them() -> None:
     assert matches(group(Content(b"a"), behind("c")), b"ab ac")
     assert not matches(group(regex("bc", negated=True)), b"abcd")
     assert matches(group(regex("b+", relative=False), Content(b"d", relative=True, span=1)), b"abbd")
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_finds_a_last_expression_without_looking_for_all_its_matches(relative: bool) -> None:
+    """Each match of this one looks at all that follows: all of them together at the square of the bytes."""
+    data, began = b"x" + b"a" * 60_000, time.perf_counter()
+    assert matches(group(Content(b"x"), regex("a.*z|a", relative=relative)), data)
+    assert time.perf_counter() - began < 0.5
 
 
 def test_too_many_places_to_try_an_expression_at_are_refused() -> None:
