@@ -22,6 +22,7 @@ _BLOCKING = {b"DATA", b"AUTH", b"(auth)", b"STARTTLS", b"EHLO", b"HELO", b"LHLO"
 _GREETINGS = {b"EHLO", b"HELO", b"LHLO"}
 # with these a server forgets the message under way, if it accepts them; RSET it always accepts
 _NEW = _GREETINGS | {b"RSET", b"MAIL"}
+_LAST = b"BDAT LAST"
 _NOT_INSIDE = _GREETINGS | {b"MAIL", b"DATA", b"STARTTLS"}
 RECIPIENTS: Final = 1000  # of one message; RFC 5321 section 4.5.3.1.8 wants 100 at least
 UNANSWERED: Final = 1024  # commands: a message and all its recipients fit
@@ -66,6 +67,8 @@ class Smtp:
         self._offered = False  # a reply under way says that the server understands BDAT
         self._chunking = False  # the latest such reply said so
         self._refused = False  # the server refused a part of the message under way
+        self._for_each = False  # LMTP: each recipient that was accepted is told of the message (RFC 2033)
+        self._accepted = 0  # recipients of it
 
     def feed(self, direction: Direction, data: bytes) -> None:
         """See Parser."""
@@ -135,6 +138,8 @@ class Smtp:
         self._address(verb, line)
         if verb == b"BDAT":
             self._begin_chunk(line)
+            if self._client.chunk_last:
+                self._asked[-1] = _LAST
 
     def _ask(self, verb: bytes) -> None:
         if len(self._asked) >= UNANSWERED:
@@ -253,20 +258,31 @@ class Smtp:
         if verb == b"DATA" and code == 354:
             self._accepted_part(accepted=True)
             client.in_data, client.at_line_start = True, True
-            self._asked.appendleft(b"(message)")
+            self._await_message(self._told)
             self._begin_message()
         elif verb == b"STARTTLS" and code == 220:
             if client.buffer or self._server:
                 raise Refusal("smtp-starttls", "plain text behind STARTTLS")
             self._inner, self.protocol = Tls(self._sink, self._limits), "tls"
-        elif verb == b"BDAT":
+        elif verb in {b"BDAT", _LAST}:
             self._accepted_part(accepted=code < 300)
+            if verb == _LAST:
+                self._await_message(self._told - 1)
         elif verb in _NEW and code < 300:
-            self._refused = False
+            self._refused, self._accepted = False, 0
         if verb in _GREETINGS and code < 300:
-            self._chunking = self._offered
+            self._chunking, self._for_each = self._offered, verb == b"LHLO"
+        self._accepted += verb == b"RCPT" and code < 300
         self._offered = False
         client.in_auth = verb in {b"AUTH", b"(auth)"} and code == 334
+
+    @property
+    def _told(self) -> int:
+        """Return how many replies a whole message gets."""
+        return max(1, self._accepted) if self._for_each else 1
+
+    def _await_message(self, replies: int) -> None:
+        self._asked.extendleft([b"(message)"] * replies)
 
     def _accepted_part(self, *, accepted: bool) -> None:
         """Heed what a server says to a part of a message: behind a part that is missing no further one may count."""

@@ -131,6 +131,41 @@ def test_ordinary_messages_in_parts_pass() -> None:
     assert driven.out == driven.sent
 
 
+def local(hello: bytes = b"LHLO c\r\n") -> Driven:
+    """Give a message to three recipients, of whom the server takes two."""
+    driven = Driven().feed(DOWN, b"220 mail.h LMTP\r\n").feed(UP, hello).feed(DOWN, HELLO)
+    driven.feed(UP, BEGIN + b"RCPT TO:<c@h>\r\nRCPT TO:<d@h>\r\n")
+    return driven.feed(DOWN, OK + OK + b"550 nobody\r\n" + OK)
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_takes_a_reply_for_each_recipient_of_lmtp(parts: bool) -> None:
+    driven = local()
+    for _ in range(2):
+        if parts:
+            driven.feed(UP, part(HALVES[0]) + part(HALVES[1], b" LAST") + b"NOOP\r\n").feed(DOWN, OK)
+        else:
+            driven.feed(UP, b"DATA\r\n").feed(DOWN, b"354 go\r\n").feed(UP, data(WHOLE) + b"NOOP\r\n")
+        driven.feed(DOWN, b"250 taken\r\n").feed(DOWN, b"452 full\r\n").feed(DOWN, OK)
+        assert driven.findings == []
+        driven.feed(UP, BEGIN + b"RCPT TO:<c@h>\r\n").feed(DOWN, OK * 3)
+    driven.feed(UP, b"RSET\r\nQUIT\r\n").feed(DOWN, OK + b"221 bye\r\n")
+    assert driven.findings == []
+    assert driven.out == driven.sent
+
+
+@pytest.mark.parametrize("replies", [OK * 3, OK * 2 + b"354 go\r\n"])
+def test_refuses_more_replies_than_lmtp_has(replies: bytes) -> None:
+    driven = local().feed(UP, b"DATA\r\n").feed(DOWN, b"354 go\r\n").feed(UP, data(WHOLE)).feed(DOWN, replies)
+    assert driven.checks == ["smtp-reply"]
+
+
+def test_refuses_a_reply_for_each_recipient_where_no_lmtp_is_spoken() -> None:
+    driven = local(b"EHLO c\r\n").feed(UP, b"DATA\r\n").feed(DOWN, b"354 go\r\n").feed(UP, data(WHOLE))
+    assert driven.feed(DOWN, OK).findings == []
+    assert driven.feed(DOWN, OK).checks == ["smtp-reply"]
+
+
 def test_rules_see_each_recipient_with_its_sender() -> None:
     options = 'smtp.helo; content:"c"; smtp.mail_from; content:"a@h"; smtp.rcpt_to; content:"c@h"; bsize:3;'
     told = ruleset(rule(options, "drop tcp any any -> any any"))
