@@ -9,6 +9,7 @@ from vmhost.names import Lab
 
 CONTROL_PORT = 7443
 BEACON_INTERVAL_MS = 200
+VALID_DAYS, MOST_DAYS = 30, 3650
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class LabSpec:
     inspectors: int = 1
     # how long a machine that is restarted may take to be trusted again; None: what its kind takes at most
     return_within_s: float | None = None
+    # how long what is signed for it holds: CA, port map, reference values, golden firmware
+    valid_days: int = VALID_DAYS
 
     def machine(self, name: str) -> PortEntry:
         """Find a machine by name."""

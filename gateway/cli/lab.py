@@ -21,7 +21,7 @@ from vmhost.lab.tamper import Alteration
 from vmhost.lab.teardown import tear_down
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
-from vmhost.spec import LabSpec
+from vmhost.spec import MOST_DAYS, LabSpec
 from vmhost.topology import namespaces_of
 
 TAMPER_PCR = 10
@@ -72,9 +72,11 @@ def up(arguments: argparse.Namespace) -> int:
         spec = vm_spec_from(lab, arguments.peers, arguments.policy, arguments.images)
     else:
         spec = spec_from(lab, arguments.peers, arguments.policy)
+    if not 1 <= arguments.days <= MOST_DAYS:
+        raise GatewayError("bad-days", f"--days must be from 1 to {MOST_DAYS}, got {arguments.days}")
     gateway_vm = spec.gateway_vm and arguments.gateway == "vm"
     spec = replace(spec, preapproved=not arguments.ask_approval, inspectors=arguments.inspectors)
-    bring_up(replace(spec, gateway_vm=gateway_vm))
+    bring_up(replace(spec, gateway_vm=gateway_vm, valid_days=arguments.days))
     _say_up(spec)
     say("next: quotegate authority grant; quotegate peers; quotegate lab exec web -- quotegate-agent status")
     return EXIT_OK

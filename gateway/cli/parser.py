@@ -322,6 +322,7 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
         "--discard", action="store_true", help="delete the state that virtual machines of this lab left"
     )
     up.add_argument("--peers", type=int, default=3, help="how many peers without --policy (default: 3)")
+    up.add_argument("--days", type=int, default=30, help="how long what is signed for it holds (default: 30)")
     up.add_argument("--policy", type=Path, help="a policy; its peers become the lab's")
     up.add_argument(
         "--ask-approval", action="store_true", help="let every TPM wait for: quotegate peer approve NAME"

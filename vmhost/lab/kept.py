@@ -59,6 +59,7 @@ _AS_IT_IS = (
     "gateway_vm",
     "inspectors",
     "return_within_s",
+    "valid_days",
 )
 
 

@@ -31,7 +31,6 @@ from vmhost.measured_boot import predict, profile_for
 from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
 from vmhost.spec import LabSpec
 
-VALID_DAYS = 30
 NAMESPACE_RETURN_S, VM_RETURN_S = 30, 120  # a machine that is restarted is trusted again by then
 GATEWAY_PROFILE, PEER_PROFILE = "lab-gateway", "lab-peer"
 
@@ -155,8 +154,8 @@ def provision(
     Later reference values are the administrator's to sign: they come with updates of the gateway's image.
     """
     paths, now = LabPaths(spec.lab), dt.datetime.now(dt.UTC)
-    authority = Authority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, VALID_DAYS)
-    not_after = time.time() + VALID_DAYS * 86400
+    authority = Authority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, spec.valid_days)
+    not_after = time.time() + spec.valid_days * 86400
     (paths.shared / "ek_ca.pem").write_bytes(authority.ca.root_pem())
     (paths.shared / "portmap.json").write_bytes(PortMap(1, spec.peers).sign(not_after, authority.signer))
     image = Image.load(spec.images, GUEST) if spec.images else None
@@ -169,7 +168,7 @@ def provision(
     gateway = _gateway(spec, identities[GATEWAY], authority.public_keys | _administrator(spec.lab))
     for peer in spec.peers:
         identity = identities[peer.peer]
-        certificate = authority.ca.issue(identity.ek_public, peer.peer, peer.uuid, now, VALID_DAYS)
+        certificate = authority.ca.issue(identity.ek_public, peer.peer, peer.uuid, now, spec.valid_days)
         (paths.peer_dir(peer.peer) / CERTIFICATE).write_bytes(certificate)
         setup = _peer_setup(spec, paths, peer.peer, gateway)
         _write_json(paths.peer_setup(peer.peer), setup)

@@ -41,7 +41,6 @@ G = TypeVar("G", bound=VmGuest)
 # the 2 MiB build: it starts in half the time of the 4 MiB one
 FIRMWARE, VARIABLES = Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVMF/OVMF_VARS.fd")
 MEMORY_MIB = 512
-GOLDEN_DAYS = 30
 # what the guest's first program and agent agree on
 STATE_IN_GUEST, LINE_IN_GUEST = PurePosixPath("/var/lib/quotegate"), "/run/host-line"
 
@@ -106,7 +105,7 @@ def prepare_vms(spec: LabSpec, administrator: Ed25519PrivateKey) -> None:
     image = Image.load(spec.images, GUEST)
     for peer in spec.peers:
         prepare_vm(VmPaths(spec.lab, peer.peer), image)
-    not_after = time.time() + GOLDEN_DAYS * 86400
+    not_after = time.time() + spec.valid_days * 86400
     sign_golden(FIRMWARE, golden_dir(spec.lab), 1, not_after, administrator)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from vmhost.errors import HostError
 from vmhost.lab.kept import load_spec, spec_file
 from vmhost.lab.teardown import tear_down
-from vmhost.monitor import vm_commands
+from vmhost.monitor import golden_commands, vm_commands
 from vmhost.monitor.client import ask
 from vmhost.monitor.monitor import Failure, Monitor
 from vmhost.monitor.server import MonitorServer
@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   quotegate-host vm console web --follow
   quotegate-host vm stop web        it stays off until: quotegate-host vm start web
   quotegate-host vm evidence web    what was measured before it started
+  quotegate-host golden sign /usr/share/OVMF/OVMF_CODE.fd --days 90
   quotegate-host status --lab lab
 
 exit status: 0 done, 1 error, 2 wrong usage, 3 denied or refused, 4 a check found something
@@ -95,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("--lab", default="lab")
     status.set_defaults(run=_status)
     vm_commands.declare(commands)
+    golden_commands.declare(commands)
     return parser
 
 

@@ -77,7 +77,10 @@ def check_firmware(installed: Path, golden_dir: Path, keys: Mapping[str, bytes],
 
 def _golden(golden_dir: Path, keys: Mapping[str, bytes], now: float) -> tuple[int, str, bytes]:
     """Return version, digest and content of the golden copy, all verified."""
-    advice = "nothing was started: sign a golden copy anew from the distribution's package, then start again"
+    advice = (
+        "nothing was started: sign a golden copy anew from the distribution's package (quotegate-host golden sign FILE), "
+        "then start again"
+    )
     untrusted = _read(golden_dir / DOCUMENT, "golden-missing", advice)
     try:
         document = verify_document(untrusted, KIND, keys, now)

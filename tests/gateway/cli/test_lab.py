@@ -22,7 +22,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         noted.append(("down", keep_state))
         return True
 
-    monkeypatch.setattr(commands, "bring_up", lambda spec: noted.append(("up", spec.gateway_vm)))
+    monkeypatch.setattr(commands, "bring_up", lambda spec: noted.append(("up", spec.valid_days)))
     monkeypatch.setattr(commands, "tear_down", tear_down)
     monkeypatch.setattr(
         commands, "bring_back", lambda lab: noted.append(("resume", lab.name)) or default_spec(lab)
@@ -59,7 +59,7 @@ def test_rejects_a_lab_in_the_place_of_kept_state(
 
 def test_it_is_given_up_at_an_operators_word(kept: Lab, done: list[tuple[str, Any]]) -> None:
     assert run(kept, "up", "--discard") == 0
-    assert done == [("up", False)]
+    assert done == [("up", 30)]
 
 
 def test_it_is_gone_on_with(
@@ -96,5 +96,17 @@ def test_of_a_lab_of_namespaces_there_is_nothing_to_keep(
 ) -> None:
     lab = Lab(f"tcn{os.getpid()}")
     assert (run(lab, "up"), run(lab, "down", *words)) == (0, 0)
-    assert done == [("up", False), ("down", False)]
+    assert done == [("up", 30), ("down", False)]
     assert "state" not in capsys.readouterr().out
+
+
+def test_what_is_signed_holds_as_long_as_an_operator_says(done: list[tuple[str, Any]]) -> None:
+    assert run(Lab("tcd"), "up", "--days", "400") == 0
+    assert done == [("up", 400)]
+
+
+@pytest.mark.parametrize("days", ["0", "-3", "3651"])
+def test_rejects_days_out_of_range(done: list[tuple[str, Any]], days: str) -> None:
+    with pytest.raises(GatewayError) as raised:
+        run(Lab("tcd"), "up", "--days", days)
+    assert (raised.value.code, done) == ("bad-days", [])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from authn.portmap import KIND as PORT_MAP
 from authn.portmap import PortMap
@@ -18,6 +19,7 @@ from authn.tpm import Tpm, TpmIdentity
 from gateway.agent.setup import AgentSetup
 from gateway.setup import GatewaySetup
 from tests.tpms import running_swtpm
+from vmhost.issue.peer_setup import CERTIFICATE
 from vmhost.lab.defaults import default_spec
 from vmhost.lab.provisioning import (
     GATEWAY_PROFILE,
@@ -40,9 +42,12 @@ pytestmark = [
 ]
 
 
+DAYS = 400
+
+
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabSpec]:
-    spec = default_spec(Lab(f"tp{os.getpid()}"), 2)
+    spec = replace(default_spec(Lab(f"tp{os.getpid()}"), 2), valid_days=DAYS)
     try:
         make_directories(spec)
         make_administrator_key(spec.lab)
@@ -78,6 +83,25 @@ def test_documents_verify_with_the_keys_that_were_handed_out(spec: LabSpec) -> N
     assert "code" in ReferenceSet.from_document(document).values
     with pytest.raises(DocumentError):
         verify_document(references.replace(b"code", b"c0de"), REFERENCES, setup.reference_keys, time.time())
+
+
+def test_all_that_is_signed_holds_as_long_as_was_wished(spec: LabSpec) -> None:
+    paths = LabPaths(spec.lab)
+    setup = GatewaySetup.load(paths.gateway_setup)
+    signed = (
+        (setup.portmap.read_bytes(), PORT_MAP, setup.portmap_keys),
+        (setup.references[0].read_bytes(), REFERENCES, setup.reference_keys),
+    )
+    before, after = (time.time() + days * 86400 for days in (DAYS - 1, DAYS + 1))
+    for document, kind, keys in signed:
+        verify_document(document, kind, keys, before)
+        with pytest.raises(DocumentError):
+            verify_document(document, kind, keys, after)
+    root = x509.load_pem_x509_certificate((paths.shared / "ek_ca.pem").read_bytes())
+    peer = x509.load_der_x509_certificate((paths.peer_dir("web") / CERTIFICATE).read_bytes())
+    for certificate in (root, peer):
+        until = certificate.not_valid_after_utc.timestamp()
+        assert before < until < after
 
 
 def test_the_administrators_key_is_roots_alone(spec: LabSpec) -> None:
