@@ -162,7 +162,12 @@ class ObjectStore:
 
 def is_container(media_type: str) -> bool:
     """Tell whether a declared type means parts inside, coded each in its own way."""
-    return media_type.lower().startswith(("multipart/", "message/rfc822"))
+    return is_message(media_type) or media_type.lower().startswith("multipart/")
+
+
+def is_message(media_type: str) -> bool:
+    """Tell whether a declared type is that of a mail."""
+    return media_type.partition(";")[0].strip().lower() == "message/rfc822"
 
 
 def is_binary(data: bytes) -> bool:

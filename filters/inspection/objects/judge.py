@@ -13,9 +13,9 @@ from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.archive_kinds import is_compressed
 from filters.inspection.objects.as_sent import AsSent, hides_archive, own_type
 from filters.inspection.objects.file_type import FileType, file_type
-from filters.inspection.objects.holding import is_container
+from filters.inspection.objects.holding import is_container, is_message
 from filters.inspection.objects.mail_text import is_surely_mail, looks_like_mail, stored_mails
-from filters.inspection.objects.mime import Part, form_parts, message_parts
+from filters.inspection.objects.mime import Part, begins_with_part, form_parts, message_parts
 from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.pattern import redact
 from filters.inspection.spec import InspectionSpec
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from filters.inspection.fingerprints.engine import Engine as Fingerprints
 
 _MARKUP: Final = 4 << 20  # bytes: taking marks out is slow
+_IN_MAIL: Final = ("text/", "message/", "application/octet-stream", "application/javascript")
 Engine = Callable[[bytes, float], list[Finding]]
 
 
@@ -90,12 +91,12 @@ class Judge:
             )
 
     def _parts(self, data: bytes, name: str, media_type: str, budget: Budget) -> Iterator[Finding]:
-        message = media_type.lower().startswith("message/")
+        message = is_message(media_type)
         for part in message_parts(data, budget) if message else form_parts(data, media_type, budget):
             yield from self._part(part, name, 1, budget)
         # and as one file: not everybody takes it apart
         kind = file_type(data)
-        if not message and not data.startswith(b"--"):
+        if not (_may_be_mail(kind, data) if message else begins_with_part(data, media_type)):
             yield from self._type(kind, name)
         yield from self._scan(data, name)
         yield from self._members(kind, data, name, 0, Budget(self.limits))
@@ -184,6 +185,12 @@ class Judge:
         if len(data) <= _MARKUP and is_markup(data):  # marks may stand in the middle of a word
             told = scan_whole(self.patterns, plain(data))
             yield from (_finding(match, name) for match in told if match.pattern not in seen)
+
+
+def _may_be_mail(kind: FileType, data: bytes) -> bool:
+    """Tell whether libmagic takes for a mail, or for the text that is in one, what is said to be one."""
+    told = kind.media_type.startswith(_IN_MAIL) and kind.families <= {"text", "script"}
+    return told and not data.startswith(b"#!")
 
 
 def _finding(match: Match, name: str) -> Finding:

@@ -100,6 +100,16 @@ def form_parts(data: bytes, content_type: str, budget: Budget) -> Iterator[Part]
         yield from _texts(Part(name, media_type, content), inner, budget)
 
 
+def begins_with_part(data: bytes, content_type: str) -> bool:
+    """Tell whether a body whose Content-Type is multipart/… begins with its boundary."""
+    try:
+        _, parameters = _content_type([(b"content-type", content_type.encode("latin-1"))], served=True)
+    except Refusal:
+        return False
+    boundary = parameters.get(b"boundary", b"")
+    return bool(boundary) and data.startswith(b"--" + boundary)
+
+
 def _check_line_ends(text: bytes) -> None:
     if stray := _STRAY.search(text):
         raise Refusal(

@@ -62,6 +62,40 @@ def test_a_program_with_a_multiparts_label_is_a_program() -> None:
     assert exchange([(UP, GET), (DOWN, answer(PART, b"Content-Type: " + LABELS[0]))], spec).checks == []
 
 
+PDF = b"%PDF-1.7: x\r\n\r\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\r\ntrailer<</Root 1 0 R>>\r\n%%EOF\r\n"
+
+
+@pytest.mark.parametrize("typed", [b"message/rfc822", b"Message/RFC822 ; x=y", b"message/rfc822x"])
+def test_rejects_files_of_a_type_with_a_mails_label(typed: bytes) -> None:
+    denied = InspectionSpec(frozenset(), deny_types=frozenset({"executable", "document", "script"}))
+    only_text = InspectionSpec(frozenset(), allow_types=frozenset({"text", "application/octet-stream"}))
+    field = b"Content-Type: " + typed
+    for data in (PDF, b"MZ: " + bytes(54) + b"\r\n\r\n" + bytes(300)):
+        for spec in (denied, only_text):
+            assert exchange([(UP, GET), (DOWN, answer(data, field))], spec).checks == ["object-type"]
+    shell = b"#!/bin/sh:\r\n\r\necho\r\n"
+    assert exchange([(UP, GET), (DOWN, answer(shell, field))], denied).checks == ["object-type"]
+
+
+def test_mails_pass_where_types_are_denied_or_allowed() -> None:
+    denied = InspectionSpec(frozenset(), deny_types=frozenset({"executable", "document", "archive"}))
+    only_text = InspectionSpec(frozenset(), allow_types=frozenset({"text"}))
+    for first in (b"From: a@b", b"Received: from a by b; now", b"DKIM-Signature: v=1", b"X-Y: z"):
+        for text in (b"import os\r\ndef f():\r\n    return 1\r\n", b"<html><body>hi</body></html>", b"hi"):
+            mail = first + b"\r\nContent-Type: text/plain\r\n\r\n" + text + b"\r\n"
+            for spec in (denied, only_text):
+                said = answer(mail, b"Content-Type: message/rfc822")
+                assert exchange([(UP, GET), (DOWN, said)], spec).findings == []
+
+
+def test_rejects_a_file_that_begins_like_another_boundary() -> None:
+    spec = InspectionSpec(frozenset(), allow_types=frozenset({"image"}))
+    for start, wanted in ((b"-- a script\r\nprint('x')\r\n", ["object-type"]), (b"", [])):
+        image = PART.replace(b"text/plain\r\n\r\nfine", b"image/gif\r\n\r\nGIF89a" + bytes(40))
+        said = answer(start + image, b"Content-Type: " + LABELS[0])
+        assert exchange([(UP, GET), (DOWN, said)], spec).checks == wanted
+
+
 def test_uploads_of_archives_pass() -> None:
     form = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a"\r\nContent-Type: application/octet-stream\r\n\r\n%s\r\n--b--\r\n'
     for data in (

@@ -144,6 +144,23 @@ def test_rejects_a_part_of_an_object() -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        (b"bytes=34-", ["partial-object"]),
+        (b"bytes=-34", ["partial-object"]),
+        (b"bytes=0-9,34-", ["partial-object"]),
+        (b"items=0-", ["partial-object"]),
+        (b"bytes=0-", []),
+        (b"Bytes = 0-33", []),
+    ],
+)
+def test_rejects_a_part_that_says_it_is_whole(asked: bytes, wanted: list[str]) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: h\r\nRange: " + asked + b"\r\n\r\n"
+    said = answer(b"x" * 34, b"Content-Range: bytes 0-33/34", status=b"HTTP/1.1 206 Partial Content")
+    assert exchange([(UP, request), (DOWN, said)]).checks == wanted
+
+
+@pytest.mark.parametrize(
     ("limit", "value", "pieces"),
     [
         ("head", 1000, [(UP, b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 2000)]),

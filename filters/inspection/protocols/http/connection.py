@@ -151,7 +151,7 @@ class HttpConnection:
         if self._switching and status.code >= 200 and not self._asked:
             self._switching = False
             self._advance(Direction.TO_SERVER)
-        if not is_whole(status):
+        if not is_whole(status, request):
             self._sink.partial_object(Direction.TO_CLIENT, "an answer with a part of the object only")
         self._begin_body(Direction.TO_CLIENT, framing, status.fields)
 

@@ -3,13 +3,17 @@
 import re
 
 from filters.inspection.finding import Refusal
-from filters.inspection.protocols.http.head import Fields, Status
+from filters.inspection.protocols.http.head import Fields, Request, Status
 
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_FROM_START = re.compile(rb"bytes[ \t]*=[ \t]*0+-\d*", re.IGNORECASE)
 
 
-def is_whole(status: Status) -> bool:
-    """Tell whether an answer carries its whole object; raises Refusal when its head contradicts itself."""
+def is_whole(status: Status, request: Request) -> bool:
+    """Tell whether an answer carries its whole object; raises Refusal when its head contradicts itself.
+
+    Who asked for a later part puts what comes behind what it has, whatever the answer says it is.
+    """
     given = status.fields.single(b"content-range")
     if status.code != 206:
         if given and status.code != 416:
@@ -20,7 +24,8 @@ def is_whole(status: Status) -> bool:
     match = _CONTENT_RANGE.fullmatch(given)
     if not match:
         raise Refusal("http-range", f"expected bytes FIRST-LAST/ALL; got {given[:60]!r}")
-    return _covers_all(match)
+    asked = request.fields.all(b"range")
+    return _covers_all(match) and all(_FROM_START.fullmatch(one) for one in asked)
 
 
 def is_whole_request(fields: Fields) -> bool:
