@@ -9,6 +9,7 @@ from gateway.errors import GatewayError
 from gateway.registry.registry import PeerRecord
 
 MAX_SHOWN = 40
+MAX_SEQUENCE = (1 << 63) - 1  # of audit records
 
 
 def find_peer(service: Service, name: str) -> PeerRecord:

@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any
 
 from gateway.api import reading
-from gateway.api.arguments import find_peer, seconds, text_of, whole_number
+from gateway.api.arguments import MAX_SEQUENCE, find_peer, seconds, text_of, whole_number
 from gateway.api.routes import Call, Permission, route
-from gateway.audit.verify import KnownHead, verify_audit
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
 from gateway.evidence.keeper import Kept
@@ -16,22 +15,22 @@ from gateway.registry.registry import PeerRecord
 from gateway.registry.states import PeerState
 
 READ, ADMINISTER = Permission.READ, Permission.ADMINISTER
-MAX_SEQUENCE, MOST_EVENTS, LONGEST_WAIT_S = (1 << 63) - 1, 1000, 30.0
+MOST_EVENTS, LONGEST_WAIT_S = 1000, 30.0
 
 
-@route("GET", "/v1/health", READ)
+@route("GET", "/v1/health", READ, when_full=True)
 async def health(call: Call) -> dict[str, Any]:
     """Tell that the service answers, and that netd and tpmd do."""
     await asyncio.gather(call.service.netd.ping(), call.service.tpm.ping())
     return {"healthy": True}
 
 
-@route("GET", "/v1/status", READ)
+@route("GET", "/v1/status", READ, when_full=True)
 async def status(call: Call) -> dict[str, Any]:
     """Sum up the gateway."""
     service = call.service
     states = [peer.state for peer in service.registry]
-    sequence, head = service.spool.head
+    (sequence, head), room = service.spool.head, await reading.read(service.spool.room)
     drops = Counter(await service.netd.counters()) + service.inspectors.found
     return {
         "gateway": service.setup.gateway_id,
@@ -42,7 +41,7 @@ async def status(call: Call) -> dict[str, Any]:
         "beacon_interval_ms": service.setup.beacon_interval_ms,
         "peers": {str(state): states.count(state) for state in PeerState if state in states},
         "sessions": len(service.broker.book),
-        "audit": {"sequence": sequence, "head": head.hex()},
+        "audit": {"sequence": sequence, "head": head.hex(), "room": room, "full": service.record.full},
         "drops": {str(reason): count for reason, count in drops.items() if count},
         "inspectors": service.inspectors.ready,
         "inspection": service.inspectors.describe(),
@@ -115,7 +114,7 @@ async def cut_session(call: Call) -> dict[str, Any]:
     return {"cut": session.session_id}
 
 
-@route("GET", "/v1/events", READ)
+@route("GET", "/v1/events", READ, when_full=True)
 async def events(call: Call) -> dict[str, Any]:
     """Read recorded events after a number; with `wait`, wait up to that many seconds for the first."""
     after = whole_number(call.params, "after", 0, 0, MAX_SEQUENCE)
@@ -202,25 +201,3 @@ async def revoke_authority(call: Call) -> dict[str, Any]:
     """Withdraw authority: all guest-to-guest traffic ends."""
     await call.service.authority.revoke(call.actor)
     return await authority(call)
-
-
-@route("POST", "/v1/audit/verify", READ)
-async def audit_verify(call: Call) -> dict[str, Any]:
-    """Verify the audit record against the TPM and against heads that others remember."""
-    service = call.service
-    try:
-        known = [
-            KnownHead(str(one["source"]), int(one["sequence"]), bytes.fromhex(one["hash"]))
-            for one in call.body.get("known_heads", [])
-        ]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise GatewayError(
-            "malformed-request", f"`known_heads` needs source, sequence and hash: {error}"
-        ) from error
-    async with call.turns.turn(call.actor):
-        await service.recorder.flush()
-        counter = await service.tpm.read_counter()  # when it is its turn: heads are signed meanwhile
-        work = partial(verify_audit, service.spool.path, service.key, counter, known)
-        count, findings = await reading.verify(work)
-    found = [{"code": one.code, "message": one.message} for one in findings]
-    return {"records": count, "intact": not found, "findings": found, "witnesses": len(known)}

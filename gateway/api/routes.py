@@ -32,22 +32,25 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One declared route."""
+    """One declared route. `when_full`: it is answered also while the audit record has no room and nothing else is."""
 
     method: str
     path: str
     permission: Permission
     handler: Handler
+    when_full: bool = False
 
 
 ROUTES: list[Route] = []
 
 
-def route(method: str, path: str, permission: Permission) -> Callable[[Handler], Handler]:
+def route(
+    method: str, path: str, permission: Permission, *, when_full: bool = False
+) -> Callable[[Handler], Handler]:
     """Register a handler."""
 
     def register(handler: Handler) -> Handler:
-        ROUTES.append(Route(method, path, permission, handler))
+        ROUTES.append(Route(method, path, permission, handler, when_full))
         return handler
 
     return register

@@ -9,17 +9,18 @@ from aiohttp import web
 
 from authn.errors import AuthnError
 from filters.errors import FiltersError
-from gateway.api import handlers, policy_handlers, update_handlers
+from gateway.api import audit_handlers, handlers, policy_handlers, update_handlers
 from gateway.api.door import Door
 from gateway.api.places import Busy, Places
 from gateway.api.reading import Turns
 from gateway.api.routes import ROUTES, Call, Permission, Route
+from gateway.audit.spool import FULL, WAY_OUT
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
 from gateway.rpc import peer_uid
 
 MAX_BODY = {Permission.READ: 64 << 10, Permission.ADMINISTER: 8 << 20}
-assert handlers and policy_handlers and update_handlers  # noqa: S101 - importing them registers the routes
+assert audit_handlers and handlers and policy_handlers and update_handlers  # noqa: S101 - importing them registers the routes
 
 
 class _TooLarge(ValueError):
@@ -65,6 +66,8 @@ class _Desk:
         if declared.permission is Permission.ADMINISTER and uid not in self.service.setup.allowed_uids:
             return _error(403, "not-permitted", f"uid {uid} may read, not change; run this as root")
         try:
+            if not self.service.started.is_set() and not declared.when_full:
+                raise GatewayError(FULL, f"the audit record has no room, so nobody is trusted; {WAY_OUT}")
             with self.answering.taken(uid):  # also of who has hung up: answering goes on
                 body = await _read_body(request, MAX_BODY[declared.permission])
                 params = {**request.query, **request.match_info}

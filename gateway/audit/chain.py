@@ -21,9 +21,14 @@ def record_hash(previous: bytes, sequence: int, body: bytes) -> bytes:
     return hashlib.sha256(b"quotegate/1 audit\0" + previous + sequence.to_bytes(8, "big") + body).digest()
 
 
-def first_break(records: Iterable[Record]) -> tuple[int, str] | None:
-    """Return the number of the first record that does not fit, and why; None when all do."""
-    previous, expected = GENESIS, 1
+def first_break(
+    records: Iterable[Record], after: int = 0, previous: bytes = GENESIS
+) -> tuple[int, str] | None:
+    """Return the number of the first record that does not fit, and why; None when all do.
+
+    `after` and `previous`: the number and the chain's hash of the record before the first.
+    """
+    expected = after + 1
     for record in records:
         if record.sequence != expected:
             return expected, f"record {expected} is missing"

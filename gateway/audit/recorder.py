@@ -24,12 +24,16 @@ class Recorder:
         self._failed: asyncio.Future[None] | None = None
         self._allowance = Allowance(SINGLY, SINGLY_PER_S)
 
-    async def record(self, event: Event) -> Record:
-        """Return once the event is on disk; raises GatewayError `audit-failed`, which also ends the service."""
+    async def record(self, event: Event, *, reserved: bool = False) -> Record:
+        """Return once the event is on disk; raises GatewayError `audit-failed` or `audit-full`, which also end the service.
+
+        `reserved`: it may take what is kept free for the way out of a full disk.
+        """
         time_ms, revision = int(self._clock.wall() * 1000), self._revision()
         try:
             return await self.spool.append(
-                lambda sequence: to_ocsf(event, Envelope(sequence, time_ms, self._gateway_id, revision))
+                lambda sequence: to_ocsf(event, Envelope(sequence, time_ms, self._gateway_id, revision)),
+                reserved=reserved,
             )
         except GatewayError as error:
             if self._failed is not None and not self._failed.done():

@@ -5,37 +5,61 @@ SQLite in WAL mode with synchronous=FULL: a record that `append` returned surviv
 
 import asyncio
 import json
+import os
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.audit.chain import GENESIS, Record, record_hash
 from gateway.audit.heads import SignedHead
+from gateway.audit.kept import read_base, reading, take_away, writing
 from gateway.errors import GatewayError
 
 MAX_BATCH = 1000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS head (counter INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS base (
+    one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
 """
+RESERVE = 16 << 20  # bytes of the disk that no ordinary record takes: a start, and the way out, need some
+START_ROOM = RESERVE + (8 << 20)
+HEADS_APART = 1000  # records between heads that are kept; a newer head covers all that an older one did
+FULL = "audit-full"
+WAY_OUT = "take records elsewhere: quotegate audit export FILE, then: quotegate audit prune FILE"
 MakeBody = Callable[[int], dict[str, Any]]
-_Job = tuple[MakeBody, "asyncio.Future[Record]", asyncio.AbstractEventLoop]
+
+
+class _Job(NamedTuple):
+    make_body: MakeBody
+    future: "asyncio.Future[Record]"
+    loop: asyncio.AbstractEventLoop
+    reserved: bool
+
+
+def free_on_disk(path: Path) -> int:
+    """Return how many bytes its disk still takes."""
+    disk = os.statvfs(path.parent)
+    return disk.f_bavail * disk.f_frsize
 
 
 class AuditSpool:
     """The chain of one gateway. Failing to write is fatal for the service: nothing happens unrecorded."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, free: Callable[[Path], int] = free_on_disk) -> None:
+        self.path, self._free = path, free
         self._database = open_spool(path)
         self._inode = path.stat().st_ino
         last = self._database.execute(
             "SELECT sequence, hash FROM record ORDER BY sequence DESC LIMIT 1"
         ).fetchone()
         self._head: tuple[int, bytes] = (int(last[0]), bytes(last[1])) if last else (0, GENESIS)
+        self._recent: deque[SignedHead] = deque()
+        self._head_kept = -HEADS_APART
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._changed = asyncio.Event()
         self._thread = threading.Thread(target=self._write_all, name="audit", daemon=True)
@@ -46,11 +70,26 @@ class AuditSpool:
         """The last durable record's number and the chain's hash after it."""
         return self._head
 
-    async def append(self, make_body: MakeBody) -> Record:
-        """Record `make_body(sequence)` and return once it is on disk; raises GatewayError `audit-failed`."""
+    def room(self) -> int:
+        """Return how many bytes of records there is room for beside what is reserved; blocks shortly."""
+        with reading(self.path) as reader:
+            return self._room(reader)
+
+    def _room(self, database: sqlite3.Connection) -> int:
+        """Count the disk's room, and the file's own that pruning left."""
+        pages, size = (
+            database.execute(f"PRAGMA {one}").fetchone()[0] for one in ("freelist_count", "page_size")
+        )
+        return int(self._free(self.path) + pages * size)
+
+    async def append(self, make_body: MakeBody, *, reserved: bool = False) -> Record:
+        """Record `make_body(sequence)` and return once it is on disk; raises GatewayError `audit-failed`, `audit-full`.
+
+        `reserved`: it may take what is kept free for the way out of a full disk.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Record] = loop.create_future()
-        self._jobs.put((make_body, future, loop))
+        self._jobs.put(_Job(make_body, future, loop, reserved))
         record = await future
         self._changed.set()
         return record
@@ -85,12 +124,19 @@ class AuditSpool:
             await self._changed.wait()
 
     def save_head(self, head: SignedHead) -> None:
-        """Keep a signed head beside the chain."""
+        """Keep a signed head beside the chain: the newest two, and one now and then."""
         self._check_place()
-        with sqlite3.connect(f"file:{self.path}?mode=rw", uri=True, timeout=5) as writer:
-            writer.execute("PRAGMA synchronous=FULL")
+        with writing(self.path) as writer, writer:
             writer.execute("INSERT OR REPLACE INTO head VALUES (?, ?)", (head.counter, head.to_json()))
-        writer.close()
+            self._recent.append(head)
+            if len(self._recent) > 2:
+                self._keep_or_drop(writer, self._recent.popleft())
+
+    def _keep_or_drop(self, writer: sqlite3.Connection, head: SignedHead) -> None:
+        if head.sequence - self._head_kept >= HEADS_APART:
+            self._head_kept = head.sequence
+        else:
+            writer.execute("DELETE FROM head WHERE counter = ?", (head.counter,))
 
     def _check_place(self) -> None:
         """SQLite writes on to a file that was deleted or replaced meanwhile; nobody would ever read it."""
@@ -124,12 +170,23 @@ class AuditSpool:
                 batch.append(more)
             yield batch
 
+    def _admit(self, batch: list[_Job]) -> list[_Job]:
+        """Refuse what the disk has no room for beside the reserve."""
+        if self._room(self._database) >= RESERVE:
+            return batch
+        error = GatewayError(FULL, f"{self.path}: its disk has less than {RESERVE >> 20} MiB left; {WAY_OUT}")
+        for job in batch:
+            if not job.reserved:
+                job.loop.call_soon_threadsafe(_resolve, job.future, None, error)
+        return [job for job in batch if job.reserved]
+
     def _write(self, batch: list[_Job]) -> None:
+        batch = self._admit(batch)
         sequence, previous = self._head
         records = []
-        for make_body, _, _ in batch:
+        for job in batch:
             sequence += 1
-            body = json.dumps(make_body(sequence), sort_keys=True, separators=(",", ":")).encode()
+            body = json.dumps(job.make_body(sequence), sort_keys=True, separators=(",", ":")).encode()
             previous = record_hash(previous, sequence, body)
             records.append(Record(sequence, body, previous))
         error: GatewayError | None = None
@@ -145,16 +202,16 @@ class AuditSpool:
             error = GatewayError(
                 "audit-failed", f"the audit record can't be written: {failure}; free or replace the disk"
             )
-        for (_, future, loop), record in zip(batch, records, strict=True):
-            loop.call_soon_threadsafe(_resolve, future, record, error)
+        for job, record in zip(batch, records, strict=True):
+            job.loop.call_soon_threadsafe(_resolve, job.future, record, error)
 
 
-def _resolve(future: "asyncio.Future[Record]", record: Record, error: GatewayError | None) -> None:
+def _resolve(future: "asyncio.Future[Record]", record: Record | None, error: GatewayError | None) -> None:
     if future.done():
         return
-    if error is None:
+    if record is not None and error is None:
         future.set_result(record)
-    else:
+    elif error is not None:
         future.set_exception(error)
 
 
@@ -166,30 +223,8 @@ def open_spool(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
         database.executescript(_SCHEMA)
+        take_away(database, read_base(database))
     except (sqlite3.Error, OSError) as error:
         raise GatewayError("audit-failed", f"{path}: the audit record can't be opened: {error}") from error
     path.chmod(0o600)
     return database
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """Read the chain for verification."""
-    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        for sequence, body, digest in reader.execute(
-            "SELECT sequence, body, hash FROM record ORDER BY sequence"
-        ):
-            yield Record(sequence, body, digest)
-    finally:
-        reader.close()
-
-
-def read_heads(path: Path) -> list[SignedHead]:
-    """Read the signed heads, oldest first; what is not a head raises ValueError."""
-    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return [
-            SignedHead.from_json(row[0]) for row in reader.execute("SELECT body FROM head ORDER BY counter")
-        ]
-    finally:
-        reader.close()

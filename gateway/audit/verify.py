@@ -10,9 +10,9 @@ from pathlib import Path
 from authn.public_area import AttestationKey
 from gateway.audit.chain import Record, first_break
 from gateway.audit.heads import SignedHead
-from gateway.audit.spool import read_heads, read_records
+from gateway.audit.kept import Base, read_base, reading, stream_heads, stream_records
 
-AUDIT_RECORD_LOST = "audit-record-lost"
+AUDIT_RECORD_LOST, AUDIT_PRUNED = "audit-record-lost", "audit-pruned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,57 +37,41 @@ def verify_audit(
 ) -> tuple[int, list[Finding]]:
     """Return the number of records and everything that is wrong with them.
 
-    `nv_counter` is the TPM's counter as read now; None when the TPM can't be asked.
+    `nv_counter` is the TPM's counter as read now; None when the TPM can't be asked. Of records that an operator took
+    away (`audit-pruned`) nothing is said; where the rest begins has to be on record.
     """
     if not path.exists():
         return 0, [Finding("deleted", f"{path} does not exist")]
     try:
-        heads = read_heads(path)  # first: what a head signed is on record before it
-        walk = _Walk({one.sequence for one in heads} | {one.sequence for one in known})
-        broken = walk.through(read_records(path))
+        with reading(path) as reader:
+            base = read_base(reader)
+            heads = _Heads(stream_heads(reader), key, base)
+            walk = _Walk(base, heads, {one.sequence for one in known})
+            broken = walk.through(stream_records(reader, base.sequence))
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
         return 0, [Finding("unreadable", f"{path} can't be read: {error}")]
-    findings, hashes = walk.losses, walk.hashes
+    findings = walk.losses
     if broken:
         findings.append(Finding("broken-chain", broken))
-    for head in heads:
-        findings += _check_head(head, hashes, key)
-    findings += _check_counter(heads, nv_counter)
+    if base.sequence and not walk.beginning_on_record:
+        gone = f"records up to {base.sequence} are gone, and no record says who took them away"
+        findings.append(Finding("cut-unrecorded", gone))
+    findings += heads.findings
+    if nv_counter is not None and counter_lost(nv_counter, heads.newest):
+        findings.append(_restored(nv_counter, heads.newest))
     findings += [
         Finding(
             "contradicts-witness", f"{head.source} was told of another record {head.sequence}, or it is gone"
         )
         for head in known
-        if head.sequence and hashes.get(head.sequence) != head.hash
+        if head.sequence >= max(1, base.sequence) and walk.hashes.get(head.sequence) != head.hash
     ]
     return walk.count, findings
-
-
-def _check_head(head: SignedHead, hashes: dict[int, bytes], key: AttestationKey) -> list[Finding]:
-    if not head.signed_by(key):
-        return [Finding("foreign-head", f"head {head.counter} is not signed by this gateway's TPM")]
-    if head.sequence and hashes.get(head.sequence) != head.hash:
-        return [Finding("truncated", f"the TPM signed record {head.sequence}, which is gone or differs")]
-    return []
-
-
-def _check_counter(heads: Sequence[SignedHead], nv_counter: int | None) -> list[Finding]:
-    """The newest head must carry the counter's value, or the one before (a kill between signing and saving)."""
-    newest = heads[-1].counter if heads else 0
-    if nv_counter is None or not counter_lost(nv_counter, newest):
-        return []
-    return [_restored(nv_counter, newest)]
 
 
 def counter_lost(nv_counter: int, newest: int) -> bool:
     """Tell whether the TPM signed heads that are not here; one may be lost between signing and saving."""
     return nv_counter - newest not in (0, 1)
-
-
-def newest_counter(path: Path) -> int:
-    """Return the counter of the newest head that is kept, 0 without one."""
-    heads = read_heads(path)
-    return heads[-1].counter if heads else 0
 
 
 def _restored(signed: int, newest: int, when: str = "") -> Finding:
@@ -97,20 +81,63 @@ def _restored(signed: int, newest: int, when: str = "") -> Finding:
     )
 
 
+class _Heads:
+    """The signed heads, met in their order by the records: neither has to fit into memory."""
+
+    def __init__(self, heads: Iterator[SignedHead], key: AttestationKey, base: Base) -> None:
+        self._heads, self._key, self._base = heads, key, base
+        self.findings: list[Finding] = []
+        self.newest = 0
+        self._next = self._advance()
+        self.meet(base.sequence, base.hash)
+
+    def meet(self, sequence: int, digest: bytes) -> None:
+        """Compare what was signed up to this record."""
+        while self._next is not None and self._next.sequence <= sequence:
+            self._compare(self._next, digest if self._next.sequence == sequence else None)
+            self._next = self._advance()
+
+    def end(self) -> None:
+        """Note the heads of records that are not there."""
+        while self._next is not None:
+            self._compare(self._next, None)
+            self._next = self._advance()
+
+    def _advance(self) -> SignedHead | None:
+        """Return the next head that is ours; others are a finding, and stand in nobody's way."""
+        for head in self._heads:
+            self.newest = head.counter
+            if head.signed_by(self._key):
+                return head
+            text = f"head {head.counter} is not signed by this gateway's TPM"
+            self.findings.append(Finding("foreign-head", text))
+        return None
+
+    def _compare(self, head: SignedHead, digest: bytes | None) -> None:
+        if head.sequence >= max(1, self._base.sequence) and digest != head.hash:
+            text = f"the TPM signed record {head.sequence}, which is gone or differs"
+            self.findings.append(Finding("truncated", text))
+
+
 @dataclass(slots=True)
 class _Walk:
     """One reading of the whole record, which may be larger than memory. `wanted` are the records whose hash is kept."""
 
+    base: Base
+    heads: _Heads
     wanted: set[int]
     count: int = 0
+    beginning_on_record: bool = False
     hashes: dict[int, bytes] = field(default_factory=dict)
     losses: list[Finding] = field(default_factory=list)
 
     def through(self, records: Iterable[Record]) -> str | None:
         """Read them all; return where the chain breaks."""
+        self.hashes[self.base.sequence] = self.base.hash
         noted = self._note(records)
-        broken = first_break(noted)
+        broken = first_break(noted, self.base.sequence, self.base.hash)
         deque(noted, maxlen=0)  # what comes after the break counts too
+        self.heads.end()
         return broken[1] if broken else None
 
     def _note(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -118,14 +145,19 @@ class _Walk:
             self.count += 1
             if record.sequence in self.wanted:
                 self.hashes[record.sequence] = record.hash
-            self._note_loss(record)
+            self.heads.meet(record.sequence, record.hash)
+            self._note_own_words(record)
             yield record
 
-    def _note_loss(self, record: Record) -> None:
-        """Note what the service itself found when it started."""
+    def _note_own_words(self, record: Record) -> None:
+        """Note what the service itself found when it started, and what it took away for an operator."""
         body = json.loads(record.body)
-        if isinstance(body, dict) and body.get("metadata", {}).get("event_code") == AUDIT_RECORD_LOST:
+        code = body.get("metadata", {}).get("event_code") if isinstance(body, dict) else None
+        if code == AUDIT_RECORD_LOST:
             lost = body["unmapped"]
             self.losses.append(
                 _restored(lost["signed"], lost["newest"], f"at start, record {record.sequence}: ")
             )
+        elif code == AUDIT_PRUNED:
+            said = body["unmapped"]["through"], body["unmapped"]["hash"]
+            self.beginning_on_record |= said == (self.base.sequence, self.base.hash.hex())

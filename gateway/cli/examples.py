@@ -65,6 +65,8 @@ EXAMPLES = {
     "authority grant": ("authority grant --for 8h", "authority grant --for 30m --key administrator.key"),
     "audit verify": ("audit verify", "audit verify --head noted-by-web.json"),
     "evidence save": ("evidence save web -o web.json", "evidence save web --refused"),
+    "audit export": ("audit export record-2026-11.jsonl",),
+    "audit prune": ("audit prune record-2026-11.jsonl",),
     "evidence show": ("evidence show web.json",),
     "evidence verify": ("evidence verify web.json --anchors anchors.json",),
     "evidence anchors": ("evidence anchors web.json",),

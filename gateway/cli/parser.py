@@ -137,6 +137,10 @@ def _add_audit(audit: "argparse._SubParsersAction[argparse.ArgumentParser]", add
     verify.add_argument(
         "--head", action="append", help="a head somebody remembers (JSON file; default: the lab's peers')"
     )
+    export = add(audit, "export", _call("audit", "export"), "copy the signed record into a new file")
+    export.add_argument("file", help="where to (JSON lines)")
+    prune = add(audit, "prune", _call("audit", "prune"), "take away from the gateway what an export has")
+    prune.add_argument("file", help="the export")
 
 
 def _add_policy(policy: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:

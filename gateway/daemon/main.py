@@ -42,9 +42,12 @@ def _load_api() -> "Callable[[Service], Awaitable[AppRunner]]":
 
 
 async def _start_api(service: Service) -> "AppRunner":
-    """Load the control API while the service starts, and serve it after: what is changed earlier would be overwritten."""
+    """Load the control API while the service starts, and serve it after: what is changed earlier would be overwritten.
+
+    Where the start waits for room on the disk, what leads out of that is served.
+    """
     start_api = await asyncio.to_thread(_load_api)
-    await service.started.wait()
+    await service.serving.wait()
     return await start_api(service)
 
 

@@ -7,16 +7,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from authn import messages
-from authn.bundle import Anchors
 from authn.fields import malformed
 from authn.handshake_gateway import GatewayConfig
 from authn.handshake_messages import BatchQuote, SessionParameters
-from authn.portmap import KIND as PORTMAP_KIND
-from authn.portmap import PortMap
 from authn.public_area import AttestationKey
-from authn.reference import KIND as REFERENCE_KIND
-from authn.reference import ReferenceSet
-from authn.signing import verify_document
 from filters.errors import NetdError
 from filters.netd.client import NetdClient
 from filters.netd.protocol import Disconnected, Drift, Dropped, Held, HoldDropped, Lost
@@ -25,7 +19,6 @@ from filters.policy.evaluator import Facts
 from filters.policy.services import parse_service
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
-from gateway.audit.verify import counter_lost, newest_counter
 from gateway.authority.gate import AuthorityGate
 from gateway.clock import SystemClock
 from gateway.control.handshaking import Introduction
@@ -33,17 +26,17 @@ from gateway.control.link import PeerLink
 from gateway.control.server import ControlServer
 from gateway.daemon.authority_keeper import AuthorityKeeper
 from gateway.daemon.deliveries import Deliveries
+from gateway.daemon.documents import evidence_keeper, load_portmap, load_references, own_references
 from gateway.daemon.drops import DropCollector, parse_packet
+from gateway.daemon.record_keeper import RecordKeeper, netd_gone
 from gateway.errors import GatewayError
 from gateway.events.model import (
-    AuditRecordLost,
     DriftRepaired,
     EnrollmentChanged,
     EventsLost,
     GatewayStarted,
     PeerStateChanged,
 )
-from gateway.evidence.keeper import EvidenceKeeper
 from gateway.inspection.desk import InspectorDesk
 from gateway.policy.changer import PolicyChanger
 from gateway.policy.holder import PolicyHolder
@@ -59,7 +52,6 @@ from gateway.tpmd.client import TpmClient
 from gateway.trust.keeper import PROOF_EVERY, TrustKeeper
 
 HOUSEKEEPING_S = 0.05
-HEAD_EVERY_S = 1.0
 COUNTS_EVERY_S = 60.0  # rarely: each count is a record too
 ASK_AGAIN_S = 1.0
 # a peer comes and goes between these by beginning handshakes, as often as it likes
@@ -74,15 +66,16 @@ class Service:
         self.clock = SystemClock()
         self.epoch = secrets.token_bytes(16)
         self.started_at = self.clock.now()
-        self.portmap = _load_portmap(setup)
-        self.references = _load_references(setup)
+        self.portmap = load_portmap(setup)
+        self.references = load_references(setup)
         self.store = Store(setup.state_dir / "state.db")
         self.spool = AuditSpool(setup.state_dir / "audit.db")
-        self.evidence = _evidence_keeper(setup)
+        self.evidence = evidence_keeper(setup)
         self.policy = PolicyHolder(setup.interface, setup.ip, setup.control_port)
         self.recorder = Recorder(
             self.spool, self.clock, setup.gateway_id, lambda: self.policy.policy.revision
         )
+        self.record = RecordKeeper(self.recorder, tpm, netd, self.clock)
         self.registry = Registry(self.portmap.entries, self._state_changed)
         # lease ids stay apart from those of an earlier life: connections marked then may still live
         self.broker = SessionBroker(
@@ -110,6 +103,7 @@ class Service:
         )
         self.deliveries = Deliveries(self.registry, self.recorder, self.inspectors, self.clock)
         self.started = asyncio.Event()  # only then may anybody change anything
+        self.serving = asyncio.Event()  # the control API may answer: all, or what leads out of a full disk
         self._assigned = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -127,12 +121,14 @@ class Service:
 
     async def run(self) -> None:
         """Start in the safe order (policy, authority, then peers) and run until something fails."""
-        await self._compare_record()
+        await self.record.wait_for_room(self.serving.set)
+        await self.record.compare(first_start=self.store.revisions.current() is None)
         await self.recorder.record(GatewayStarted(self.epoch.hex()))
         await self.changer.start(self.setup.policy.read_text(), self.setup.policy.name)
         await self.authority.start()
         await self._restore_peers()
         self.started.set()
+        self.serving.set()
         control = ControlServer(
             self._introduction(),
             self.registry,
@@ -150,15 +146,8 @@ class Service:
             group.create_task(self._expect_peers(), name="expected peers")
             group.create_task(self._kernel_events(), name="kernel events")
             group.create_task(self._housekeeping(), name="housekeeping")
-            group.create_task(self._sign_heads(), name="audit heads")
+            group.create_task(self.record.sign_heads(), name="audit heads")
             group.create_task(self.recorder.wait_failed(), name="recorder")
-
-    async def _compare_record(self) -> None:
-        """Record for good that the audit record is not the one this gateway left."""
-        signed, newest = await self.tpm.read_counter(), newest_counter(self.spool.path)
-        first_start = self.store.revisions.current() is None
-        if not first_start and (self.spool.head[0] == 0 or counter_lost(signed, newest)):
-            await self.recorder.record(AuditRecordLost(signed, newest))
 
     def _introduction(self) -> Introduction:
         event_log = self.setup.event_log.read_bytes()
@@ -167,7 +156,7 @@ class Service:
         )
         return Introduction(
             self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self.policy.profile, self.policy.ek,
-            lambda: self.references, tuple(path.read_bytes() for path in self.setup.ek_roots), _own_references(self.setup),
+            lambda: self.references, tuple(path.read_bytes() for path in self.setup.ek_roots), own_references(self.setup),
         )  # fmt: skip
 
     def _parameters(self) -> SessionParameters:
@@ -277,7 +266,7 @@ class Service:
                 case Drift(detail, repaired):
                     self.recorder.note(DriftRepaired(detail, repaired))
                 case Disconnected():
-                    raise GatewayError("netd-gone", "netd is gone; nobody is trusted until it is back")
+                    raise netd_gone()
 
     async def _open_held(self, held: Held) -> None:
         """Open the session that a first packet waits for."""
@@ -314,6 +303,7 @@ class Service:
             if self.clock.now() >= next_counts:
                 next_counts = self.clock.now() + COUNTS_EVERY_S
                 self._note_counts()
+                await self.record.watch_room()
 
     def _note_counts(self) -> None:
         """Put on record how much was not recorded one by one."""
@@ -351,16 +341,6 @@ class Service:
                 compiled = await asyncio.to_thread(self.policy.compile, policy)
                 await self.inspectors.assign(assignments_of(policy, compiled))
 
-    async def _sign_heads(self) -> None:
-        signed = -1
-        while True:
-            await asyncio.sleep(HEAD_EVERY_S)
-            sequence, head = self.spool.head
-            if sequence != signed:
-                signed_head = await self.tpm.sign_audit_head(sequence, head, int(self.clock.wall() * 1000))
-                await asyncio.to_thread(self.spool.save_head, signed_head)
-                signed = sequence
-
     async def approve(self, peer: PeerRecord, actor: str) -> None:
         """Approve a peer's enrollment at an operator's word."""
         self.store.approve(peer.name)
@@ -392,31 +372,3 @@ class Service:
 
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _load_portmap(setup: GatewaySetup) -> PortMap:
-    document = verify_document(setup.portmap.read_bytes(), PORTMAP_KIND, setup.portmap_keys, time.time())
-    return PortMap.from_document(document)
-
-
-def _load_references(setup: GatewaySetup) -> tuple[ReferenceSet, ...]:
-    documents = (
-        verify_document(path.read_bytes(), REFERENCE_KIND, setup.reference_keys, time.time())
-        for path in setup.references
-    )
-    return tuple(ReferenceSet.from_document(document) for document in documents)
-
-
-def _own_references(setup: GatewaySetup) -> bytes | None:
-    """Read the set that peers judge this image by; a set that they would refuse must not go out."""
-    if setup.own_references is None:
-        return None
-    untrusted = setup.own_references.read_bytes()
-    verify_document(untrusted, REFERENCE_KIND, setup.reference_keys, time.time())
-    return untrusted
-
-
-def _evidence_keeper(setup: GatewaySetup) -> EvidenceKeeper:
-    anchors = Anchors(tuple(path.read_text() for path in setup.ek_roots), setup.reference_keys)
-    references = tuple(path.read_bytes() for path in setup.references)
-    return EvidenceKeeper(setup.state_dir / "evidence", setup.gateway_id, anchors, references)

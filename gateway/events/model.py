@@ -206,6 +206,23 @@ class AuditRecordLost:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditPruned:
+    """An operator took older records elsewhere: from now on the record begins after number `through`, whose chain hash is `hash`."""
+
+    through: int
+    hash: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilling:
+    """The audit record's disk has little room left; when it is full nobody is trusted any more."""
+
+    room_mib: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class DriftRepaired:
     """Packet filtering was changed behind our back. `repaired`: our own table is as it should be."""
 
@@ -256,6 +273,8 @@ Event = (
     | InspectorSilent
     | PeerRemedied
     | AuditRecordLost
+    | AuditPruned
+    | AuditFilling
     | AuthorityChanged
     | PolicyApplied
     | DriftRepaired

@@ -19,7 +19,8 @@ from authn.public_area import AttestationKey
 from authn.tpm import Tpm
 from gateway.audit.chain import first_break
 from gateway.audit.heads import SignedHead
-from gateway.audit.spool import AuditSpool, read_records
+from gateway.audit.kept import reading, stream_records
+from gateway.audit.spool import AuditSpool
 from gateway.audit.verify import KnownHead, verify_audit
 from tests.tpms import running_swtpm
 
@@ -143,6 +144,7 @@ def test_acknowledged_records_survive_kill_9(tmp_path: Path) -> None:
         os.kill(writer.pid, signal.SIGKILL)
         acknowledged = int(([first, *writer.stdout.readlines()])[-1])
         writer.wait()
-        records = list(read_records(path))
+        with reading(path) as reader:
+            records = list(stream_records(reader, 0))
         assert first_break(records) is None
         assert len(records) >= acknowledged

@@ -288,6 +288,8 @@ EVENTS: list[model.Event] = [
     model.PeerRemedied("a", "restart", "r", 2),
     model.AuthorityChanged("granted", 1, 2.0, "uid 0"),
     model.AuditRecordLost(7, 3),
+    model.AuditPruned(7, "00", "uid 0"),
+    model.AuditFilling(100, "d"),
     model.PolicyApplied("r", "p", "uid 0", 0, "applied"),
     model.DriftRepaired("d", True),
     model.EventsLost("w", 1),

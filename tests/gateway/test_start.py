@@ -17,14 +17,14 @@ class FakeService:
 
     def __init__(self, start: Callable[["FakeService"], Awaitable[None]]) -> None:
         self._start = start
-        self.started = asyncio.Event()
+        self.serving = asyncio.Event()
         self.netd, self.spool = SimpleNamespace(close=AsyncMock()), Mock()
         self.said: list[str] = []
 
     async def run(self) -> None:
         await self._start(self)
         self.said.append("started")
-        self.started.set()
+        self.serving.set()
         await asyncio.sleep(0.1)
         raise GatewayError("netd-gone", "the end")
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from gateway.api import door, handlers, places
+from gateway.api import audit_handlers, door, places
 from gateway.api.arguments import seconds, whole_number
 from gateway.api.places import Busy, Places
 from gateway.api.reading import Turns
+from gateway.api.routes import ROUTES
 from gateway.api.server import start_api
 from gateway.cli.client import ApiClient, ApiError
 
@@ -28,6 +29,7 @@ class Api:
     path: Path
     read: list[tuple[int, int]] = field(default_factory=list)
     head: int = 0
+    full: bool = False
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait_beyond(self, _after: int) -> None:
@@ -45,7 +47,12 @@ class Api:
         async def nothing() -> int:
             return 0
 
+        started = asyncio.Event()
+        if not self.full:
+            started.set()
+
         return SimpleNamespace(
+            started=started,
             setup=SimpleNamespace(allowed_uids=free, sockets=SimpleNamespace(api=self.path)),
             spool=spool,
             key=None,
@@ -64,11 +71,11 @@ class Api:
         return int(head.split()[1]), json.loads(content)
 
 
-def served(tmp_path: Path, story: Callable[[Api], Awaitable[None]], *free: int) -> None:
+def served(tmp_path: Path, story: Callable[[Api], Awaitable[None]], *free: int, full: bool = False) -> None:
     """Run a story before the API. The tests' own uid, root's, may only read unless it is in `free`."""
 
     async def run() -> None:
-        api = Api(tmp_path / "api.sock")
+        api = Api(tmp_path / "api.sock", full=full)
         runner = await start_api(api.service(frozenset(free)))
         try:
             async with asyncio.timeout(20):
@@ -176,7 +183,7 @@ def test_one_record_is_verified_at_a_time_and_not_in_the_gateways_own_threads(
         assert go.wait(10)
         return 0, []
 
-    monkeypatch.setattr(handlers, "verify_audit", verify)
+    monkeypatch.setattr(audit_handlers, "verify_audit", verify)
 
     async def story(api: Api) -> None:
         first = asyncio.create_task(api.ask("POST", "/v1/audit/verify"))
@@ -303,3 +310,34 @@ def test_the_standard_librarys_client_reads_why_it_is_refused(
         writer.close()
 
     served(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["GET /v1/peers", "GET /v1/policy", "POST /v1/explain", "POST /v1/peers/web/release", "POST /v1/policy/apply"],
+)  # fmt: skip
+def test_rejects_all_but_the_way_out_while_nothing_can_be_recorded(tmp_path: Path, target: str) -> None:
+    async def story(api: Api) -> None:
+        status, answer = await api.ask(*target.split())
+        assert (status, answer["error"]["code"]) == (409, "audit-full")
+        assert "quotegate audit prune" in answer["error"]["message"]
+
+    served(tmp_path, story, 0, full=True)
+
+
+def test_the_record_is_read_and_pruned_while_nothing_can_be_recorded(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        assert (await api.ask("GET", "/v1/events"))[0] == 200
+        answer = (await api.ask("POST", "/v1/audit/prune", b'{"through": 0, "hash": ""}'))[1]
+        assert answer["error"]["code"] == "malformed-request"
+
+    served(tmp_path, story, 0, full=True)
+    open_then = {(one.method, one.path) for one in ROUTES if one.when_full}
+    assert open_then == {
+        ("GET", "/v1/health"),
+        ("GET", "/v1/status"),
+        ("GET", "/v1/events"),
+        ("GET", "/v1/audit"),
+        ("POST", "/v1/audit/verify"),
+        ("POST", "/v1/audit/prune"),
+    }

@@ -1,0 +1,66 @@
+"""The control API's part about the audit record: verify it, and take away what an operator has elsewhere."""
+
+from functools import partial
+from typing import Any
+
+from gateway.api import reading
+from gateway.api.arguments import MAX_SEQUENCE, text_of
+from gateway.api.routes import Call, Permission, route
+from gateway.audit import kept
+from gateway.audit.kept import Base, check_prunable, newest_head, read_base
+from gateway.audit.verify import KnownHead, verify_audit
+from gateway.daemon.service import Service
+from gateway.errors import GatewayError
+from gateway.events.model import AuditPruned
+
+READ, ADMINISTER = Permission.READ, Permission.ADMINISTER
+
+
+@route("GET", "/v1/audit", READ, when_full=True)
+async def audit(call: Call) -> dict[str, Any]:
+    """Tell where the record begins, how far a signed head covers it, and that head."""
+    base, signed = await reading.read(partial(_extent, call.service))
+    return {"base": {"sequence": base.sequence, "hash": base.hash.hex()}, "signed": signed}
+
+
+def _extent(service: Service) -> tuple[Base, str | None]:
+    with kept.reading(service.spool.path) as reader:
+        head = newest_head(reader)
+        return read_base(reader), head.to_json() if head else None
+
+
+@route("POST", "/v1/audit/verify", READ, when_full=True)
+async def audit_verify(call: Call) -> dict[str, Any]:
+    """Verify the audit record against the TPM and against heads that others remember."""
+    service = call.service
+    try:
+        known = [
+            KnownHead(str(one["source"]), int(one["sequence"]), bytes.fromhex(one["hash"]))
+            for one in call.body.get("known_heads", [])
+        ]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise GatewayError(
+            "malformed-request", f"`known_heads` needs source, sequence and hash: {error}"
+        ) from error
+    async with call.turns.turn(call.actor):
+        await service.recorder.flush()
+        counter = await service.tpm.read_counter()  # when it is its turn: heads are signed meanwhile
+        work = partial(verify_audit, service.spool.path, service.key, counter, known)
+        count, findings = await reading.verify(work)
+    found = [{"code": one.code, "message": one.message} for one in findings]
+    return {"records": count, "intact": not found, "findings": found, "witnesses": len(known)}
+
+
+@route("POST", "/v1/audit/prune", ADMINISTER, when_full=True)
+async def audit_prune(call: Call) -> dict[str, Any]:
+    """Take records away; the hash of the last one tells that the caller has read them. It is on record first."""
+    service, through = call.service, call.body.get("through")
+    if type(through) is not int or not 0 < through <= MAX_SEQUENCE:
+        raise GatewayError("malformed-request", f"`through` must be a record's number, got {through!r}")
+    digest = bytes.fromhex(text_of(call.body, "hash"))
+    async with call.turns.turn(call.actor):
+        await reading.verify(partial(check_prunable, service.spool.path, service.key, through, digest))
+        await service.recorder.record(AuditPruned(through, digest.hex(), call.actor), reserved=True)
+        await reading.verify(partial(kept.prune, service.spool.path, Base(through, digest)))
+        room = await reading.read(service.spool.room)
+    return {"through": through, "room": room}

@@ -1,0 +1,80 @@
+"""Pruning by the control API: refused or on record, then done; the record is told to begin later."""
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from gateway.api.audit_handlers import audit, audit_prune
+from gateway.api.reading import Turns
+from gateway.api.routes import Call
+from gateway.audit.heads import SignedHead
+from gateway.audit.recorder import Recorder
+from gateway.audit.spool import AuditSpool
+from gateway.clock import SystemClock
+from gateway.errors import GatewayError
+from gateway.events.model import EventsLost
+
+
+async def _kept(path: Path) -> Any:
+    """Make a service with a record of twenty, ten of them signed."""
+    spool = AuditSpool(path)
+    recorder = Recorder(spool, SystemClock(), "lab/gateway", lambda: "rev")
+    quote: Any = SimpleNamespace(attest=b"", signature=b"")
+    for number in range(20):
+        record = await recorder.record(EventsLost("x", number))
+        if number == 9:
+            spool.save_head(SignedHead(10, record.hash, 1, quote, 0))
+    return SimpleNamespace(spool=spool, recorder=recorder, key=None)
+
+
+def _call(service: Any, **body: object) -> Call:
+    return Call(service, {}, cast(Any, body), "uid 0", Turns())
+
+
+def test_what_is_pruned_is_on_record_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SignedHead, "signed_by", lambda *_: True)
+
+    async def story() -> None:
+        service = await _kept(tmp_path / "a.db")
+        before = await audit(_call(service))
+        assert before["base"]["sequence"] == 0
+        signed = json.loads(before["signed"])
+        answer = await audit_prune(_call(service, through=10, hash=signed["hash"]))
+        assert answer["through"] == 10
+        assert (await audit(_call(service)))["base"] == {"sequence": 10, "hash": signed["hash"]}
+        left = service.spool.read(0)
+        assert [one["metadata"]["sequence"] for one in left] == list(range(11, 22))
+        said = left[-1]["unmapped"]
+        assert (said["through"], said["hash"], said["actor"]) == (10, signed["hash"], "uid 0")
+        service.spool.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"through": 10, "hash": "00" * 32},
+        {"through": True, "hash": "00"},
+        {"through": 10, "hash": "xy"},
+        {"through": 15, "hash": "right"},
+        {"hash": "00"},
+    ],
+)
+def test_rejects_to_prune_and_records_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: dict[str, object]
+) -> None:
+    monkeypatch.setattr(SignedHead, "signed_by", lambda *_: True)
+
+    async def story() -> None:
+        service = await _kept(tmp_path / "a.db")
+        with pytest.raises((GatewayError, ValueError)):
+            await audit_prune(_call(service, **body))
+        assert len(service.spool.read(0)) == 20
+        service.spool.close()
+
+    asyncio.run(story())
