@@ -45,6 +45,16 @@ def iban(match: bytes) -> bool:
     return int("".join(str(int(chr(one), 36)) for one in text[4:] + text[:4])) % 97 == 1
 
 
+def iban_first(match: bytes) -> bool:
+    """Check the IBAN that a match begins with: groups behind it may be other words in capitals."""
+    length, text = _IBAN_LENGTHS.get(match[:2], 0), b""
+    for group in match.split(b" "):
+        text += group
+        if len(text) >= length:
+            break
+    return iban(text)
+
+
 def us_ssn(match: bytes) -> bool:
     """Tell whether a US social security number can have been given out."""
     area, group, serial = (int(part) for part in match.split(b"-"))

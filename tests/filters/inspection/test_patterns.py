@@ -157,6 +157,41 @@ def test_numbers_inside_boundaries_and_identifiers_are_no_cards() -> None:
             assert scan([(form % digits).encode()], DATABASE) == [], form
 
 
+CARD = b"4111111111111111"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [*(text.encode(coding) for text in ("卡号：", "卡号") for coding in ("utf-8", "gb18030")), "no\N{NO-BREAK SPACE}".encode(), b"\0\0\0\x10", b"\x12\x10", b"`", b"**", b"#", b"card1=", b"card%3D", b"a%20", b"\x1b", b"\n"],
+)  # fmt: skip
+def test_finds_a_card_behind_other_writings_and_lengths(before: bytes) -> None:
+    for size in (1, 5, 100):
+        text = b"x " + before + CARD + "号 ".encode()
+        found = scan([text[at : at + size] for at in range(0, len(text), size)], DATABASE)
+        assert [one.pattern.id for one in found] == ["payment-card"]
+
+
+@pytest.mark.parametrize("before", [b"7", b"deadbeef", b"-", b"_", b".", b"/", b"+", b"0x", b"%2", b"%3"])
+def test_digits_of_something_longer_are_no_card(before: bytes) -> None:
+    for text in (before + CARD + b" ", b" " + before + CARD + b" ", b" " + CARD + b"7 ", b" " + CARD + b"f "):
+        assert scan([text], DATABASE) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"ES91 2100 0418 4502 0005 1332 BIC: CAIXESBB", b"AT61 1904 3002 3457 3201 BIC", b"BE68 5390 0754 7034 EUR 100", b"AT61 1904 3002 3457 3201 BANK OF X", b"DE89370400440532013000 BIC"],
+)  # fmt: skip
+def test_finds_an_iban_before_words_in_capitals(text: bytes) -> None:
+    assert [one.pattern.id for one in scan([b"IBAN " + text + b"\n"], DATABASE)] == ["iban"]
+
+
+@pytest.mark.parametrize(
+    "text", [b"AT61 1904 3002 3457 3202 BIC", b"BE68539007547034EUR", b"BE68 5390 0754 703", b"XX68 5390 0754 7034 EUR"]
+)  # fmt: skip
+def test_what_only_begins_like_an_iban_is_none(text: bytes) -> None:
+    assert scan([b"IBAN " + text + b"\n"], DATABASE) == []
+
+
 @pytest.mark.parametrize("length", [b"\x000", b"\0\0\0Z", b"\x12q", b"\x01_"])
 def test_a_length_before_a_text_is_no_part_of_its_first_word(length: bytes) -> None:
     """As PostgreSQL and protobuf write them: the length's last byte may be a letter."""
