@@ -150,6 +150,14 @@ async def approve(call: Call) -> dict[str, Any]:
     return peer_json(call.service, peer)
 
 
+@route("POST", "/v1/peers/{name}/forget", ADMINISTER)
+async def forget(call: Call) -> dict[str, Any]:
+    """Unpin a peer's TPM, certificate and place: another may be enrolled."""
+    peer = find_peer(call.service, call.params["name"])
+    await call.service.trust.forget(peer, call.actor)
+    return peer_json(call.service, peer)
+
+
 @route("POST", "/v1/peers/{name}/restart", ADMINISTER)
 async def restart(call: Call) -> dict[str, Any]:
     """Restart a peer's machine."""

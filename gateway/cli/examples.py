@@ -57,6 +57,7 @@ EXAMPLES = {
         "peer enroll web --ek sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8",
     ),
     "peer approve": ("peer approve web",),
+    "peer forget": ("peer forget web",),
     "peer restart": ("peer restart web",),
     "peer quarantine": ("peer quarantine web",),
     "peer release": ("peer release web",),

@@ -144,7 +144,7 @@ def read_text(path: Path) -> str:
 
 
 def peer_action(arguments: argparse.Namespace) -> int:
-    """Enroll, approve, restart, quarantine or release a peer."""
+    """Enroll, approve, forget, restart, quarantine or release a peer."""
     body = {"ek": arguments.ek} if arguments.action == "enroll" else {}
     answer = client(arguments).post(f"/v1/peers/{arguments.name}/{arguments.action}", **body)
     if arguments.json:

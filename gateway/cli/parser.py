@@ -167,6 +167,7 @@ def _add_peer(peer: "argparse._SubParsersAction[argparse.ArgumentParser]", add: 
     texts = {
         "enroll": "approve a TPM beforehand by its EK certificate",
         "approve": "approve a TPM that has asked",
+        "forget": "unpin its TPM and place: another may be enrolled",
         "restart": "restart the machine",
         "quarantine": "keep the machine out",
         "release": "end a quarantine",

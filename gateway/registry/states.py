@@ -34,6 +34,7 @@ class Trigger(StrEnum):
     RESTARTED = "restarted"
     QUARANTINED = "quarantined"
     RELEASED = "released"
+    FORGOTTEN = "forgotten"
 
 
 _S, _T = PeerState, Trigger
@@ -57,6 +58,9 @@ TRANSITIONS: dict[tuple[PeerState, Trigger], PeerState] = {
     (_S.RESTARTING, _T.RESTARTED): _S.RESTARTING,
     **{(state, _T.QUARANTINED): _S.QUARANTINED for state in PeerState},
     (_S.QUARANTINED, _T.RELEASED): _S.ENROLLED,
+    # who it is, is open again; that it is kept out stays
+    **{(state, _T.FORGOTTEN): _S.UNKNOWN for state in PeerState if state is not _S.QUARANTINED},
+    (_S.QUARANTINED, _T.FORGOTTEN): _S.QUARANTINED,
 }
 
 

@@ -130,6 +130,21 @@ class Store:
         ).rowcount:
             raise GatewayError("unknown-peer", f"{peer} has not asked to be enrolled; start its agent first")
 
+    def forget(self, peer: str) -> str:
+        """Unpin a peer: its place is free for another TPM; return the EK's fingerprint. Raises GatewayError `unknown-peer`.
+
+        The new TPM counts from its own beginning. A quarantine and the restarts that were used up stay.
+        """
+        known = self.identity(peer)
+        if known is None:
+            raise GatewayError("unknown-peer", f"{peer} is not enrolled: there is nothing to forget")
+        self._database.execute("BEGIN")
+        self._database.execute("DELETE FROM identity WHERE peer = ?", (peer,))
+        self._database.execute("DELETE FROM high_water WHERE peer = ?", (peer,))
+        self._database.execute("DELETE FROM preapproved WHERE ek_fingerprint = ?", (known.ek_fingerprint,))
+        self._database.execute("COMMIT")
+        return known.ek_fingerprint
+
     def preapprove(self, peer: str, ek_fingerprint: str) -> None:
         """Approve a TPM before it shows up, by its EK certificate's fingerprint."""
         self._database.execute("INSERT OR REPLACE INTO preapproved VALUES (?, ?)", (ek_fingerprint, peer))

@@ -13,7 +13,7 @@ from authn.messages import BeaconAnswer
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
 from gateway.control.link import PeerLink
-from gateway.events.model import AttestationFailed
+from gateway.events.model import AttestationFailed, EnrollmentChanged
 from gateway.kernel import Kernel
 from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState, Trigger
@@ -85,9 +85,11 @@ class TrustKeeper:
         self._registry.move(peer, Trigger.VERIFIED)
 
     def check_reboot(self, peer: PeerRecord, counters: Counters) -> None:
-        """Refuse a peer that is kept out, or failed and has not been restarted since; raises AttestationError."""
+        """Refuse a peer that is kept out or nobody, or failed and has not been restarted since; raises AttestationError."""
         if peer.state is PeerState.QUARANTINED:
             raise AttestationError(AttestationFailure.UNKNOWN_PEER, f"{peer.name} is quarantined")
+        if peer.state is PeerState.UNKNOWN:
+            raise AttestationError(AttestationFailure.UNKNOWN_PEER, f"{peer.name} was forgotten meanwhile")
         high_water = self._store.high_water(peer.name)
         failed_at = high_water.failed_at_reset if high_water else None
         if failed_at is not None and counters.reset_count <= failed_at:
@@ -145,6 +147,17 @@ class TrustKeeper:
         await self._cut(peer, "policy-changed")
         self._hang_up(peer)
         peer.silent_since = self._clock.now()
+
+    async def forget(self, peer: PeerRecord, actor: str) -> None:
+        """Unpin a peer at an administrator's word: it is nobody until a TPM is enrolled at its place. Raises GatewayError."""
+        fingerprint = self._store.forget(peer.name)
+        self._registry.move(peer, Trigger.FORGOTTEN, "forgotten", f"by {actor}")
+        self._hang_up(peer)
+        peer.counters, peer.last_quote_at, peer.session_id, peer.pcr_values = None, None, "", {}
+        await self._kernel.distrust(peer.ip)
+        await self._cut(peer, "admin-cut")
+        forgotten = EnrollmentChanged(peer.name, str(peer.ip), "forgotten", fingerprint, f"by {actor}")
+        await self._recorder.record(forgotten)
 
     async def disconnected(self, peer: PeerRecord, link: PeerLink) -> None:
         """Note that a peer hung up: it loses its leases, and is unreachable, not failed."""

@@ -164,3 +164,32 @@ def test_a_session_is_admitted_where_nothing_happens_meanwhile(
     scene = Scene(tmp_path)
     assert asyncio.run(scene.handshake(monkeypatch, 5)) is not None
     assert scene.peer.trusted
+
+
+@pytest.mark.parametrize("step", ["record", "cut", "trust"])
+def test_rejects_a_session_whose_peer_was_forgotten_while_it_was_admitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+        monkeypatch.setattr(scene.store, "forget", lambda _: "sha256:aa")
+        scene.meanwhile[step] = lambda: scene.keeper.forget(scene.peer, "uid 0")
+        with pytest.raises(AttestationError):
+            await scene.handshake(monkeypatch, 6)
+        return scene
+
+    scene = asyncio.run(story())
+    assert (scene.peer.state, scene.peer.link, scene.peer.counters) == (PeerState.UNKNOWN, None, None)
+    assert [one for one in scene.told if one.endswith("trust")][-1] == "distrust"
+    assert model.EnrollmentChanged("web", "10.0.0.2", "forgotten", "sha256:aa", "by uid 0") in scene.noted
+
+
+def test_who_is_quarantined_stays_so_when_it_is_forgotten(tmp_path: Path) -> None:
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+        scene.store.forget = Mock(return_value="sha256:aa")  # type: ignore[method-assign]
+        scene.peer.state, scene.peer.link = PeerState.QUARANTINED, None
+        await scene.keeper.forget(scene.peer, "uid 0")
+        return scene
+
+    assert asyncio.run(story()).peer.state is PeerState.QUARANTINED

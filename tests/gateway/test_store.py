@@ -62,6 +62,31 @@ def test_a_key_is_found_where_it_is_enrolled(store: Store, identity: EnrolledIde
     assert store.holder(kept.key.name[:-1] + b"\0\0") is None
 
 
+@pytest.mark.tpm
+def test_a_forgotten_peers_place_is_free_for_another(store: Store, identity: EnrolledIdentity) -> None:
+    store.enroll(identity, PLACE, approved=True)
+    store.preapprove("web", identity.ek_fingerprint)
+    store.raise_high_water("web", Counters(10, 3, 0, True))
+    store.quarantine("web", "why")
+    assert store.forget("web") == identity.ek_fingerprint
+    assert (store.identity("web"), store.high_water("web")) == (None, None)
+    assert not store.preapproved("web", identity.ek_fingerprint)
+    assert store.quarantined() == {"web": "why"}
+    moved = dataclasses.replace(PLACE, mac="52:54:00:00:00:02")
+    renewed = dataclasses.replace(identity, ek_fingerprint="sha256:bb", ek_certificate=b"newer")
+    store.enroll(renewed, moved, approved=False)
+    kept = store.identity("web")
+    assert kept is not None
+    assert (kept.place, kept.ek_certificate, kept.approved) == (moved, b"newer", False)
+
+
+def test_rejects_forgetting_who_is_not_enrolled(store: Store) -> None:
+    store.preapprove("web", "sha256:aa")
+    with pytest.raises(GatewayError, match="not enrolled"):
+        store.forget("web")
+    assert store.preapproved("web", "sha256:aa")
+
+
 def test_a_failed_peer_is_blocked_until_its_counters_are_raised(store: Store) -> None:
     store.raise_high_water("web", Counters(10, 3, 0, True))
     store.mark_failed("web")
