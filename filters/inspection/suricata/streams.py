@@ -63,13 +63,13 @@ class StreamPlan:
         words = WordList()
         self.begun_by: defaultdict[int, list[_Followed]] = defaultdict(list)
         self.needed: dict[tuple[int, str], int] = {}  # chains of each part
-        self.late: list[tuple[Part, int | None]] = []
+        self.late: defaultdict[int | None, list[Part]] = defaultdict(list)  # by a literal that each needs
         self.tail = 0
         for part in parts:
             chains = _plan(part.group)
             if chains is None or _sees_further(part.group):
                 longest = max(part.group.words, key=lambda one: len(one.data), default=None)
-                self.late.append((part, words.number(longest) if longest else None))
+                self.late[words.number(longest) if longest else None].append(part)
             if chains is None:
                 continue
             self.needed[part.key] = len(chains)
@@ -148,12 +148,11 @@ class StreamWatch:
         if self._kept is None:
             return
         data, self._kept = bytes(self._kept), None
-        for part, word in self._plan.late:
-            told = self._left.get(part.key) == 0
-            if told or not (word is None or word in self._seen):
-                continue
-            if self._wanted(part.rule) and matches(part.group, data):
-                yield part
+        for word in (None, *sorted(self._seen)):
+            for part in self._plan.late.get(word, ()):
+                told = self._left.get(part.key) == 0
+                if not told and self._wanted(part.rule) and matches(part.group, data):
+                    yield part
 
     def close(self) -> None:
         """Free the engine's state."""
