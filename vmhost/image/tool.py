@@ -15,6 +15,7 @@ def run_tool(argv: list[str], **environment: str) -> str:
             argv,
             capture_output=True,
             text=True,
+            errors="replace",  # a disk that somebody spoilt has any name for a file
             check=False,
             timeout=WITHIN_S,
             env={**os.environ, **environment},

@@ -13,6 +13,7 @@ from typing import Any
 from vmhost.errors import HostError
 from vmhost.lab.kept import load_spec, spec_file
 from vmhost.lab.teardown import tear_down
+from vmhost.log import shown
 from vmhost.monitor import golden_commands, vm_commands
 from vmhost.monitor.client import ask
 from vmhost.monitor.monitor import Failure, Monitor
@@ -115,7 +116,8 @@ def main() -> None:
     try:
         sys.exit(arguments.run(arguments))
     except HostError as error:
-        print(f"quotegate-host: {error.code}: {error.message}", file=sys.stderr)  # noqa: T201 - the command's answer
+        said = f"{error.code}: {error.message}".splitlines()
+        print("quotegate-host:", "\n".join(map(shown, said)), file=sys.stderr)  # noqa: T201 - the command's answer
         sys.exit(EXIT_REFUSED if error.code in REFUSALS else EXIT_ERROR)
     except KeyboardInterrupt:
         sys.exit(130)

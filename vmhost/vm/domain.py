@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from vmhost.errors import HostError
+from vmhost.log import shown
 from vmhost.vm.edges import Control, Edges, Log, Process
 from vmhost.vm.golden import Outcome
 from vmhost.vm.qmp import Event
@@ -235,7 +236,7 @@ async def _shutdown_cause(control: Control) -> str:
 
 
 def _cause(event: Event) -> str:
-    return str(event.data.get("reason") or "unknown")[:64]
+    return shown(str(event.data.get("reason") or "unknown"))[:64]
 
 
 async def _within(process: Process, seconds: float) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vmhost.errors import HostError
+from vmhost.log import shown
 
 MAX_MESSAGE = 64 << 10
 MAX_EVENTS = 256
@@ -54,7 +55,7 @@ def parse(line: bytes) -> Greeting | Event | Answer:
                 data = message.get("data", {})
                 return Event(name, data if isinstance(data, dict) else {})
             case {"error": {"class": str(kind), "desc": str(text)}}:
-                return Answer(message.get("id"), error=f"{kind}: {text}")
+                return Answer(message.get("id"), error=shown(f"{kind}: {text}"))
             case {"return": value, "id": int(number)}:
                 return Answer(number, value)
     except (ValueError, RecursionError):

@@ -150,6 +150,12 @@ def test_a_refusal_is_exit_3_and_says_what_to_do(monitor: StandIn) -> None:
     )
 
 
+def test_an_error_is_harmless_to_a_terminal(monitor: StandIn) -> None:
+    monitor.answers["start_machine"] = {"ok": False, "code": "vm-died", "message": "one\ntwo\x1b[2J\ud800"}
+    done = vm("start", "web")
+    assert (done.returncode, done.stderr) == (1, b"quotegate-host: vm-died: one\ntwo\\x1b[2J\\ud800\n")
+
+
 def test_a_failure_is_exit_1(monitor: StandIn) -> None:
     monitor.answers["start_machine"] = {"ok": False, "code": "vm-died", "message": "x"}
     assert vm("start", "web").returncode == 1

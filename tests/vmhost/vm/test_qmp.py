@@ -295,6 +295,8 @@ def test_messages_by_kind() -> None:
     assert parse(json.dumps(GREETING).encode()) == Greeting("7.2.22")
     assert parse(b'{"return": null, "id": 3}') == Answer(3, None)
     assert parse(b'{"error": {"class": "C", "desc": "D"}, "id": 4}') == Answer(4, error="C: D")
+    raw = parse(b'{"error": {"class": "C", "desc": "\\u001b[2J\\ud800"}, "id": 4}')
+    assert raw == Answer(4, error="C: \\x1b[2J\\ud800")  # it may come from a QEMU that was taken over
     assert parse(b'{"event": "STOP", "data": {"a": 1}}') == Event("STOP", {"a": 1})
 
 
