@@ -29,7 +29,7 @@ def _extent(service: Service) -> tuple[Base, str | None]:
         return read_base(reader), head.to_json() if head else None
 
 
-@route("POST", "/v1/audit/verify", READ, when_full=True)
+@route("POST", "/v1/audit/verify", READ, waits=True, when_full=True)
 async def audit_verify(call: Call) -> dict[str, Any]:
     """Verify the audit record against the TPM and against heads that others remember."""
     service = call.service

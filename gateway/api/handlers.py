@@ -18,7 +18,7 @@ READ, ADMINISTER = Permission.READ, Permission.ADMINISTER
 MOST_EVENTS, LONGEST_WAIT_S = 1000, 30.0
 
 
-@route("GET", "/v1/health", READ, when_full=True)
+@route("GET", "/v1/health", READ, waits=True, when_full=True)
 async def health(call: Call) -> dict[str, Any]:
     """Tell that the service answers, and that netd and tpmd do."""
     await asyncio.gather(call.service.netd.ping(), call.service.tpm.ping())
@@ -73,7 +73,11 @@ def peer_json(service: Service, peer: PeerRecord) -> dict[str, Any]:
 @route("GET", "/v1/peers", READ)
 async def peers(call: Call) -> dict[str, Any]:
     """List all peers."""
-    return {"peers": [peer_json(call.service, peer) for peer in call.service.registry]}
+    found = []
+    for peer in call.service.registry:
+        found.append(peer_json(call.service, peer))
+        await asyncio.sleep(0)  # there may be hundreds, and the database is read for each
+    return {"peers": found}
 
 
 @route("GET", "/v1/peers/{name}/evidence", READ)
@@ -114,7 +118,7 @@ async def cut_session(call: Call) -> dict[str, Any]:
     return {"cut": session.session_id}
 
 
-@route("GET", "/v1/events", READ, when_full=True)
+@route("GET", "/v1/events", READ, waits=True, when_full=True)
 async def events(call: Call) -> dict[str, Any]:
     """Read recorded events after a number; with `wait`, wait up to that many seconds for the first."""
     after = whole_number(call.params, "after", 0, 0, MAX_SEQUENCE)

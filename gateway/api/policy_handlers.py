@@ -2,15 +2,19 @@
 
 import asyncio
 import time
+from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Any
 
 from filters.errors import NetdError
 from filters.flow import Protocol, Service
 from filters.policy import explain
-from filters.policy.evaluator import Request
+from filters.policy.evaluator import Facts, Request, evaluate
+from filters.policy.model import Policy
 from filters.policy.services import parse_service
-from gateway.api.arguments import find_peer, text_of
+from gateway.api import reading
+from gateway.api.arguments import MAX_SEQUENCE, find_peer, text_of
 from gateway.api.routes import Call, Permission, route
 from gateway.errors import GatewayError
 from gateway.policy.holder import check_text
@@ -150,13 +154,12 @@ async def replay_policy(call: Call) -> dict[str, Any]:
 @route("POST", "/v1/explain", READ)
 async def explain_flow(call: Call) -> dict[str, Any]:
     """Explain what would happen to a flow, and why: by names, by addresses, or one that was recorded."""
-    request = _wanted(call)
+    request = await _wanted(call)
     service, now = call.service, call.service.clock.now()
     open_now = any(
         (one.source, one.destination, one.service) == (request.source, request.destination, request.service)
         for one in service.broker.book
     )
-    decision = service.broker.decide(request, session_open=open_now)
     inputs = {
         peer.name: {
             "state": str(peer.state),
@@ -167,19 +170,26 @@ async def explain_flow(call: Call) -> dict[str, Any]:
         }
         for peer in (find_peer(service, request.source), find_peer(service, request.destination))
     }
+    policy, facts = service.policy.policy, replace(service.facts(), session_open=open_now)
+    decided = await reading.read(partial(_decide, policy, request, facts))
     return {
         "from": request.source,
         "to": request.destination,
         "service": str(request.service),
-        **explain.to_json(decision),
+        **decided,
         "trust": inputs,
-        "rules": [one.to_json() for one in explain.try_rules(service.policy.policy, request)],
     }
 
 
-def _wanted(call: Call) -> Request:
+def _decide(policy: Policy, request: Request, facts: Facts) -> dict[str, Any]:
+    """Decide about a flow: with many rules this takes longer than a peer may wait for the loop."""
+    decision = explain.to_json(evaluate(policy, request, facts))
+    return {**decision, "rules": [one.to_json() for one in explain.try_rules(policy, request)]}
+
+
+async def _wanted(call: Call) -> Request:
     if "event" in call.body:
-        return _recorded(call)
+        return await _recorded(call)
     if "source_ip" in call.body:
         return _tuple(call)
     try:
@@ -208,11 +218,11 @@ def _tuple(call: Call) -> Request:
     return Request(names[0], names[1], Service(protocol, port))
 
 
-def _recorded(call: Call) -> Request:
+async def _recorded(call: Call) -> Request:
     number = call.body["event"]
-    if not isinstance(number, int) or number < 1:
+    if not isinstance(number, int) or not 1 <= number <= MAX_SEQUENCE:
         raise GatewayError("malformed-request", f"`event` must be an event's number, got {number!r}")
-    found = call.service.spool.read(number - 1, 1)
+    found = await reading.read(partial(call.service.spool.read, number - 1, 1))
     if not found or found[0]["metadata"]["sequence"] != number:
         raise GatewayError("unknown-event", f"no event has the number {number}; see: quotegate events")
     by_ip = {peer.ip: peer.name for peer in call.service.registry}

@@ -32,12 +32,17 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One declared route. `when_full`: it is answered also while the audit record has no room and nothing else is."""
+    """One declared route.
+
+    `waits`: it waits for something, or has bounds of its own; of others those who may only read have one answered at a time.
+    `when_full`: it is answered also while the audit record has no room and nothing else is.
+    """
 
     method: str
     path: str
     permission: Permission
     handler: Handler
+    waits: bool = False
     when_full: bool = False
 
 
@@ -45,12 +50,12 @@ ROUTES: list[Route] = []
 
 
 def route(
-    method: str, path: str, permission: Permission, *, when_full: bool = False
+    method: str, path: str, permission: Permission, *, waits: bool = False, when_full: bool = False
 ) -> Callable[[Handler], Handler]:
     """Register a handler."""
 
     def register(handler: Handler) -> Handler:
-        ROUTES.append(Route(method, path, permission, handler, when_full))
+        ROUTES.append(Route(method, path, permission, handler, waits, when_full))
         return handler
 
     return register

@@ -1,5 +1,7 @@
 """Serve the control API: HTTP on a unix socket, callers told apart by the kernel (SO_PEERCRED)."""
 
+import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +11,7 @@ from aiohttp import web
 
 from authn.errors import AuthnError
 from filters.errors import FiltersError
-from gateway.api import audit_handlers, handlers, policy_handlers, update_handlers
+from gateway.api import audit_handlers, handlers, policy_handlers, reading, update_handlers
 from gateway.api.door import Door
 from gateway.api.places import Busy, Places
 from gateway.api.reading import Turns
@@ -59,6 +61,7 @@ class _Desk:
     service: Service
     answering: Places
     turns: Turns
+    one_by_one: asyncio.Lock  # what those who may only read have computed: peers are answered in between
 
     async def answer(self, declared: Route, request: web.Request) -> web.Response:
         """Answer one request."""
@@ -72,7 +75,9 @@ class _Desk:
                 body = await _read_body(request, MAX_BODY[declared.permission])
                 params = {**request.query, **request.match_info}
                 call = Call(self.service, params, body, f"uid {uid}", self.turns)
-                return web.json_response(await declared.handler(call))
+                if uid in self.service.setup.allowed_uids:
+                    return web.json_response(await declared.handler(call))
+                return await self._answer_reader(declared, call)
         except Busy as error:
             return _error(503, error.code, error.message)
         except (GatewayError, FiltersError, AuthnError) as error:
@@ -82,11 +87,18 @@ class _Desk:
         except ValueError as error:
             return _error(400, "malformed-request", f"the request can't be read: {error}")
 
+    async def _answer_reader(self, declared: Route, call: Call) -> web.Response:
+        """Answer who may only read: one after the other, and a large answer is written beside the loop."""
+        async with contextlib.nullcontext() if declared.waits else self.one_by_one:
+            answer = await declared.handler(call)
+            text = await reading.read(partial(json.dumps, answer))
+        return web.json_response(text=text)
+
 
 async def start_api(service: Service) -> web.AppRunner:
     """Start serving; the caller cleans the runner up."""
     free = service.setup.allowed_uids
-    desk = _Desk(service, Places("requests", free), Turns())
+    desk = _Desk(service, Places("requests", free), Turns(), asyncio.Lock())
     app = web.Application()
     for declared in ROUTES:
         app.router.add_route(declared.method, declared.path, partial(desk.answer, declared))

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from gateway.api import audit_handlers, door, places
+from gateway.api import audit_handlers, door, places, server
 from gateway.api.arguments import seconds, whole_number
 from gateway.api.places import Busy, Places
 from gateway.api.reading import Turns
-from gateway.api.routes import ROUTES
+from gateway.api.routes import ROUTES, Permission, Route
 from gateway.api.server import start_api
 from gateway.cli.client import ApiClient, ApiError
 
@@ -310,6 +310,37 @@ def test_the_standard_librarys_client_reads_why_it_is_refused(
         writer.close()
 
     served(tmp_path, story)
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, *, waits: bool) -> list[int]:
+    """Serve one more route; return how many of its requests were under way whenever one began."""
+    under_way, seen = [0], []
+
+    async def handler(_: object) -> dict[str, Any]:
+        under_way[0] += 1
+        seen.append(under_way[0])
+        await asyncio.sleep(0.1)
+        under_way[0] -= 1
+        return {}
+
+    one = Route("GET", "/v1/slow", Permission.READ, handler, waits=waits)
+    monkeypatch.setattr(server, "ROUTES", [*ROUTES, one])
+    return seen
+
+
+@pytest.mark.parametrize(("free", "waits", "at_once"), [((), False, 1), ((), True, 8), ((0,), False, 8)])
+def test_rejects_to_compute_for_readers_at_once_what_keeps_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...], waits: bool, at_once: int
+) -> None:
+    """Thirty-two answers of ten milliseconds in a row, and every peer's answer is late."""
+    seen = counting(monkeypatch, waits=waits)
+
+    async def story(api: Api) -> None:
+        answers = await asyncio.gather(*(api.ask("GET", "/v1/slow") for _ in range(8)))
+        assert {status for status, _ in answers} == {200}
+        assert max(seen) == at_once
+
+    served(tmp_path, story, *free)
 
 
 @pytest.mark.parametrize(
