@@ -7,6 +7,7 @@ BURST = 5.0
 REFILL_PER_S = 1.0
 # good handshakes and enrollments cost the gateway work too; far more than restarts and broken lines ever cause
 GOOD, GOOD_PER_S = 100.0, 2.0
+BYTES_A_TOKEN = 128 << 10  # logs and lists are judged entry by entry, while everybody else waits
 
 
 MESSAGES_PER_S = 500.0
@@ -33,9 +34,9 @@ class Bucket:
         self.updated = now
         return self.tokens
 
-    def take(self, now: float) -> float:
-        """Take one token; return for how many seconds the taker has to wait for it."""
-        self.tokens = self.at(now) - 1
+    def take(self, now: float, amount: float = 1.0) -> float:
+        """Take a token, or more; return for how many seconds the taker has to wait for it."""
+        self.tokens = self.at(now) - amount
         return max(0.0, -self.tokens / self.refill_per_s)
 
 
@@ -66,8 +67,8 @@ class PlaceLimits:
         place.in_flight = 1
         return True
 
-    def done(self, ip: IPv4Address, now: float, *, failed: bool) -> None:
-        """End the handshake that was taken up; it costs a token of its kind."""
+    def done(self, ip: IPv4Address, now: float, *, failed: bool, received: int = 0) -> None:
+        """End the handshake that was taken up; it costs a token of its kind, and more the more bytes it brought."""
         place = self._places[ip]
         place.in_flight = 0
-        (place.failures if failed else place.good).take(now)
+        (place.failures if failed else place.good).take(now, 1 + received / BYTES_A_TOKEN)

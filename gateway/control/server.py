@@ -100,7 +100,7 @@ class ControlServer:
             refused = EnrollmentChanged(record.name, str(record.ip), "refused", "", error.message)
             self._recorder.note_within(refused, record.name)
         finally:
-            self._limits.done(record.ip, self._clock.now(), failed=failed)
+            self._limits.done(record.ip, self._clock.now(), failed=failed, received=stream.received)
         return None
 
     async def _enroll(self, record: PeerRecord, stream: FrameStream, first: Frame) -> None:

@@ -13,6 +13,7 @@ class FrameStream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.frames = FrameReader()
+        self.received = 0  # bytes
         self._ready: list[Frame] = []
 
     async def receive(self) -> Frame:
@@ -23,6 +24,7 @@ class FrameStream:
                 raise AttestationError(
                     AttestationFailure.MALFORMED_MESSAGE, "the connection ended in the handshake"
                 )
+            self.received += len(data)
             self._ready.extend(self.frames.feed(data))
         return self._ready.pop(0)
 

@@ -98,6 +98,24 @@ def test_a_machine_that_reconnects_all_the_time_is_let_in(every_s: float, second
     assert all(shaking_hands(PlaceLimits(), every_s, seconds))
 
 
+def test_rejects_long_lists_that_keep_the_gateway_busy() -> None:
+    """A list of the longest kind takes it about a second; whether it is good does not matter."""
+    for failed, at_once in ((True, 1), (False, 4)):
+        limits, admitted = PlaceLimits(), 0
+        for second in range(600):
+            if limits.admit(IP, float(second)):
+                admitted += 1
+                limits.done(IP, float(second), failed=failed, received=4 << 20)
+        assert admitted <= at_once + 600 / 16 + 1
+
+
+def test_a_machine_with_a_list_of_some_length_is_let_in() -> None:
+    limits = PlaceLimits()
+    for number in range(20):
+        assert limits.admit(IP, number * 0.5)
+        limits.done(IP, number * 0.5, failed=False, received=500_000)
+
+
 ON_FAIL = OnFail("restart", 3, 900.0, "quarantine")
 
 
