@@ -8,7 +8,7 @@ from typing import Final
 
 _DEEPEST: Final = 8
 _VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
-_PORT = re.compile(r"([0-9]{1,5})?(:)?([0-9]{1,5})?")
+_PORT = re.compile(r"([0-9]{1,5})?(?:(:)([0-9]{1,5})?)?")
 Range = tuple[int, int, int]  # a kind (version of IP, or 0 for ports), first, last
 Single = Callable[[str], Range]
 

@@ -340,4 +340,6 @@ def _protocols(draft: _Draft, groups: tuple[Group, ...]) -> frozenset[str]:
             raise Unsupported(group.buffer, f"not read in {', '.join(sorted(found))}")
         if needed:
             found = {needed}
+    if found and found <= draft.not_protocols:
+        raise Unsupported("app-layer-protocol", "no protocol is left")
     return frozenset(found)

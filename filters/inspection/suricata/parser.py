@@ -238,7 +238,13 @@ def content_bytes(option: Option, text: str) -> bytes:
 
 
 def _bars(text: str) -> list[str]:
-    return re.split(r"(?<!\\)\|", text)
+    """Split a text at its bars, those behind a backslash left alone."""
+    parts, start = [], 0
+    for sign in re.finditer(r"\\.|\|", text):
+        if sign[0] == "|":
+            parts.append(text[start : sign.start()])
+            start = sign.end()
+    return [*parts, text[start:]]
 
 
 def _escaped(option: Option, text: str) -> bytes:

@@ -60,7 +60,7 @@ def test_refuses_bad_addresses(text: str) -> None:
         reader(LOOP="$LOOP").addresses(text)
 
 
-@pytest.mark.parametrize("text", ["65536", "90:80", ":", "", "http", "!any", "1:2:3", "-1"])
+@pytest.mark.parametrize("text", ["65536", "123456", "90:80", ":", "", "http", "!any", "1:2:3", "-1"])
 def test_refuses_bad_ports(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected|nobody"):
         reader().ports(text)

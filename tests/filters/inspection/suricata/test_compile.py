@@ -100,7 +100,7 @@ def test_actions_and_classes() -> None:
         ('content:"x"; byte_jump:1,0;', "byte_jump"), ('content:"x"; bsize:3;', "bsize"), ('http.uri; content:"x"; http.stat_code; content:"200";', "http.stat_code"),
         ('flow:to_client; http.uri; content:"x";', "http.uri"), ('http.uri; content:"x"; tls.sni; content:"y";', "tls.sni"),
         ('content:"x"; flow:no_stream;', "flow"), ('content:"x"; flow:to_server,to_client;', "flow"), ('content:"x"; offset:a;', "offset"),
-        ('content:"x"; depth:5; content:"y"; offset:1; within:5;', "within"), ('http.uri; pcre:"/(?=a)b/";', "pcre"), ('content:"x"; app-layer-protocol:smb;', "app-layer-protocol"),
+        ('content:"x"; depth:5; content:"y"; offset:1; within:5;', "within"), ('http.uri; pcre:"/(?=a)b/";', "pcre"), ('content:"x"; app-layer-protocol:smb;', "app-layer-protocol"), ('http.uri; content:"x"; app-layer-protocol:!http;', "app-layer-protocol"),
         ('file.data; absent;', "absent"), ('http.referer; absent:or_else; content:"x";', "absent"), ('http.uri; to_lowercase; content:"x";', "to_lowercase"),
         ('http.uri; byte_test:4,>,1,0,dce; content:"x";', "byte_test"), ('content:"x"; noalert;', "noalert"),
     ],

@@ -62,7 +62,7 @@ def test_tells_where_a_rule_is_broken(text: str, line: int, column: int, says: s
     ("value", "data"),
     [
         ("abc", b"abc"), ("a|0d 0A|b", b"a\r\nb"), ("|41|", b"A"), (r"a\;b\\c\"d\:e", b'a;b\\c"d:e'), ("a b", b"a b"), ("|de ad|x|be|", b"\xde\xadx\xbe"),
-        ("é", "é".encode()),
+        ("é", "é".encode()), (r"a\\|41|", b"a\\A"), (r"a\|41\|", b"a|41|"), (r"\\\|b\\", b"\\|b\\"),
     ],
 )  # fmt: skip
 def test_reads_contents(value: str, data: bytes) -> None:
