@@ -4,7 +4,14 @@ import re
 from typing import Final
 
 LOOKED_AT: Final = 512  # bytes: a text shows by its beginning how it is written
-_MARKS: Final = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+_LITTLE: Final = b"\xff\xfe"
+_BIG: Final = b"\xfe\xff"
+_BOUND: Final = b"\x80"
+_MARKS: Final = (_LITTLE, _BIG, b"\0\0\xfe\xff")
+# of bytes in a row that are no zeros: those that are no ASCII character, by the order of bytes; and a bound where none is known
+_BUT_LAST = re.compile(rb"[^\0]+(?=[^\0])")
+_BUT_FIRST = re.compile(rb"(?<=[^\0])[^\0]+")
+_BETWEEN = re.compile(rb"(?<=[^\0])[^\0]*(?=[^\0])")
 _RUN = re.compile(rb"\x00[\x20-\x7e]" + rb"\x00{1,3}[\x20-\x7e]" * 6 + rb"\x00")
 
 
@@ -13,6 +20,29 @@ def begins_wide(start: bytes) -> bool:
     return start.startswith(_MARKS) or _RUN.search(start, 0, LOOKED_AT) is not None
 
 
-def narrowed(data: bytes) -> bytes:
-    """Return a wide text's ASCII characters as bytes; what is none of ASCII stays as it is."""
-    return data.replace(b"\0", b"")
+class Narrower:
+    """Turn a wide text, in pieces, into its ASCII characters; what is none of ASCII becomes a bound of words.
+
+    In such a text a zero stands beside each ASCII character, so of two bytes that are none one is no such character:
+    which one, only a mark says. What may still be ASCII is told at once, for its zero is not worth waiting for.
+    """
+
+    def __init__(self, start: bytes) -> None:
+        """Take what the text begins with, by which it shows to be wide."""
+        self._others = _BETWEEN
+        if start.startswith(_LITTLE):
+            self._others = _BUT_LAST
+        elif start.startswith(_BIG):
+            self._others = _BUT_FIRST
+        self._last = b""  # the latest byte, unless it was a zero
+
+    def narrowed(self, data: bytes) -> bytes:
+        """Return what the next bytes say."""
+        text = self._last + data
+        if text[::2].strip(b"\0") and text[1::2].strip(b"\0"):  # else all of it is ASCII: the common case
+            text = self._others.sub(_BOUND, text)
+        if text.startswith(self._last):  # it was told already, and rightly
+            text = text[len(self._last) :]
+        if data:
+            self._last = data[-1:].strip(b"\0")
+        return text.replace(b"\0", b"")

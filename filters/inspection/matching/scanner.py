@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from filters.inspection.coding.wide import LOOKED_AT, begins_wide, narrowed
+from filters.inspection.coding.wide import LOOKED_AT, Narrower, begins_wide
 from filters.inspection.matching.database import Database
 from filters.inspection.patterns.pattern import REACH, Pattern
 
@@ -36,7 +36,7 @@ class Scanner:
         self._told: dict[tuple[str, int], int] = {}
         self.doubtful: Match | None = None  # it ends where the stream ends so far
         self.struck = False  # whether the first stage found anything that ends in the latest piece
-        self._wide: Scanner | None = None
+        self._wide: tuple[Scanner, Narrower] | None = None
 
     def _hit(self, number: int, end: int) -> None:
         self.struck = True
@@ -53,11 +53,12 @@ class Scanner:
         found = list(self._look(data)) if self._open else []
         wide = data
         if self._may_be_wide and self._seen < LOOKED_AT and begins_wide(self._before + data):
-            self._may_be_wide, self._wide = False, Scanner(self._database, may_be_wide=False)
-            wide = self._before + data
+            wide, self._may_be_wide = self._before + data, False
+            self._wide = Scanner(self._database, may_be_wide=False), Narrower(wide)
         self._seen += len(data)
         if self._wide:
-            found += self._look_wide(self._wide, narrowed(wide))
+            inner, narrower = self._wide
+            found += self._look_wide(inner, narrower.narrowed(wide))
         if self._open:
             self._close_old()
         self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
@@ -120,7 +121,7 @@ class Scanner:
         """Free the stream's state."""
         self._watch.close()
         if self._wide:
-            self._wide.close()
+            self._wide[0].close()
 
 
 def scan_whole(database: Database, data: bytes) -> Iterator[Match]:

@@ -1,16 +1,18 @@
 """Text in UTF-16 and UTF-32: found in streams, bodies, datagrams, mail and archives, however it is cut."""
 
 import base64
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.inspection.coding.wide import LOOKED_AT, begins_wide
+from filters.inspection.coding.wide import LOOKED_AT, Narrower, begins_wide
 from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import Scanner
 from filters.inspection.patterns.load import secrets
+from filters.inspection.patterns.personal import PERSONAL
 from tests.filters.inspection.drive import DOWN, GET, SECRET, SPEC, UP, answer, exchange, toolbox
 from tests.filters.inspection.test_datagrams import Inspected, udp
 from tests.filters.inspection.test_objects import zipped
@@ -53,6 +55,50 @@ def test_cuts_change_nothing(encoding: str, cuts: list[int], before: int) -> Non
     found = [one for start, stop in pairwise(places) for one in scanner.scan(text[start:stop])]
     scanner.close()
     assert [one.text for one in found] == [SECRET]
+
+
+PERSON = "客户身份证号11010519491231002X的，卡号4111111111111111元。"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_finds_numbers_between_characters_of_other_writings(encoding: str) -> None:
+    """The second byte of a character that is none of ASCII may look like a letter that the number goes on with."""
+    text = ("\N{BOM}" + PERSON).encode(encoding)
+    for size in (1, 2, 3, 5, len(text)):
+        scanner = Scanner(Database(PERSONAL))
+        found = [one for at in range(0, len(text), size) for one in scanner.scan(text[at : at + size])]
+        scanner.close()
+        assert {one.pattern.id for one in found} == {"chinese-resident-id", "payment-card"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("mark", ["", "\N{BOM}"])
+@given(
+    st.text(
+        st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"], exclude_characters="\0"), max_size=40
+    ),
+    st.data(),
+)
+def test_keeps_every_character_of_ascii_and_parts_it_from_others(
+    encoding: str, mark: str, text: str, data: st.DataObject
+) -> None:
+    text += "."
+    raw = (mark + text).encode(encoding)
+    cuts = sorted({0, len(raw), *data.draw(st.lists(st.integers(0, len(raw)), max_size=5))})
+    narrower = Narrower(raw)
+    told = b"".join(narrower.narrowed(raw[start:stop]) for start, stop in pairwise(cuts))
+    rest = iter(told)
+    assert all(one in rest for one in text.encode("ascii", "ignore"))
+    # whole, and its order known: exact but for characters with a zero of their own
+    if (
+        mark
+        and len(cuts) == 2
+        and all(ord(one) < 0x80 or (ord(one) & 0xFF and ord(one) >> 8) for one in text)
+    ):
+        words = re.split("[^\0-\x7f]+", text)
+        assert [one for one in re.split(rb"[\x80-\xff]+", told) if one] == [
+            one.encode() for one in words if one
+        ]
 
 
 def test_the_last_byte_of_a_wide_secret_stays() -> None:
