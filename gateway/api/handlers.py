@@ -38,6 +38,7 @@ async def status(call: Call) -> dict[str, Any]:
         "epoch": service.epoch.hex(),
         "authority": str(service.authority.state()),
         "policy_revision": service.policy.policy.revision,
+        "policy_closed": service.changer.closed,
         "beacon_interval_ms": service.setup.beacon_interval_ms,
         "peers": {str(state): states.count(state) for state in PeerState if state in states},
         "sessions": len(service.broker.book),

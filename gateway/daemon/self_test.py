@@ -68,6 +68,8 @@ async def _rules(service: Service) -> str:
         if error.code != NetdCode.NO_POLICY:
             raise
         raise NotYet("no policy is loaded") from error
+    if service.changer.closed:
+        return f"no policy is in force: {service.changer.closed}"
     return f"the kernel's rules are not those of the policy: {'; '.join(differences)}" if differences else ""
 
 

@@ -198,6 +198,14 @@ class PolicyApplied:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyClosed:
+    """The policy that should be in force can't be taken up: none is in force, and nothing passes. `revision` is the stored one's."""
+
+    revision: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecordLost:
     """At its start the service found fewer signed heads than its TPM had signed: the record is not the one it left."""
 
@@ -277,6 +285,7 @@ Event = (
     | AuditFilling
     | AuthorityChanged
     | PolicyApplied
+    | PolicyClosed
     | DriftRepaired
     | EventsLost
 )

@@ -71,7 +71,7 @@ def _kind(event: model.Event) -> _Kind:  # noqa: C901, PLR0912 - one line per ev
             return _outcome(6002, 4, good=False, severity=HIGH)
         case model.GatewayUpdated(outcome=outcome):
             return _outcome(6002, 3, good=outcome != "fell-back", severity=HIGH)
-        case model.AuditFilling():
+        case model.AuditFilling() | model.PolicyClosed():
             return _outcome(6002, 99, good=False, severity=HIGH)
         case model.AuditPruned() | model.GatewayStarted() | model.GatewayProved() | model.PolicyApplied():
             return _outcome(6002, 3, good=True)

@@ -1,23 +1,26 @@
 """Change the policy in force: apply, confirm, return by itself, roll back. One change at a time.
 
-A text that does not parse, fails its own tests or is refused by the kernel changes nothing.
+A text that does not parse, fails its own tests or is refused by the kernel changes nothing. A stored text that does not
+parse any more (another version of this program wrote it) leaves no policy in force: nothing passes until an operator applies one.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from filters.errors import FiltersError
+from filters.errors import FiltersError, PolicyError
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
-from gateway.events.model import PolicyApplied
+from gateway.events.model import PolicyApplied, PolicyClosed
 from gateway.kernel import Kernel
 from gateway.policy.confirmation import Confirmation
-from gateway.policy.holder import PolicyHolder, check_text
+from gateway.policy.holder import EMPTY, PolicyHolder, check_text
 from gateway.policy.revisions import Revisions
 
 Revoked = Callable[[tuple[int, ...]], Awaitable[int]]
 ITSELF = "quotegated"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class PolicyChanger:
         self._holder, self.revisions, self._kernel = holder, revisions, kernel
         self._recorder, self._clock, self._revoked = recorder, clock, revoked
         self.confirmation = Confirmation()
+        self.closed = ""  # why the policy that should be in force is not
         self._lock = asyncio.Lock()
 
     async def start(self, first_text: str, file: str) -> None:
@@ -58,14 +62,35 @@ class PolicyChanger:
     async def _take_up(self, first_text: str, file: str) -> None:
         fallback, current = self.revisions.pending_fallback(), self.revisions.current()
         if fallback is not None:
-            await self._switch(self.revisions.text(fallback), f"revision {fallback}", ITSELF, "returned")
+            await self._return_to(fallback)
         elif current is None:
             await self._switch(first_text, file, ITSELF, "set up")
         else:
             text = self.revisions.text(current.number)
-            policy, _ = await asyncio.to_thread(check_text, text, f"revision {current.number}")
+            try:
+                policy, _ = await asyncio.to_thread(check_text, text, f"revision {current.number}")
+            except PolicyError as error:
+                await self._close(current.number, error)
+                return
             await self._kernel.load_policy(await asyncio.to_thread(self._holder.compile, policy))
             self._holder.policy = policy
+
+    async def _return_to(self, number: int) -> None:
+        """Put back in force what nobody needs to confirm."""
+        try:
+            await self._switch(self.revisions.text(number), f"revision {number}", ITSELF, "returned")
+        except PolicyError as error:
+            await self._close(number, error)
+
+    async def _close(self, number: int, error: PolicyError) -> None:
+        """Put no policy in force; the history keeps the one that can't be taken up, for a version that can."""
+        self.closed = f"{error.message}; apply one that this version takes: quotegate policy apply FILE"
+        _log.error("the policy in force can't be taken up, so nothing passes: %s", self.closed)
+        gone = await self._kernel.load_policy(await asyncio.to_thread(self._holder.compile, EMPTY))
+        self._holder.policy = EMPTY
+        stored = next((one.revision for one in self.revisions.history(-1) if one.number == number), "")
+        self._recorder.note(PolicyClosed(stored, self.closed))
+        await self._revoked(gone)
 
     async def apply(self, text: str, file: str, actor: str, confirm_within_s: float | None) -> Change:
         """Put another policy in force, on probation where a time is given; raises GatewayError, FiltersError."""
@@ -108,7 +133,7 @@ class PolicyChanger:
         async with self._lock:
             fallback = self.confirmation.take_due(self._clock.now())
             if fallback is not None:
-                await self._switch(self.revisions.text(fallback), f"revision {fallback}", ITSELF, "returned")
+                await self._return_to(fallback)
 
     async def _switch(
         self, text: str, file: str, actor: str, outcome: str, fallback: int | None = None
@@ -124,6 +149,6 @@ class PolicyChanger:
             refused = PolicyApplied(before.revision, policy.revision, actor, 0, "refused by the kernel")
             await self._recorder.record(refused)
             raise
-        self._holder.policy = policy
+        self._holder.policy, self.closed = policy, ""
         number = self.revisions.add(policy.revision, text, self._clock.wall(), actor, outcome, fallback)
         return Change(number, policy.revision, await self._revoked(gone), tuple(warnings))

@@ -309,6 +309,7 @@ EVENTS: list[model.Event] = [
     model.AuditPruned(7, "00", "uid 0"),
     model.AuditFilling(100, "d"),
     model.PolicyApplied("r", "p", "uid 0", 0, "applied"),
+    model.PolicyClosed("r", "policy.toml:3:1: no such word"),
     model.DriftRepaired("d", True),
     model.EventsLost("w", 1),
     model.GatewayProved(("rules", "inspector", "quote")),

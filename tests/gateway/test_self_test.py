@@ -53,6 +53,7 @@ class Gateway:
         self.netd = self.tpm = self.recorder = self
         self.inspectors = SimpleNamespace(describe=lambda: self.inspectors_known)
         self.spool = SimpleNamespace(head=(0, bytes(32)))
+        self.changer = SimpleNamespace(closed="")
         self.clock = SimpleNamespace(wall=time.time)
 
     @staticmethod
@@ -127,6 +128,12 @@ def test_rejects_ruleset_that_was_never_loaded(gateway: Gateway) -> None:
     gateway.differences = NetdError("no-policy", "no policy is loaded")
     assert failed(gateway, "rules") == "no policy is loaded"
     assert gateway.pending() == ["rules"]
+
+
+def test_rejects_image_that_does_not_take_the_stored_policy(gateway: Gateway) -> None:
+    gateway.changer.closed = "revision 3:7:1: no such word"
+    assert "no such word" in failed(gateway, "rules")
+    assert gateway.pending() == []
 
 
 def test_rejects_netd_that_is_gone(gateway: Gateway) -> None:

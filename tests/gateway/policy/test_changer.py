@@ -35,7 +35,7 @@ class NotedKernel:
     async def load_policy(self, compiled: CompiledPolicy) -> tuple[int, ...]:
         if self.refuses:
             raise NetdError("kernel", "no memory")
-        self.loaded.append(compiled.allowed[0].rule)
+        self.loaded.append(compiled.allowed[0].rule if compiled.allowed else "")
         return (len(self.loaded),)
 
 
@@ -77,11 +77,12 @@ class Gateway:
 
     @property
     def in_force(self) -> str:
-        return self.holder.policy.rules[0].id
+        rules = self.holder.policy.rules
+        return rules[0].id if rules else ""
 
     def outcomes(self) -> list[str]:
         events = [one["unmapped"] for one in self.spool.read(0)]
-        return [one["outcome"] for one in events]
+        return [one.get("outcome", "closed") for one in events]
 
 
 Dialogue = Callable[[Gateway], Awaitable[None]]
@@ -281,3 +282,52 @@ def test_a_policy_that_is_applied_amid_the_start_is_not_overwritten(
         gateway.spool.close()
 
     asyncio.run(whole())
+
+
+OTHER_VERSIONS = ONE.replace("allow", "allow-in-a-later-version")
+
+
+def written_by_another_version(directory: Path, number: int) -> None:
+    store = Store(directory / "state.db")
+    store._database.execute("UPDATE policy SET text = ? WHERE number = ?", (OTHER_VERSIONS, number))
+    store.close()
+
+
+def test_a_stored_policy_that_does_not_parse_leaves_none_in_force_until_one_is_applied(
+    run: Callable[[Dialogue], Gateway], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(_nothing)
+    written_by_another_version(tmp_path, 1)
+
+    async def closed(gateway: Gateway) -> None:
+        assert (gateway.in_force, gateway.kernel.loaded) == ("", [""])
+        assert "revision 1:" in gateway.changer.closed
+        await asyncio.sleep(0.05)
+        assert gateway.outcomes() == ["set up", "closed"]
+
+    run(closed)
+    assert "quotegate policy apply" in caplog.text
+
+    async def mended(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", None)
+        assert (gateway.in_force, gateway.changer.closed) == ("two", "")
+
+    run(mended)
+    assert run(_nothing).in_force == "two"
+
+
+def test_a_former_policy_that_does_not_parse_leaves_none_in_force_when_it_should_return(
+    run: Callable[[Dialogue], Gateway], tmp_path: Path
+) -> None:
+    async def unconfirmed(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+        written_by_another_version(tmp_path, 1)
+        gateway.clock.at += 60
+        await gateway.changer.watch()
+        assert (gateway.in_force, gateway.kernel.loaded) == ("", ["one", "two", ""])
+        await asyncio.sleep(0.05)
+
+    run(unconfirmed)
+    again = run(_nothing)  # nobody confirmed the other one meanwhile
+    assert again.in_force == ""
+    assert again.changer.closed
