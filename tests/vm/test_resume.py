@@ -1,0 +1,45 @@
+"""Virtual machines whose monitor was killed, and whose run directory went with the host: they go on with their state."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from gateway.cli.client import ApiClient, api_socket
+from tests.vm.conftest import IMAGES, RETURN_S, VmLab
+from tests.vmhost.lab.test_killed import leftovers, monitor_of
+from vmhost.lab.defaults import vm_spec
+from vmhost.lab.setup import bring_back, bring_up
+from vmhost.lab.teardown import tear_down
+from vmhost.monitor.client import ask
+from vmhost.names import GATEWAY, Lab
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("end", ["killed", "rebooted"])
+def test_machines_go_on_with_the_state_they_left(end: str) -> None:
+    lab = Lab(f"vr{os.getpid()}")
+    spec = replace(vm_spec(lab, IMAGES), return_within_s=RETURN_S)
+    bring_up(spec)
+    try:
+        one = VmLab(spec, ApiClient(api_socket(lab.name)))
+        one.cli("authority", "grant")
+        one.until(one.all_trusted)
+        before, machine = one.last_sequence(), one.status_of(GATEWAY)["pids"]["qemu"]
+        monitor = monitor_of(lab)
+        assert monitor is not None
+        os.kill(monitor, signal.SIGKILL)
+        if end == "rebooted":
+            tear_down(lab, keep_state=True)
+        assert bring_back(lab) == spec
+        one.until(one.all_trusted)
+        assert one.status_of(GATEWAY)["pids"]["qemu"] != machine
+        assert one.api.get("/v1/status")["authority"] == "valid"
+        assert one.last_sequence() > before
+        assert one.json("audit", "verify")["intact"]
+        assert ask(lab, "update_status")["version"] == 1
+    finally:
+        tear_down(lab)
+        assert leftovers(lab) == []
