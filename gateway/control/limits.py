@@ -6,8 +6,9 @@ from ipaddress import IPv4Address
 BURST = 5.0
 REFILL_PER_S = 1.0
 # good handshakes and enrollments cost the gateway work too; far more than restarts and broken lines ever cause
-GOOD, GOOD_PER_S = 100.0, 2.0
-BYTES_A_TOKEN = 128 << 10  # logs and lists are judged entry by entry, while everybody else waits
+GOOD, GOOD_PER_S = 1000.0, 2.0
+# logs and lists are judged entry by entry, while everybody else waits
+FAILED_BYTES, GOOD_BYTES = 128 << 10, 32 << 10  # that cost as much as one more
 
 
 MESSAGES_PER_S = 500.0
@@ -71,4 +72,7 @@ class PlaceLimits:
         """End the handshake that was taken up; it costs a token of its kind, and more the more bytes it brought."""
         place = self._places[ip]
         place.in_flight = 0
-        (place.failures if failed else place.good).take(now, 1 + received / BYTES_A_TOKEN)
+        if failed:
+            place.failures.take(now, 1 + received / FAILED_BYTES)
+        else:
+            place.good.take(now, 1 + received / GOOD_BYTES)

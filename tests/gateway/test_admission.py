@@ -13,10 +13,12 @@ import pytest
 from authn.errors import AttestationError
 from authn.evidence import Counters
 from authn.failure import AttestationFailure
+from authn.fields import FrameType, encode_frame
 from authn.portmap import PortEntry
 from gateway.control.handshaking import HandshakeDriver
 from gateway.control.link import PeerLink
 from gateway.control.server import ControlServer
+from gateway.control.stream import FrameStream
 from gateway.events import model
 from gateway.registry.registry import Registry
 from gateway.registry.states import PeerState
@@ -193,3 +195,30 @@ def test_who_is_quarantined_stays_so_when_it_is_forgotten(tmp_path: Path) -> Non
         return scene
 
     assert asyncio.run(story()).peer.state is PeerState.QUARANTINED
+
+
+@pytest.mark.parametrize(("received", "again"), [(0, True), (4 << 20, False)])
+def test_rejects_another_try_soon_after_a_long_one(tmp_path: Path, received: int, again: bool) -> None:
+    async def story() -> bool:
+        scene = Scene(tmp_path)
+        anyone: Any = scene
+        anyone.note_within = lambda *_: None
+        stream = Mock(received=received)
+        stream.receive.side_effect = WRONG
+        assert scene.server._limits.admit(PLACE.ip, 100.0)
+        assert await scene.server._introduce(scene.peer, stream) is None
+        return scene.server._limits.admit(PLACE.ip, 120.0)
+
+    assert asyncio.run(story()) is again
+
+
+def test_a_stream_counts_what_came() -> None:
+    async def story() -> int:
+        reader = asyncio.StreamReader()
+        reader.feed_data(encode_frame(FrameType.M1, b"x" * 100) + encode_frame(FrameType.M3, b"y" * 1000))
+        stream = FrameStream(reader, Mock())
+        await stream.receive()
+        await stream.receive()
+        return stream.received
+
+    assert asyncio.run(story()) == 1110
