@@ -1,21 +1,16 @@
-"""The errors of this package: one root, each with a code, its parameters and who should read it."""
-
-from typing import Literal
+"""The errors of this package: one root, each with a code and its parameters."""
 
 from authn.failure import AttestationFailure
-
-Audience = Literal["user", "operator"]
 
 
 class AuthnError(Exception):
     """Root of all errors raised by `authn`."""
 
-    def __init__(self, code: str, message: str, *, audience: Audience = "operator", **params: object) -> None:
+    def __init__(self, code: str, message: str, **params: object) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.params = params
-        self.audience = audience
 
 
 class AttestationError(AuthnError):

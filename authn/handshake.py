@@ -44,7 +44,7 @@ class WantBatchQuote:
 
 @dataclass(frozen=True, slots=True)
 class WantPeer:
-    """Look this peer up, then call `peer_found` or `refuse`. Nothing of it is proved yet."""
+    """Look this peer up, then call `peer_found`. Nothing of it is proved yet."""
 
     untrusted_peer_id: str
     untrusted_ak_name: bytes

@@ -1,4 +1,4 @@
-"""Say what a quote must prove: which PCRs, against which reference values, how fresh."""
+"""Say what a quote must prove: which PCRs, against which reference values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

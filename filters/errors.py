@@ -1,19 +1,14 @@
-"""The errors of this package: one root, each with a code, its parameters and who should read it."""
-
-from typing import Literal
-
-Audience = Literal["user", "operator"]
+"""The errors of this package: one root, each with a code and its parameters."""
 
 
 class FiltersError(Exception):
     """Root of all errors raised by `filters`."""
 
-    def __init__(self, code: str, message: str, *, audience: Audience = "operator", **params: object) -> None:
+    def __init__(self, code: str, message: str, **params: object) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.params = params
-        self.audience = audience
 
 
 class PolicyError(FiltersError):

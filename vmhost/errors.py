@@ -1,4 +1,4 @@
-"""The errors of this package: one root, each with a code, its parameters and who should read it."""
+"""The errors of this package: one root, each with a code and its parameters."""
 
 
 class HostError(Exception):

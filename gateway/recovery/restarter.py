@@ -1,4 +1,4 @@
-"""Restart machines: the small interface behind which the lab, and later real VMs, stand."""
+"""Restart machines: the small interface behind which those stand who can, of namespaces and of virtual machines."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,13 +9,10 @@ KEPT_OFF = "kept-off"  # the refusal to restart a machine that an operator has s
 
 
 class Restarter(Protocol):
-    """Who can stop a failed peer's machine and start it again."""
+    """Who can restart a failed peer's machine."""
 
     async def restart(self, peer: str, reason: str) -> None:
-        """Restart the machine; returns once it was started. Raises GatewayError when that failed."""
-
-    async def isolate(self, peer: str, reason: str) -> None:
-        """Stop the machine and leave it stopped."""
+        """Restart the machine and say why; returns once it was started. Raises GatewayError when that failed."""
 
     async def running(self) -> frozenset[str]:
         """Name the machines that run; raises GatewayError when that can't be told."""
@@ -30,10 +27,6 @@ class MonitorRestarter:
     async def restart(self, peer: str, reason: str) -> None:
         """Restart through the monitor; raises RpcError when it refuses or is away."""
         await self._call("restart_peer", peer=peer, reason=reason)
-
-    async def isolate(self, peer: str, reason: str) -> None:
-        """Stop through the monitor; raises RpcError when it refuses or is away."""
-        await self._call("stop_peer", peer=peer, reason=reason)
 
     async def running(self) -> frozenset[str]:
         """Ask the monitor which machines run; raises RpcError when it is away or answers something else."""

@@ -90,14 +90,14 @@ def hand(lab: VmLab) -> Iterator[Hand]:
 
 @contextlib.contextmanager
 def taken_from_the_monitor(lab: VmLab, *names: str) -> Iterator[None]:
-    """Have machines off, the monitor not bringing them back; afterwards it has them again."""
+    """Have machines off, the monitor not bringing them back; afterwards it may. A guest stays off until it is started."""
     ask(lab.lab, "pause", on=True)
     try:
         for name in names:
             if name == GATEWAY:
                 os.kill(lab.status_of(name)["pids"]["qemu"], signal.SIGKILL)
             else:
-                ask(lab.lab, "stop_peer", peer=name)
+                ask(lab.lab, "stop_machine", name=name)
         lab.until(lambda: all(not lab.status_of(name)["pids"] for name in names), 20)
         yield
     finally:

@@ -51,23 +51,23 @@ def test_smbios_and_fw_cfg_change_nothing_inside(vms: VmLab) -> None:
             assert "evil" not in said[-1]
             assert vms.inside(GATEWAY, "systemctl --failed --plain --no-legend") == ""
         vms.until(lambda: vms.status_of(GATEWAY)["pids"])
-        vms.until(lambda: vms.cli("peer", "restart", "web"))
+        ask(vms.lab, "start_machine", name="web")
         vms.until(vms.all_trusted)
 
 
 def test_rejects_a_rolled_back_tpm(vms: VmLab) -> None:
     paths, after = VmPaths(vms.lab, "web"), vms.last_sequence()
     with vms.on_fail(NOBODY_IS_RESTARTED):
-        ask(vms.lab, "stop_peer", peer="web")
+        ask(vms.lab, "stop_machine", name="web")
         newest = paths.tpm_state.rename(paths.tpm_state.with_name("tpm.newest"))
         vms.first_tpm("web").rename(paths.tpm_state)
-        vms.cli("peer", "restart", "web")
+        ask(vms.lab, "start_machine", name="web")
         vms.until(lambda: ("web", "reset-count-regression", True) in vms.failures(after))
         assert vms.peer("web")["state"] == "failed"
-        ask(vms.lab, "stop_peer", peer="web")
+        ask(vms.lab, "stop_machine", name="web")
         paths.tpm_state.rename(vms.first_tpm("web"))
         newest.rename(paths.tpm_state)
-        vms.cli("peer", "restart", "web")
+        ask(vms.lab, "start_machine", name="web")
         vms.until(lambda: vms.peer("web")["state"] == "trusted")
 
 
@@ -105,7 +105,7 @@ def test_a_cloned_machine_at_another_ones_tap_gets_nowhere(vms: VmLab) -> None:
     assert vms.peer("web")["state"] == "trusted"
     assert vms.peer("web")["session_id"] == web
     shutil.rmtree(VmPaths(vms.lab, "db").directory / "tpm.copy")
-    vms.cli("peer", "restart", "db")
+    ask(vms.lab, "start_machine", name="db")
     vms.until(vms.all_trusted)
 
 

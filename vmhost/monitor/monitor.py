@@ -297,12 +297,6 @@ class Monitor:
             await asyncio.to_thread(machine.power_off)
             await self._boot_now(machine)
 
-    async def stop_peer(self, name: str) -> None:
-        """Stop a guest and leave it stopped."""
-        machine = self.machine(name)
-        async with self._alone(name):
-            await self._off_now(machine)
-
     async def start_machine(self, name: str) -> None:
         """Start a guest or the gateway at an operator's word; raises HostError `already-running`."""
         if self.machine_or_gateway(name).pids():

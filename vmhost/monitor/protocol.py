@@ -23,19 +23,9 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RestartPeer:
-    """Restart a guest for real; answered once its agent runs."""
+    """Restart a guest for real; answered once its agent runs. The log says why."""
 
     op: ClassVar[str] = "restart_peer"
-    allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT, GATEWAY_UID})
-    peer: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StopPeer:
-    """Stop a guest and leave it stopped."""
-
-    op: ClassVar[str] = "stop_peer"
     allowed: ClassVar[frozenset[int] | None] = frozenset({ROOT, GATEWAY_UID})
     peer: str
     reason: str = ""
@@ -186,7 +176,6 @@ class Status:
 UpdateRequest = CheckUpdate | ApplyUpdate | RollBackUpdate | CommitUpdate | UpdateStatus
 Request = (
     RestartPeer
-    | StopPeer
     | ReportGatewayRefused
     | RestartGateway
     | ReplaceInspector
@@ -204,7 +193,6 @@ _REQUESTS: dict[str, type[Request]] = {
     one.op: one
     for one in (
         RestartPeer,
-        StopPeer,
         ReportGatewayRefused,
         RestartGateway,
         ReplaceInspector,

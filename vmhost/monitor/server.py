@@ -10,6 +10,7 @@ from subprocess import SubprocessError
 from authn.errors import AuthnError
 from hostlink.endpoint import Streams, uid_of
 from vmhost.errors import HostError
+from vmhost.log import say
 from vmhost.monitor import protocol
 from vmhost.monitor.monitor import Monitor
 from vmhost.monitor.protocol import LENGTH, MAX_MESSAGE, Payload, Request
@@ -109,10 +110,9 @@ class MonitorServer:
     async def _act(self, request: Request) -> None:
         monitor = self._monitor
         match request:
-            case protocol.RestartPeer(peer=peer):
+            case protocol.RestartPeer(peer=peer, reason=reason):
+                say(f"{peer} is to be restarted: {reason or 'no reason was given'}")
                 await monitor.restart_peer(peer)
-            case protocol.StopPeer(peer=peer):
-                await monitor.stop_peer(peer)
             case protocol.ReportGatewayRefused(peer=peer, reason=reason):
                 await monitor.gateway_refused(peer, json.dumps(reason)[1:-1])  # one line, printable
             case protocol.RestartGateway(reset_tpm=reset_tpm):

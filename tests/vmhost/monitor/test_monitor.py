@@ -56,7 +56,7 @@ def test_a_restarted_guest_has_clean_pcrs_and_a_grown_reset_count() -> None:
             assert watched.pids("web").keys() == agent.keys()
             assert watched.pids("web") != agent
             assert watched.pids("db") == other
-            await watched.ask("stop_peer", peer="web")
+            await watched.ask("stop_machine", name="web")
             assert watched.pids("web") == {}
             assert not watched.monitor.machine("web").tpm.alive
 
@@ -291,7 +291,7 @@ def test_stopping_amid_restarts_leaves_no_process(delay_s: float) -> None:
 def test_rejects_a_guest_nobody_knows() -> None:
     async def story() -> None:
         async with watched_monitor() as watched:
-            for op in ("restart_peer", "stop_peer", "report_gateway_refused"):
+            for op in ("restart_peer", "report_gateway_refused"):
                 reason = {"reason": "x"}
                 with pytest.raises(HostError) as refused:
                     await watched.ask(op, peer="nobody", **reason)

@@ -19,7 +19,6 @@ REQUESTS: list[tuple[dict[str, Any], protocol.Request, set[int]]] = [
         protocol.RestartPeer("web", "x"),
         {0, GATEWAY_UID},
     ),
-    ({"op": "stop_peer", "peer": "web"}, protocol.StopPeer("web"), {0, GATEWAY_UID}),
     (
         {"op": "report_gateway_refused", "peer": "web", "reason": "pcr-mismatch"},
         protocol.ReportGatewayRefused("web", "pcr-mismatch"),

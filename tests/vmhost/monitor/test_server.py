@@ -15,10 +15,13 @@ from vmhost.monitor.server import MOST_OF_ONE, MonitorServer
 
 
 class Monitor:
-    """Has nothing but a status."""
+    """Has nothing but a status, and machines that restart at once."""
 
     def status(self) -> dict[str, object]:
         return {"peers": {}}
+
+    async def restart_peer(self, _name: str) -> None:
+        return None
 
 
 def play(story: Callable[[MonitorServer, Path], Awaitable[None]], uid: int) -> None:
@@ -104,3 +107,20 @@ def test_who_asks_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(server, "IDLE_S", 0.2)
     play(story, 4242)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [({"reason": "pcr-mismatch\n\x1b[2J"}, "pcr-mismatch\\n\\x1b[2J"), ({}, "no reason was given")],
+)
+def test_the_log_says_why_a_guest_is_restarted(
+    capsys: pytest.CaptureFixture[str], asked: dict[str, str], said: str
+) -> None:
+    async def story(_: MonitorServer, path: Path) -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(encode({"op": "restart_peer", "peer": "web", **asked}))
+        assert await asyncio.wait_for(reader.read(LENGTH.size), 5)
+        writer.close()
+
+    play(story, 0)
+    assert f"monitor: web is to be restarted: {said}\n" in capsys.readouterr().out
