@@ -12,7 +12,7 @@ _PCAP = {
     b"\x4d\x3c\xb2\xa1": ("<", 1e-9),
 }
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
-_SECTION, _INTERFACE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 3, 6
+_SECTION, _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6
 _LONGEST = 1 << 20
 
 
@@ -85,7 +85,7 @@ class Capture:
                 return
             elif kind == _INTERFACE and len(body) >= 8:
                 links.append((struct.unpack(order + "H", body[:2])[0], _resolution(body[8:], order)))
-            elif kind in {_ENHANCED, _SIMPLE}:
+            elif kind in {_ENHANCED, _SIMPLE, _OBSOLETE}:
                 frame = _packet(body, kind, order, links, number + 1)
                 if frame is None:
                     self.broken = f"a block after frame {number} contradicts itself"
@@ -140,7 +140,9 @@ def _packet(body: bytes, kind: int, order: str, links: list[tuple[int, float]], 
         return Frame(number, 0.0, links[0][0], body[4 : 4 + length], length)
     if len(body) < 20:
         return None
-    interface, high, low, kept, length = struct.unpack(order + "5I", body[:20])
+    # the obsolete block has a count of dropped frames beside a shorter number
+    layout = "H2x4I" if kind == _OBSOLETE else "5I"
+    interface, high, low, kept, length = struct.unpack(order + layout, body[:20])
     if interface >= len(links) or 20 + kept > len(body):
         return None
     link, unit = links[interface]
