@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import resource
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +14,9 @@ from filters.inspection.finding import Finding
 from filters.inspection.material import Kind, Material, SourceFile, sift
 from filters.inspection.objects.judge import Judge
 from filters.inspection.offline.capture import Capture, CaptureError
-from filters.inspection.offline.twin import Choose, Endpoint, Event, Summary, Twin, inspect_file
+from filters.inspection.offline.selection import Choose
+from filters.inspection.offline.summary import Endpoint, Event, Summary
+from filters.inspection.offline.twin import Twin, inspect_file
 from filters.inspection.spec import DETECTORS, InspectionSpec
 from filters.inspection.toolbox import Toolbox
 from filters.policy.assignments import assignments_of
@@ -41,6 +44,8 @@ def inspect(arguments: argparse.Namespace) -> int:
                 if arguments.file
                 else _capture(_chooser(toolbox, arguments), file, path, arguments)
             )
+    except BrokenPipeError:
+        raise  # the reader of what is said went away
     except OSError as error:
         raise GatewayError("unreadable", f"{path}: {error.strerror or error}") from error
     return FOUND if found and arguments.check else 0
@@ -135,6 +140,8 @@ def _capture(judge: Judge | Choose, file: BinaryIO, path: Path, arguments: argpa
         capture = Capture(file)
     except CaptureError as error:
         raise GatewayError("no-capture", f"{path}: {error}; use --file for any other file") from error
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one for each large object under way
     twin = Twin(judge)
     for event in twin.events(capture):
         say(json.dumps(_event_json(event)) if arguments.json else _event_text(event))

@@ -5,6 +5,8 @@ import io
 from functools import cache
 from pathlib import Path
 
+from scapy.layers.inet import fragment
+
 from filters.inspection.assignments import Assignment, Assignments
 from filters.inspection.datagrams import Datagrams
 from filters.inspection.finding import Direction
@@ -34,6 +36,7 @@ from tests.filters.inspection import (
     test_protocols,
 )
 from tests.filters.inspection.fingerprints import documents
+from tests.filters.inspection.offline import test_connections
 from tests.filters.inspection.suricata import drive as suricata
 
 RULED: list[suricata.Said] = [
@@ -204,7 +207,10 @@ def archives() -> list[bytes]:
 
 
 def captures() -> list[bytes]:
-    return [test_offline.WHOLE, test_offline.WHOLE_NG]
+    strays = test_connections.up(7, flags="S", ack=0), test_connections.up(100, b"x", flags="R")
+    again = *strays, *test_connections.shake(7, 8), test_connections.up(8, b"text", flags="FA")
+    pieces = [piece for one in again for piece in fragment(one, 24)]
+    return [test_offline.WHOLE, test_offline.WHOLE_NG, test_offline.pcap(pieces)]
 
 
 PROTECTED = documents.prose(1, 1500)

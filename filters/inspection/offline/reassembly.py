@@ -1,110 +1,171 @@
 """Put TCP segments together as a capture has them: the first copy wins, another one is a finding."""
 
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from filters.inspection.finding import Refusal
-from filters.inspection.offline.packet import FIN, RST, SYN, URG, Packet
+from filters.inspection.offline.packet import FIN, PSH, SYN, URG, Packet
 from filters.reason import DropReason
 
-_HALF = 1 << 31
-MOST_WAITING = 16 << 20  # bytes ahead of a gap
+_ALL: Final = 1 << 32
+_HALF: Final = 1 << 31
+_SEGMENT: Final = 256  # bytes: what keeping a segment costs besides its own
+MOST_WAITING: Final = 16 << 20  # bytes ahead of a gap
+MOST_SEGMENTS: Final = 16 << 10  # segments ahead of a gap
+MOST_RIVALS: Final = 16
 
 
 @dataclass(slots=True)
 class Side:
-    """One direction of a TCP connection."""
+    """One direction of a TCP connection. Positions are sequence numbers that don't wrap."""
 
-    next: int | None = None  # sequence number expected
-    waiting: dict[int, bytes] = field(default_factory=dict)
-    held: int = 0
-    kept: bytearray = field(
-        default_factory=bytearray
-    )  # the latest delivered bytes, to compare repetitions with
-    ended: bool = False
+    start: int | None = None  # position of the first byte
+    next: int = 0  # position expected
+    waiting: dict[int, bytes] = field(default_factory=dict)  # by position
+    order: list[int] = field(default_factory=list)  # of the positions in `waiting`
+    held: int = 0  # bytes in `waiting`
+    # the latest delivered bytes, to compare repetitions with
+    kept: bytearray = field(default_factory=bytearray)
+    rivals: list[int] = field(default_factory=list)  # sequence numbers at which other SYNs began
+    confirmed: bool = False  # the other end acknowledged the beginning
+    acknowledged: int = 0  # the latest sequence number the other end acknowledged; 0: none
+    skipped: int = 0  # segments with bytes from before the beginning
     fin_at: int | None = None
+    ended: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether it is sure where this direction began."""
+        return self.confirmed or bool(self.kept)
+
+    @property
+    def delivered(self) -> int:
+        """Return how many bytes were contiguous."""
+        return self.next - (self.start or 0)
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes of memory its bytes take."""
+        return self.held + len(self.order) * _SEGMENT + len(self.kept)
 
     def take(self, packet: Packet) -> Iterator[bytes]:
         """Yield what becomes contiguous with this segment; raises Refusal when a repetition says something else."""
         sequence, data = packet.sequence, packet.payload
         if packet.flags & SYN:
-            sequence = (sequence + 1) % (1 << 32)
-            self.next = sequence if self.next is None else self.next
+            sequence = (sequence + 1) % _ALL
+            if not self.begin(sequence):
+                self.skipped += bool(data)
+                return
         if packet.flags & URG and data:
             raise Refusal("tcp-urgent", "urgent data: receivers place it differently")
-        if self.next is None:
-            self.next = sequence
+        if self.start is None:
+            self.start = self.next = sequence
+        position = self._position(sequence)
         if packet.flags & FIN:
-            self.fin_at = (sequence + len(data)) % (1 << 32)
-        yield from self._place(sequence, data)
-        if self.fin_at is not None and self.next == self.fin_at:
+            self.fin_at = position + len(data)
+        if not (position == self.next - 1 and self._is_keep_alive(packet)):
+            yield from self._place(position, data)
+        yield from self._ready()
+        if self.fin_at == self.next:
             self.ended = True
 
-    def _place(self, sequence: int, data: bytes) -> Iterator[bytes]:
-        offset = _distance(self.next or 0, sequence)
-        if offset < 0:
-            repeated = data[: min(len(data), -offset)]
-            before = bytes(
-                self.kept[max(0, len(self.kept) + offset) : len(self.kept) + offset + len(repeated)]
-            )
-            if len(before) == len(repeated) and before != repeated:
-                raise Refusal("tcp-overlap", "a repetition with other content: receivers choose differently")
-            data, offset = data[-offset:], 0
-        if not data:
-            return
-        if offset:
-            self._keep(offset, data)
-            return
-        yield self._deliver(data)
-        while (ready := self._ready()) is not None:
-            if ready:
-                yield self._deliver(ready)
+    def begin(self, sequence: int) -> bool:
+        """Tell whether this direction begins here. Until that is sure the latest beginning holds; others are remembered."""
+        if self.start is None:
+            self.start = self.next = sequence
+        if self.began_at(sequence):
+            return True
+        if self.is_settled:
+            self._remember(sequence)
+            return False
+        self._remember(self.start % _ALL)
+        self.start = self.next = self._position(sequence)
+        return True
 
-    def _keep(self, offset: int, data: bytes) -> None:
-        at = ((self.next or 0) + offset) % (1 << 32)
-        known = self.waiting.get(at)
-        if known is not None:
-            size = min(len(known), len(data))
-            if known[:size] != data[:size]:
-                raise Refusal("tcp-overlap", "a repetition with other content: receivers choose differently")
-            if len(known) >= len(data):
-                return
-            self.held -= len(known)
-        self.waiting[at] = data
-        self.held += len(data)
-        if self.held > MOST_WAITING:
+    def acknowledge(self, number: int) -> None:
+        """Hear what the other end acknowledges: it shows which of several beginnings it took."""
+        if not number or self.start is None:  # 0: what wrote the capture left it out
+            return
+        self.acknowledged = number
+        if not self.is_settled and number in self.rivals:
+            self.begin(number)
+        self.confirmed = self.confirmed or self._position(number) == self.start
+
+    def began_at(self, sequence: int) -> bool:
+        """Tell whether this direction began at a sequence number."""
+        return self.start is not None and (sequence - self.start) % _ALL == 0
+
+    def clear(self) -> None:
+        """Free the bytes: nothing follows."""
+        for one in (self.waiting, self.order, self.kept):
+            one.clear()
+        self.held = 0
+
+    def _remember(self, sequence: int) -> None:
+        self.rivals.append(sequence)
+        del self.rivals[:-MOST_RIVALS]
+
+    def _position(self, sequence: int) -> int:
+        return self.next + (sequence - self.next + _HALF) % _ALL - _HALF
+
+    def _is_keep_alive(self, packet: Packet) -> bool:
+        """Tell whether a byte that was sent before only asks for an answer: it may be any byte (RFC 1122, 4.2.3.6)."""
+        if len(packet.payload) != 1 or packet.flags & (PSH | FIN | SYN):
+            return False
+        if self.acknowledged:
+            return self.acknowledged == self.next % _ALL
+        return packet.payload == b"\0"  # nobody tells whether the other end has the former
+
+    def _place(self, position: int, data: bytes) -> Iterator[bytes]:
+        if position > self.next:
+            self._keep(position, data)
+            return
+        if data := self._new(position, data):
+            yield self._deliver(data)
+
+    def _new(self, position: int, data: bytes) -> bytes:
+        """Return what of some bytes was not there before; what was must be the same."""
+        self.skipped += bool(data) and position < (self.start or 0)
+        repeated = data[: self.next - position]
+        first = self.next - len(self.kept)
+        there = self.kept[max(0, position - first) : max(0, position + len(repeated) - first)]
+        if there != repeated[max(0, first - position) :]:
+            raise Refusal("tcp-overlap", "a repetition with other content: receivers choose differently")
+        return data[len(repeated) :]
+
+    def _keep(self, position: int, data: bytes) -> None:
+        known = self.waiting.get(position)
+        if known is None and data:
+            insort(self.order, position)
+        known = known or b""
+        size = min(len(known), len(data))
+        if known[:size] != data[:size]:
+            raise Refusal("tcp-overlap", "a repetition with other content: receivers choose differently")
+        if len(known) >= len(data):
+            return
+        self.waiting[position] = data
+        self.held += len(data) - len(known)
+        if self.held > MOST_WAITING or len(self.order) > MOST_SEGMENTS:
             raise Refusal(
-                "tcp-gap", f"more than {MOST_WAITING} bytes behind a gap", DropReason.RESOURCE_LIMIT
+                "tcp-gap",
+                f"more than {MOST_WAITING} bytes or {MOST_SEGMENTS} segments behind a gap",
+                DropReason.RESOURCE_LIMIT,
             )
 
-    def _ready(self) -> bytes | None:
-        """Return the next waiting bytes (empty: an old repetition), or None when there are none."""
-        for at, data in self.waiting.items():
-            offset = _distance(self.next or 0, at)
-            if offset <= 0:
-                del self.waiting[at]
-                self.held -= len(data)
-                repeated, new = data[:-offset] if offset else b"", data[-offset:] if offset else data
-                before = bytes(self.kept[len(self.kept) + offset :][: len(repeated)]) if offset else b""
-                if len(before) == len(repeated) and before != repeated:
-                    raise Refusal(
-                        "tcp-overlap", "a repetition with other content: receivers choose differently"
-                    )
-                return new
-        return None
+    def _ready(self) -> Iterator[bytes]:
+        """Yield what waited for bytes that are there now."""
+        while self.order and self.order[0] <= self.next:
+            position = self.order.pop(0)
+            data = self.waiting.pop(position)
+            self.held -= len(data)
+            if data := self._new(position, data):
+                yield self._deliver(data)
 
     def _deliver(self, data: bytes) -> bytes:
-        self.next = ((self.next or 0) + len(data)) % (1 << 32)
+        self.next += len(data)
         self.kept += data
         if len(self.kept) > 1 << 18:
             del self.kept[: len(self.kept) - (1 << 17)]
         return data
-
-
-def _distance(base: int, sequence: int) -> int:
-    return (sequence - base + _HALF) % (1 << 32) - _HALF
-
-
-def is_reset(packet: Packet) -> bool:
-    """Tell whether a packet ends its connection at once."""
-    return bool(packet.flags & RST)

@@ -15,7 +15,8 @@ from scapy.packet import Packet, Raw
 from scapy.utils import PcapNgWriter, PcapWriter
 
 from filters.inspection.offline.capture import Capture, CaptureError
-from filters.inspection.offline.twin import Event, Twin
+from filters.inspection.offline.summary import Event
+from filters.inspection.offline.twin import Twin
 from tests.filters.inspection.drive import EICAR, GET, SECRET, SPEC, answer, toolbox
 
 CLIENT, SERVER = "10.0.0.2", "10.0.0.3"

@@ -1,6 +1,7 @@
 """`quotegate inspect` as a person types it."""
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from gateway.cli.inspect import inspect
 from gateway.cli.parser import build_parser
 from gateway.errors import GatewayError
 from tests.filters.inspection.drive import EICAR
-from tests.filters.inspection.test_offline import HALVES, connection, pcap
+from tests.filters.inspection.test_offline import HALVES, connection, pcap, up
 
 
 def run(*words: object) -> int:
@@ -123,3 +124,36 @@ def test_a_policy_that_looks_for_what_is_not_given_is_refused(tmp_path: Path, ca
     policy.write_text(POLICY.format(**ENDS, port=80, detector="marks"))
     with pytest.raises(GatewayError, match="rule looked-at looks for marks"):
         run(capture, "--policy", policy)
+
+
+def test_a_reader_that_goes_away_is_no_unreadable_capture(
+    capture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def goes_away(_: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("gateway.cli.inspect.say", goes_away)
+    with pytest.raises(BrokenPipeError):
+        run(capture)
+
+
+def test_inspects_more_large_objects_at_once_than_a_shell_lets_files_be_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/pdf\r\nContent-Length: 99999\r\n\r\n"
+    body = head + b"%PDF-1.4\n" + bytes(66_000)
+    pieces = [body[at : at + 30_000] for at in range(0, len(body), 30_000)]
+    packets = [
+        up(100 + number * 30_000, piece, port=port)
+        for port in range(2000, 2080)
+        for number, piece in enumerate(pieces)
+    ]
+    path = tmp_path / "many.pcap"
+    path.write_bytes(pcap(packets))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (70, before[1]))
+    try:
+        assert run(path, "--json") == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["flows"] == 80
