@@ -10,7 +10,7 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,9 +71,12 @@ class AuditSpool:
         return self._head
 
     def room(self) -> int:
-        """Return how many bytes of records there is room for beside what is reserved; blocks shortly."""
-        with reading(self.path) as reader:
-            return self._room(reader)
+        """Return how many bytes there is room for, the reserve among them; blocks shortly. Raises GatewayError."""
+        try:
+            with reading(self.path) as reader:
+                return self._room(reader)
+        except (sqlite3.Error, OSError) as error:
+            raise _unwritable(error) from error
 
     def _room(self, database: sqlite3.Connection) -> int:
         """Count the disk's room, and the file's own that pruning left."""
@@ -175,13 +178,16 @@ class AuditSpool:
         if self._room(self._database) >= RESERVE:
             return batch
         error = GatewayError(FULL, f"{self.path}: its disk has less than {RESERVE >> 20} MiB left; {WAY_OUT}")
-        for job in batch:
-            if not job.reserved:
-                job.loop.call_soon_threadsafe(_resolve, job.future, None, error)
+        refused = [job for job in batch if not job.reserved]
+        _resolve_all(refused, [None] * len(refused), error)
         return [job for job in batch if job.reserved]
 
     def _write(self, batch: list[_Job]) -> None:
-        batch = self._admit(batch)
+        try:
+            batch = self._admit(batch)
+        except (sqlite3.Error, OSError) as failure:
+            _resolve_all(batch, [None] * len(batch), _unwritable(failure))
+            return
         sequence, previous = self._head
         records = []
         for job in batch:
@@ -199,11 +205,19 @@ class AuditSpool:
         except GatewayError as failure:
             error = failure
         except (sqlite3.Error, OSError) as failure:
-            error = GatewayError(
-                "audit-failed", f"the audit record can't be written: {failure}; free or replace the disk"
-            )
-        for job, record in zip(batch, records, strict=True):
-            job.loop.call_soon_threadsafe(_resolve, job.future, record, error)
+            error = _unwritable(failure)
+        _resolve_all(batch, records, error)
+
+
+def _unwritable(failure: Exception) -> GatewayError:
+    return GatewayError(
+        "audit-failed", f"the audit record can't be written: {failure}; free or replace the disk"
+    )
+
+
+def _resolve_all(batch: Sequence[_Job], records: Sequence[Record | None], error: GatewayError | None) -> None:
+    for job, record in zip(batch, records, strict=True):
+        job.loop.call_soon_threadsafe(_resolve, job.future, record, error)
 
 
 def _resolve(future: "asyncio.Future[Record]", record: Record | None, error: GatewayError | None) -> None:

@@ -267,6 +267,34 @@ def test_rejects_a_record_that_would_take_the_reserve(tmp_path: Path) -> None:
     told(tmp_path / "a.db", story)
 
 
+def test_a_disk_that_tells_nothing_of_its_room_fails_what_is_to_be_recorded(tmp_path: Path) -> None:
+    """Not the thread that writes: everything would wait for it for ever."""
+
+    def vanished(_: Path) -> int:
+        raise OSError("no such disk")
+
+    async def story(kept: Kept) -> None:
+        kept.spool._free = vanished
+        for _ in range(2):
+            with pytest.raises(GatewayError) as refused:
+                await asyncio.wait_for(kept.note(1), 5)
+            assert refused.value.code == "audit-failed"
+        with pytest.raises(GatewayError, match="no such disk"):
+            kept.spool.room()
+
+    told(tmp_path / "a.db", story)
+
+
+def test_rejects_to_measure_a_record_that_was_deleted(tmp_path: Path) -> None:
+    async def story(kept: Kept) -> None:
+        kept.path.unlink()
+        with pytest.raises(GatewayError) as refused:
+            kept.spool.room()
+        assert refused.value.code == "audit-failed"
+
+    told(tmp_path / "a.db", story)
+
+
 def test_pruning_makes_room_in_the_file_itself(tmp_path: Path) -> None:
     """The file does not shrink: on a full disk there would be no room to write it anew."""
 
