@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from filters.inspection.coding.said import READINGS, Said
 from filters.inspection.finding import Direction, Finding, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Database
@@ -73,6 +74,7 @@ class StreamInspector:
         # where a refusal passes: what was not released yet, and as much before it as a match may span
         self._kept = [bytearray(), bytearray()]
         self._scanners: dict[tuple[Direction, str], Scanner] = {}
+        self._said: dict[tuple[Direction, str], Said] = {}
         self._objects = (ObjectStore(limits), ObjectStore(limits))
         self._judging: dict[int, Direction] = {}
         self._asked: dict[int, int] = {}  # bytes of what is being judged
@@ -140,6 +142,12 @@ class StreamInspector:
 
     def text(self, direction: Direction, channel: str, data: bytes) -> None:
         """See Sink."""
+        self._scan(direction, channel, data)
+        said = self._said.setdefault((direction, channel), Said())
+        for how, text in said.feed(data):
+            self._scan(direction, f"{channel}, {how}", text)
+
+    def _scan(self, direction: Direction, channel: str, data: bytes) -> None:
         scanner = self._scanners.get((direction, channel))
         if scanner is None:
             scanner = self._scanners[direction, channel] = Scanner(self._patterns)
@@ -151,10 +159,14 @@ class StreamInspector:
 
     def fresh(self, direction: Direction, channel: str) -> None:
         """See Sink."""
-        scanner = self._scanners.get((direction, channel))
-        if scanner and scanner.doubtful:
-            self._matched(direction, channel, scanner.doubtful)
-        self._forget(direction, channel)
+        if said := self._said.pop((direction, channel), None):
+            for how, text in said.finish():
+                self._scan(direction, f"{channel}, {how}", text)
+        for one in (channel, *(f"{channel}, {how}" for how in READINGS)):
+            scanner = self._scanners.get((direction, one))
+            if scanner and scanner.doubtful:
+                self._matched(direction, one, scanner.doubtful)
+            self._forget(direction, one)
 
     def fields(
         self, direction: Direction, protocol: str, read: Callable[[], list[tuple[str, bytes]]]
@@ -263,7 +275,9 @@ class StreamInspector:
         if self._for_now:  # its beginning is read once more, now as what it is
             self._for_now, self._parser = False, None
             for way in Direction:
-                self._forget(way, "stream")
+                for one in ("stream", *(f"stream, {how}" for how in READINGS)):
+                    self._forget(way, one)
+                self._said.pop((way, "stream"), None)
         self._parser = open_parser(known, self._spec, self, self._limits)
         self.note("protocol", name=self._parser.protocol)
         for way in (direction, direction.other):
@@ -320,7 +334,7 @@ class StreamInspector:
         self._found_in(direction, channel, found)
 
     def _found_in(self, direction: Direction, channel: str, found: Finding) -> None:
-        inside = "body" if channel == "object" else ""
+        inside = "body" if channel.startswith("object") else ""
         self._find(found.at(direction, self.protocol, inside, self._fed[direction]))
 
     def _settle(self, direction: Direction) -> None:

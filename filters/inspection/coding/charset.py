@@ -6,14 +6,24 @@ from encodings import normalize_encoding
 from encodings.aliases import aliases
 from typing import Final
 
-_LABEL = re.compile(r";\s*charset\s*=\s*[\"']?([^\s;\"']{1,40})", re.IGNORECASE)
+# wherever it stands: of several labels programs take the first or the last
+_LABEL = re.compile(r"charset(?:\*\s*=\s*|\s*=\s*[\"']?)\s*([^\s;,\"]{1,60})", re.IGNORECASE)
 # Python's names; all other sets that programs know have ASCII in them
 FOREIGN: Final = frozenset(
     {"utf_7", "utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be", "hz"}
+    | {"iso2022_jp", "iso2022_jp_1", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_jp_3", "iso2022_jp_ext", "iso2022_kr"}
     | {"cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140"}
-)
-# as browsers do; who begins with another mark is known by it (wide.py)
-_UNSAID: Final = {"utf_16": "utf_16_le", "utf_32": "utf_32_le"}
+)  # fmt: skip
+# as browsers do (encoding.spec.whatwg.org); who begins with another mark is known by it (wide.py)
+_UNSAID: Final = {
+    "utf_16": "utf_16_le",
+    "utf_32": "utf_32_le",
+    **dict.fromkeys(
+        ("unicode", "ucs_2", "iso_10646_ucs_2", "csunicode", "unicodefeff", "csutf16", "csutf16le"),
+        "utf_16_le",
+    ),
+    **dict.fromkeys(("unicodefffe", "csutf16be"), "utf_16_be"),
+}
 
 
 class Recoded:
@@ -31,15 +41,21 @@ class Recoded:
         return self._decoder.decode(b"", True).encode("utf-8", "replace")
 
 
-def foreign(content_type: str) -> Recoded | None:
-    """Return what reads the text of a Content-Type that names such a set."""
-    label = _LABEL.search(content_type)
-    return named(label[1]) if label else None
+def foreign(content_type: str) -> list[Recoded]:
+    """Return what reads the text of a Content-Type that names such sets, each once."""
+    labels = (
+        one.rsplit("'", 1)[-1] if "''" in one else one.strip("'") for one in _LABEL.findall(content_type)
+    )
+    return [Recoded(name) for name in dict.fromkeys(_name(one) for one in labels) if name in FOREIGN]
 
 
 def named(charset: str) -> Recoded | None:
     """Return what reads the text of such a set."""
-    name = normalize_encoding(charset).lower()
-    name = aliases.get(name, name)
-    name = _UNSAID.get(name, name)
+    name = _name(charset)
     return Recoded(name) if name in FOREIGN else None
+
+
+def _name(charset: str) -> str:
+    name = normalize_encoding(charset.strip()).lower()
+    name = aliases.get(name, name)
+    return _UNSAID.get(name, name)

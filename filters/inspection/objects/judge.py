@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from filters.inspection.coding.said import readings
 from filters.inspection.finding import Finding, LimitHit, Refusal
 from filters.inspection.fingerprints.markup import is_markup, plain
 from filters.inspection.limits import Limits
@@ -182,6 +183,9 @@ class Judge:
         for match in scan_whole(self.patterns, data):
             seen.add(match.pattern)
             yield _finding(match, name)
+        for said in readings(data):
+            told = scan_whole(self.patterns, said)
+            yield from (_finding(match, name) for match in told if match.pattern not in seen)
         if len(data) <= _MARKUP and is_markup(data):  # marks may stand in the middle of a word
             told = scan_whole(self.patterns, plain(data))
             yield from (_finding(match, name) for match in told if match.pattern not in seen)

@@ -121,7 +121,8 @@ def _texts(part: Part, parameters: dict[bytes, bytes], budget: Budget) -> Iterat
     """Yield a leaf, and what programs show of it instead of its bytes."""
     yield part
     shown = part.content
-    if reader := named(parameters.get(b"charset", b"").decode("latin-1")):
+    label = parameters.get(b"charset") or parameters.get(b"charset*", b"").rpartition(b"'")[2]
+    if reader := named(label.decode("latin-1")):
         shown = reader.feed(shown) + reader.finish()
     if parameters.get(b"delsp", b"").lower() == b"yes":
         shown = unflowed(shown)

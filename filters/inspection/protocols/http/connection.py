@@ -1,13 +1,12 @@
 """One HTTP/1.x connection: requests and their answers, pipelined, each body decoded and handed on."""
 
-import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from filters.inspection.coding.charset import Recoded, foreign
 from filters.inspection.coding.decoder import Stack
-from filters.inspection.coding.json_text import JsonText
 from filters.inspection.coding.percent import UrlEncoded
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
@@ -28,7 +27,6 @@ from filters.inspection.protocols.http.ranges import is_whole, is_whole_request
 from filters.inspection.protocols.http.websocket import WebSocket
 
 _FORM = "application/x-www-form-urlencoded"
-_JSON = re.compile(r"[/+](?:x-)?(?:nd)?json\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -41,14 +39,13 @@ class _Side:
     has_object: bool = False
     media_type: str = ""
     seen: int = 0  # bytes of an incomplete head that were looked at
-    form: UrlEncoded | JsonText | Recoded | None = None  # what the content says beside its bytes
+    forms: Sequence[UrlEncoded | Recoded] = ()  # what the content says beside its bytes
 
 
-def _reader(media_type: str) -> UrlEncoded | JsonText | Recoded | None:
-    """Return what reads a body that says something beside its bytes."""
-    if media_type.lower().startswith(_FORM):
-        return UrlEncoded()
-    return foreign(media_type) or (JsonText() if _JSON.search(media_type) else None)
+def _readers(media_type: str) -> Sequence[UrlEncoded | Recoded]:
+    """Return what reads a body whose label means that it says something beside its bytes."""
+    form = [UrlEncoded()] if media_type.lower().startswith(_FORM) else []
+    return [*form, *foreign(media_type)]
 
 
 class HttpConnection:
@@ -171,7 +168,7 @@ class HttpConnection:
         side = self._sides[direction]
         side.media_type = (fields.single(b"content-type") or b"").decode("latin-1")
         side.codings = Stack(framing.codings, self._limits)
-        side.form = _reader(side.media_type)
+        side.forms = _readers(side.media_type)
         side.body = None if framing.extent is Extent.NONE else Body(framing, self._limits)
 
     def _take_body(self, direction: Direction) -> None:
@@ -212,8 +209,8 @@ class HttpConnection:
         side = self._sides[direction]
         self._begin_object(direction)
         self._sink.object_data(direction, content)
-        if side.form:
-            self._sink.text(direction, "form", side.form.feed(content))
+        for number, form in enumerate(side.forms):
+            self._sink.text(direction, f"form {number}", form.feed(content))
 
     def _body_done(self, direction: Direction) -> None:
         side = self._sides[direction]
@@ -222,9 +219,9 @@ class HttpConnection:
         for level, _ in enumerate(side.codings.given()):
             self._sink.fresh(direction, f"coded {level}")
         if side.has_object:
-            if side.form:
-                self._sink.text(direction, "form", side.form.finish())
-                self._sink.fresh(direction, "form")
+            for number, form in enumerate(side.forms):
+                self._sink.text(direction, f"form {number}", form.finish())
+                self._sink.fresh(direction, f"form {number}")
             self._sink.end_object(direction)
         side.body, side.has_object = None, False
 

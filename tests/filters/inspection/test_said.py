@@ -1,0 +1,171 @@
+"""What texts say beside their bytes: JSON's escapes whatever the label, ISO-2022's, and sets under all their names."""
+
+import base64
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from filters.inspection.coding.charset import foreign, named
+from filters.inspection.coding.said import Said, readings
+from filters.inspection.patterns.pattern import REACH
+from tests.filters.inspection.drive import (
+    DOWN,
+    EICAR,
+    SECRET,
+    SPEC,
+    UP,
+    Driven,
+    exchange,
+    toolbox,
+)
+from tests.filters.inspection.test_body_disguises import AGREED, UPGRADE, checks, frames
+from tests.filters.inspection.test_objects import zipped
+from tests.filters.inspection.test_protocols import smtp
+
+KEY = "secrets.aws-access-key"
+ESCAPED = b'{"key": "' + b"".join(b"\\u%04x" % one for one in SECRET) + b'"}'
+JUMPING = b"".join(b"\x1b(B" + bytes([one]) for one in SECRET)
+MANY = "日本語のテキスト。" * 40
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        b"", b"text/event-stream", b"application/x-amz-json-1.1", b"application/jsonl", b"text/plain", b"application/octet-stream",
+        b"application/x-www-form-urlencoded", b"application/json; charset=utf-8",
+    ],
+)  # fmt: skip
+def test_finds_what_json_escapes_whatever_the_label(typed: bytes) -> None:
+    for before in (b"", b"data: ", b"words " * 400):
+        for size in (0, 1, 700):
+            assert checks(before + ESCAPED, typed, size=size) == {KEY}
+    assert checks(b'{"key": "' + SECRET[:4] + b"\\/" + b'", "more": "\\u673a\\u5bc6"}', typed) == set()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_finds_what_wide_json_escapes(encoding: str) -> None:
+    wide = ESCAPED.decode().encode(encoding)
+    for typed in (b"application/json", b"application/json; charset=" + encoding.encode(), b"text/plain"):
+        for size in (0, 1):
+            assert checks(wide, typed, size=size) == {KEY}
+
+
+def test_finds_json_in_a_form() -> None:
+    form = b"".join(b"%%%02x" % one for one in ESCAPED)
+    assert checks(b"data=" + form, b"application/x-www-form-urlencoded") == {KEY}
+
+
+def test_finds_json_in_a_foreign_set() -> None:
+    coded = (MANY + ESCAPED.decode()).encode("cp037", "replace")
+    assert checks(coded, b"application/json; charset=cp037") == {KEY}
+
+
+def test_finds_json_in_websocket_messages_mails_and_archives() -> None:
+    for size in (1, 5, 4000):
+        driven = Driven().feed(UP, UPGRADE).feed(DOWN, AGREED).feed(DOWN, frames(ESCAPED, size, 1))
+        assert set(driven.checks) == {KEY}
+    mail = b"Content-Type: application/json\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    assert KEY in exchange(smtp(mail + base64.encodebytes(ESCAPED).replace(b"\n", b"\r\n"))).checks
+    judge = toolbox().judge(SPEC)
+    assert {one.check for one in judge.judge(zipped({"a.json": ESCAPED}), "x")} == {KEY}
+    part = b"--b\r\nContent-Type: application/json\r\n\r\n" + ESCAPED + b"\r\n--b--\r\n"
+    assert checks(part, b"multipart/mixed; boundary=b") == {KEY}
+
+
+@pytest.mark.parametrize(
+    "typed", [b"", b"text/html; charset=iso-2022-jp", b"text/html", b"text/plain; charset=csISO2022JP"]
+)
+def test_finds_text_between_escapes_that_change_nothing(typed: bytes) -> None:
+    for size in (0, 1, 5):
+        for jump in (b"\x1b(B", b"\x1b(J", b"\x1b$B\x1b(B", b"\x1b$@\x1b(J\x1b(B"):
+            body = b"key " + b"".join(jump + bytes([one]) for one in SECRET) + b"\n"
+            assert checks(body, typed, size=size) == {KEY}
+    assert "malware.eicar" in checks(b"".join(b"\x1b(B" + bytes([one]) for one in EICAR), typed)
+    assert checks("機密の話です".encode("iso-2022-jp") + b"\x1b[1mbold\x1b[0m", typed) == set()
+
+
+def test_finds_korean_text_whose_shifts_change_nothing() -> None:
+    body = b"\x1b$)C" + b"".join(b"\x0f" + bytes([one]) for one in SECRET) + b" "
+    assert body.decode("iso2022_kr").startswith(SECRET.decode())
+    assert checks(body, b"text/plain; charset=iso-2022-kr") == {KEY}
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "charset=unicode", "charset=UCS-2", "charset=iso-10646-ucs-2", "charset=csunicode", "charset=unicodefeff", "charset=utf-16le", 'charset=" utf-16le"',
+        "charset=utf-8; charset=utf-16le", "charset=utf-16le; charset=utf-8", "charset=utf-8, text/html; charset=utf-16le", "charset*=us-ascii''utf-16le", "charset = 'utf-16le'",
+    ],
+)  # fmt: skip
+def test_finds_text_in_a_set_under_any_label(label: str) -> None:
+    body = (MANY + SECRET.decode() + " ").encode("utf-16-le")
+    assert checks(body, b"text/html; " + label.encode()) == {KEY}
+    assert len(foreign("text/html; " + label)) == 1
+
+
+def test_labels_of_sets_with_ascii_in_them_need_no_reader() -> None:
+    for label in ("utf-8", "iso-8859-1", "shift_jis", "gb18030", "windows-1252", "none", ""):
+        assert foreign(f"text/html; charset={label}") == []
+        assert named(label) is None
+    assert named("unicodeFFFE") is not None
+    assert foreign("text/html") == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"\\u0041",
+                b"\\n",
+                b"\\",
+                b"u00",
+                b"word ",
+                b'{"',
+                b"\x1b(B",
+                b"\x1b$B",
+                b"\x1b",
+                b"(J",
+                b"\0",
+                b"\n",
+            ]
+        ),
+        max_size=30,
+    ),
+    st.lists(st.integers(0, 200), max_size=8),
+)
+def test_cuts_change_nothing(words: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(words)
+    places = sorted({min(one, len(data)) for one in cuts} | {0, len(data)})
+    said, pieces = Said(), dict[str, bytes]()
+    for how, text in (
+        *(one for start, stop in pairwise(places) for one in said.feed(data[start:stop])),
+        *said.finish(),
+    ):
+        pieces[how] = pieces.get(how, b"") + text
+    whole = list(readings(data))
+    assert len(data) < REACH
+    assert list(pieces.values()) == whole or sorted(pieces.values()) == sorted(whole)
+
+
+def test_a_reading_begins_with_what_stands_before_it() -> None:
+    said = Said()
+    assert list(said.feed(b"x" * 2000)) == []
+    ((how, text),) = said.feed(SECRET[:3] + b"\\u%04x" % SECRET[3])
+    assert (how, text) == ("json", b"x" * REACH + SECRET[:4])
+
+
+def test_ordinary_text_and_noise_need_no_reading() -> None:
+    for data in (
+        b"C:\\dir\\users and \\usr \\u00",
+        b"plain",
+        bytes(range(256)) * 9,
+        b"\x1b[1m",
+        b"",
+        b'{"a": "b"}',
+    ):
+        assert list(readings(data)) == []
+    assert list(readings(json.dumps({"a": "ü"}).encode())) == ['{"a": "ü"}'.encode()]
