@@ -11,7 +11,7 @@ from gateway.errors import GatewayError
 from gateway.events.model import Event, EventsLost
 from gateway.events.ocsf import Envelope, event_code, to_ocsf
 
-SINGLY, SINGLY_PER_S = 50.0, 0.2  # events of one kind and one cause that go on record one by one
+SINGLY, SINGLY_PER_S = 200.0, 0.2  # events of one kind and one cause that go on record one by one
 
 
 class Recorder:

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
 from gateway.daemon import main
+from gateway.daemon.service import Service
 from gateway.errors import GatewayError
 
 
@@ -70,3 +72,29 @@ def test_a_start_that_fails_ends_the_program_with_its_reason(monkeypatch: pytest
     assert (service.said, ended) == ([], "no-policy")
     service.netd.close.assert_awaited_once()
     service.spool.close.assert_called_once()
+
+
+def test_nothing_is_recorded_and_no_policy_loaded_before_there_is_room(tmp_path: Path) -> None:
+    async def go() -> None:
+        room, service = asyncio.Event(), MagicMock(serving=asyncio.Event(), started=asyncio.Event())
+
+        async def wait_for_room(closed: Callable[[], None]) -> None:
+            closed()
+            await room.wait()
+
+        service.record.wait_for_room = wait_for_room
+        service.record.compare = service.recorder.record = AsyncMock()
+        service.changer.start = AsyncMock(side_effect=GatewayError("far-enough", "the policy comes next"))
+        service.setup.policy = tmp_path / "policy.toml"
+        service.setup.policy.write_text("schema = 1\n")
+        starting = asyncio.create_task(Service.run(service))
+        await service.serving.wait()
+        assert not service.started.is_set()
+        service.recorder.record.assert_not_awaited()
+        service.changer.start.assert_not_awaited()
+        room.set()
+        with pytest.raises(GatewayError, match="policy comes next"):
+            await starting
+        assert not service.started.is_set()
+
+    asyncio.run(go())

@@ -65,7 +65,8 @@ def state_of(lab: RunningLab) -> dict[str, Any]:
         "acts": [
             one["message"]
             for one in _events(lab)
-            if one["metadata"]["event_code"] not in ("session-refused", "flow-dropped", "events-lost")
+            if one["metadata"]["event_code"]
+            not in ("session-refused", "flow-dropped", "packets-dropped", "events-lost")
         ],
     }
 
