@@ -19,11 +19,14 @@ from authn.sealing import SealedKey
 from gateway.errors import GatewayError
 
 TOKEN_TYPE = "quotegate-tpm2"  # noqa: S105 - a type's name
-NEW_SIZE = 16 << 20  # a disk that begins with so many zeros was never written
+HEADER_SIZE = (
+    16 << 20
+)  # the content begins behind it; a disk that begins with so many zeros was never written
 TOOL_WITHIN_S = 120.0
+_CIPHER, _KEY_BYTES = "aes-xts-plain64", 64
 # the key is 256 random bits: stretching it adds nothing
 _FORMAT = (
-    "--batch-mode", "luksFormat", "--type=luks2", "--cipher=aes-xts-plain64", "--key-size=512", "--hash=sha256",
+    "--batch-mode", "luksFormat", "--type=luks2", f"--cipher={_CIPHER}", f"--key-size={8 * _KEY_BYTES}", "--hash=sha256",
     "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--key-file=-",
 )  # fmt: skip
 _SEGMENT = {"type", "offset", "size", "iv_tweak", "encryption", "sector_size"}
@@ -105,18 +108,12 @@ class StateDisk:
 
     def _read_tokens(self) -> dict[str, Any]:
         """Copy the header and read its tokens; an empty disk has none. Raises DiskError where there is no telling."""
-        copy = f"--header-backup-file={self._header}"
-        for argv in (
-            ("cryptsetup", "luksHeaderBackup", copy, self._device),
-            ("cryptsetup", "luksDump", "--dump-json-metadata", str(self._header)),
-        ):
-            done = _outcome(argv, b"")
-            if done.returncode:
-                if self._is_empty():
-                    return {}
-                if self._is_luks():
-                    raise _failed(argv, done)
-                raise self._foreign()
+        if not self._copy_header():
+            return {}
+        argv = "cryptsetup", "luksDump", "--dump-json-metadata", str(self._header)
+        done = _outcome(argv, b"")
+        if done.returncode:
+            raise _failed(argv, done) if self._is_luks() else self._foreign()
         try:
             metadata = json.loads(done.stdout)
             tokens: dict[str, Any] = metadata["tokens"]
@@ -135,15 +132,18 @@ class StateDisk:
             )
         return tokens
 
-    def _is_empty(self) -> bool:
+    def _copy_header(self) -> bool:
+        """Copy what stands before the content; tell whether there is anything. Raises DiskError."""
         try:
             with Path(self._device).open("rb") as disk:
-                return not any(disk.read(NEW_SIZE))
+                header = disk.read(HEADER_SIZE)
+            self._header.write_bytes(header)
         except OSError as error:
             raise DiskError("disk-failed", f"{error}; expected a disk that can be read") from error
+        return header.count(0) < len(header)
 
     def _is_luks(self) -> bool:
-        return _outcome(("cryptsetup", "isLuks", "--type=luks2", self._device), b"").returncode == 0
+        return _outcome(("cryptsetup", "isLuks", "--type=luks2", str(self._header)), b"").returncode == 0
 
     def _foreign(self) -> DiskError:
         return DiskError(
@@ -155,17 +155,24 @@ class StateDisk:
 
 def _departure(metadata: dict[str, Any]) -> str:
     """Say in what a header is not like those that `make` writes, as far as that bears on encryption; "" when in nothing."""
-    segments, config = list(metadata["segments"].values()), set(metadata["config"])
-    sizes = {slot["key_size"] for slot in metadata["keyslots"].values()}
-    if len(segments) != 1:
-        return f"expected one segment, got {len(segments)}"
-    (segment,) = segments
+    segments, slots = list(metadata["segments"].values()), list(metadata["keyslots"].values())
+    if len(segments) != 1 or len(slots) != 1:
+        return f"expected one segment and one key, got {len(segments)} and {len(slots)}"
+    (segment,), (slot,), config = segments, slots, set(metadata["config"])
     way = segment["type"], segment.get("encryption")
-    if way != ("crypt", "aes-xts-plain64"):
-        return f"expected a segment with aes-xts-plain64, got {way[0]} with {way[1]}"
+    if way != ("crypt", _CIPHER):
+        return f"expected a segment with {_CIPHER}, got {way[0]} with {way[1]}"
     if not set(segment) <= _SEGMENT or not config <= _CONFIG:
         return f"expected nothing more, got {sorted((set(segment) - _SEGMENT) | (config - _CONFIG))}"
-    return "" if sizes == {64} else f"expected a key of 64 bytes, got {sorted(sizes)}"
+    area = slot["area"]
+    kept = slot["type"], slot["key_size"], area["encryption"], area["key_size"]
+    wanted = (
+        "luks2",
+        _KEY_BYTES,
+        _CIPHER,
+        _KEY_BYTES,
+    )  # another way could show a key that the TPM's does not protect
+    return "" if kept == wanted else f"expected a key kept as {wanted}, got {kept}"
 
 
 def make_file_system(device: Path) -> None:
