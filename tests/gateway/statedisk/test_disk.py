@@ -147,6 +147,7 @@ def two_segments(metadata: dict[str, Any]) -> None:
 def second_key(metadata: dict[str, Any]) -> None:
     first = metadata["keyslots"]["0"]
     metadata["keyslots"]["1"] = {**first, "area": {**first["area"], "offset": "290816"}}
+    metadata["digests"]["0"]["keyslots"].append("1")
 
 
 ALTERATIONS: dict[str, Callable[[dict[str, Any]], object]] = {
