@@ -7,9 +7,9 @@ from pathlib import Path
 from vmhost.process import MAX_LOG, is_large
 
 
-def shown(untrusted: str) -> str:
+def shown(text: str) -> str:
     """Return text of a guest's on one line that is harmless to a terminal: what is not printable as Python would write it."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in untrusted)
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def say(line: str) -> None:
