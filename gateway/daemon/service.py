@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Coroutine
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from authn import messages
@@ -17,6 +18,7 @@ from filters.netd.protocol import Disconnected, Drift, Dropped, Held, HoldDroppe
 from filters.policy.assignments import assignments_of
 from filters.policy.evaluator import Facts
 from filters.policy.services import parse_service
+from gateway.audit.allowance import Allowance
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
 from gateway.authority.gate import AuthorityGate
@@ -31,13 +33,14 @@ from gateway.daemon.drops import DropCollector, parse_packet
 from gateway.daemon.record_keeper import RecordKeeper, netd_gone
 from gateway.errors import GatewayError
 from gateway.events.model import (
+    ContentFound,
     DriftRepaired,
     EnrollmentChanged,
     EventsLost,
     GatewayStarted,
     PeerStateChanged,
 )
-from gateway.inspection.desk import InspectorDesk
+from gateway.inspection.desk import InspectorDesk, Recorded
 from gateway.policy.changer import PolicyChanger
 from gateway.policy.holder import PolicyHolder
 from gateway.recovery.recovery import Recovery
@@ -54,6 +57,7 @@ from gateway.trust.keeper import PROOF_EVERY, TrustKeeper
 HOUSEKEEPING_S = 0.05
 COUNTS_EVERY_S = 60.0  # rarely: each count is a record too
 ASK_AGAIN_S = 1.0
+FINDINGS, FINDINGS_PER_S = 200.0, 0.5  # of one sender and reason that go on record one by one
 # a peer comes and goes between these by beginning handshakes, as often as it likes
 _TRYING = frozenset((PeerState.ENROLLED, PeerState.ATTESTING, PeerState.UNREACHABLE))
 
@@ -99,8 +103,9 @@ class Service:
         )
         self.drops = DropCollector(frozenset(str(place.ip) for place in self.portmap.entries))
         self.inspectors = InspectorDesk(
-            setup.inspector_uid, self.recorder.note, self.clock.now, self.restarter.end_inspector
+            setup.inspector_uid, self._reported, self.clock.now, self.restarter.end_inspector
         )
+        self._findings = Allowance(FINDINGS, FINDINGS_PER_S)
         self.deliveries = Deliveries(self.registry, self.recorder, self.inspectors, self.clock)
         self.started = asyncio.Event()  # only then may anybody change anything
         self.serving = asyncio.Event()  # the control API may answer: all, or what leads out of a full disk
@@ -196,6 +201,15 @@ class Service:
             self.recorder.note_within(event, peer.name)
         else:
             self.recorder.note(event)
+
+    def _reported(self, event: Recorded) -> None:
+        """Record what an inspector reports, findings as far as who sent the content may have them one by one."""
+        if isinstance(event, ContentFound):
+            peer = self.registry.by_ip(IPv4Address(event.source_ip))
+            whose = f"{event.reason} in what {peer.name if peer else 'nobody known'} sent"
+            if not self._findings.permits(whose, self.clock.now()):
+                return
+        self.recorder.note(event)
 
     async def _beacons(self, peer: PeerRecord, link: PeerLink) -> None:
         """Send a beacon every T; a peer that does not read is simply not answered for."""
@@ -311,6 +325,8 @@ class Service:
             self.recorder.note(EventsLost(f"refused session requests of {name}", count))
         for name, count in self.deliveries.take_unrecorded().items():
             self.recorder.note(EventsLost(f"delivery questions of {name}", count))
+        for what, count in self._findings.take_counts().items():
+            self.recorder.note(EventsLost(f"findings: {what}", count))
         self.recorder.note_counts()
 
     async def _demand_anew(self) -> None:

@@ -15,7 +15,7 @@ from gateway.audit.allowance import Allowance
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
 from gateway.daemon.deliveries import Deliveries
-from gateway.daemon.service import Service
+from gateway.daemon.service import FINDINGS, FINDINGS_PER_S, Service
 from gateway.events import model
 from gateway.registry.registry import PeerRecord
 from gateway.registry.states import PeerState
@@ -106,8 +106,40 @@ def test_rejects_a_record_for_each_refusal_that_a_peer_can_cause(tmp_path: Path)
     assert (counted["what"], counted["count"]) == ("attestation-failed of web", 600 - singly)
 
 
+def found(source: str, reason: str) -> model.ContentFound:
+    return model.ContentFound(
+        source, 1, "10.0.0.3", 2, 17, "r", "dns", "to-server", reason, "c", "d", "", 0, "", cuts=False
+    )
+
+
+def test_rejects_a_record_for_each_datagram_that_an_inspector_finds_something_in() -> None:
+    noted: list[model.Event] = []
+    clock, peer = Clock(), PeerRecord("web", PLACE)
+    by_ip: dict[IPv4Address, PeerRecord] = {PLACE.ip: peer}
+    service: Any = SimpleNamespace(
+        clock=clock,
+        _findings=Allowance(FINDINGS, FINDINGS_PER_S),
+        registry=SimpleNamespace(by_ip=by_ip.get),
+        recorder=SimpleNamespace(note=noted.append),
+    )
+    for number in range(3000):
+        clock.at = 100 + number / 100
+        Service._reported(service, found("10.0.0.2", "secret-found"))
+    assert 200 <= len(noted) <= 216
+    kept = len(noted)
+    Service._reported(service, found("10.0.0.2", "malware"))
+    Service._reported(service, model.MaterialTaken((), ()))
+    assert len(noted) == kept + 2
+    for number in range(300):  # addresses that nobody has share one bucket
+        Service._reported(service, found(f"203.0.113.{number % 250}", "malware"))
+    assert 200 <= len(noted) - kept - 2 <= 201
+    counts = service._findings.take_counts()
+    assert counts["secret-found in what web sent"] == 3000 - kept
+    assert counts["malware in what nobody known sent"] == 300 - (len(noted) - kept - 2)
+
+
 def test_rejects_a_record_for_each_handshake_that_is_begun(tmp_path: Path) -> None:
-    def story(recorder: Recorder, _: Clock) -> None:
+    def story(recorder: Recorder, _clock: Clock) -> None:
         service, peer = SimpleNamespace(recorder=recorder), PeerRecord("web", PLACE)
         for number in range(1000):
             states = PeerState.ENROLLED, PeerState.ATTESTING
