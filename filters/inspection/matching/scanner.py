@@ -1,12 +1,13 @@
 """Scan one channel of text: cheap over every byte, closely where something may be."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from filters.inspection.coding.wide import LOOKED_AT, Narrower, begins_wide
 from filters.inspection.matching.database import Database
 from filters.inspection.patterns.pattern import REACH, Pattern
+from filters.inspection.patterns.surroundings import BEFORE
 
 _SHORT: Final = 4096  # bytes: for these a look beforehand costs less than a stream of their own
 
@@ -96,12 +97,18 @@ class Scanner:
                     at_start, at_stop = first == 0 and origin + start, start + last == stop < length
                     if at_start or (at_stop and pattern.looks_beyond):
                         continue  # what stands beside it is not seen: it may be the middle of something longer
+                    if pattern.around and not self._fits(pattern.around, block, first, origin + start + last):
+                        continue
                     match = Match(pattern, block[first:last], origin + start + last)
                     if pattern.looks_beyond and start + last == length:
                         self.doubtful = match
                     elif self._is_new(match):
                         yield match
         self._told = {key: end for key, end in self._told.items() if key[1] + 2 * REACH > self._seen}
+
+    def _fits(self, around: Callable[[bytes], bool], block: bytes, first: int, end: int) -> bool:
+        """Ask whether a match fits what stands before it; what was complete earlier was asked then."""
+        return end > self._seen and around(block[max(0, first - BEFORE) : first])
 
     def _cut(self, data: bytes, start: int, stop: int) -> bytes:
         """Return a part of what is kept and `data` together."""

@@ -2,19 +2,22 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 from filters.errors import PolicyError
 from filters.inspection.patterns.checksums import mixed, mixed_bare
 from filters.inspection.patterns.pattern import WORD, Pattern
+from filters.inspection.patterns.surroundings import stands_in_text
 from filters.reason import DropReason
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:%s)[\t ]{0,4}"  # NAME… = VALUE
 _LINE = rb"^[\t ]{0,32}(?:- )?(?:export |set )?[0-9A-Za-z_.-]{0,32}"  # a line begins with a name that goes on
+_TELLING = 6  # bytes: fewer stand by chance once in some hundred MB of what is compressed or encrypted
 _KEYS = {
     "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason"},
     "assignment": {"name", "value", "mixed", "bare"},
@@ -118,18 +121,23 @@ def _mark(entry: Mapping[str, object], _detector: str, where: str) -> list[Patte
             "pattern-file", f"{where}: words: expected a list of strings of two characters or more"
         )
     name = _text(entry, "id", where)
-    forms = []
+    forms: dict[bytes, str] = {}
     for word in words:
         for encoding in ("utf-8", "utf-16-le", "utf-16-be", "gb18030", "big5"):
-            try:
-                forms.append(word.encode(encoding))
-            except UnicodeEncodeError:
-                continue
+            with suppress(UnicodeEncodeError):
+                forms.setdefault(word.encode(encoding), encoding)
     return [
         Pattern(f"{name}.{number}", "marks", b"".join(b"\\x%02x" % one for one in form), (), caseless=form.isascii(),
-                detail=f"the mark {name}")
-        for number, form in enumerate(dict.fromkeys(forms), 1)
+                detail=f"the mark {name}", around=_around(form, encoding))
+        for number, (form, encoding) in enumerate(forms.items(), 1)
     ]  # fmt: skip
+
+
+def _around(form: bytes, encoding: str) -> Callable[[bytes], bool] | None:
+    """Return what tells a short form from the same bytes by chance; letters of ASCII stand in text of any encoding."""
+    if len(form) >= _TELLING or (form.isascii() and encoding == "utf-8"):
+        return None
+    return partial(stands_in_text, encoding=encoding)
 
 
 def _text(entry: Mapping[str, object], key: str, where: str) -> str:

@@ -17,7 +17,7 @@ class Pattern:
     """A pattern: `expression` in the syntax that hyperscan and RE2 share, `keywords` of which every match contains one.
 
     Without keywords `first`, or else the expression itself, is looked for in every byte: no match may end before
-    what `first` finds. `check` may reject a match (checksums).
+    what `first` finds. `check` may reject a match (checksums), `around` by the bytes before it, BEFORE at most.
     """
 
     id: str
@@ -29,6 +29,7 @@ class Pattern:
     check: Callable[[bytes], bool] | None = None
     detail: str = ""
     first: bytes = b""
+    around: Callable[[bytes], bool] | None = None
 
     @property
     def name(self) -> str:

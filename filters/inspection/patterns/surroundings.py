@@ -1,0 +1,50 @@
+"""Tell by the bytes before a few bytes whether these are text: any four stand somewhere in much that is none."""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+BEFORE: Final = 48  # bytes that are looked at
+_ODD: Final = 10  # of so many characters one may be unusual
+_LENGTH = re.compile(rb"(?:[\x02-\x40]\0\x01|[\x02-\x40]\0\0\0|\0\0\0[\x02-\x40])\Z")
+# Latin, Greek, Cyrillic, punctuation, kana, Chinese, Hangul, full width
+_USUAL = re.compile(
+    "[\0-\u024f\u0370-\u052f\u2000-\u206f\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]"
+)
+
+
+def stands_in_text(before: bytes, encoding: str) -> bool:
+    """Tell whether text goes on, or a string with its length begins, behind these bytes: at most BEFORE, or all there are."""
+    if _LENGTH.search(before):
+        return True
+    if encoding.startswith("utf-16"):
+        return _is_text(
+            before[len(before) % 2 :].decode(encoding, "replace").rpartition("\ufeff")[2], encoding
+        )
+    # where the first character begins is not known
+    return any(_is_text(before[skip:].decode(encoding, "replace"), encoding) for skip in range(4))
+
+
+def _is_text(text: str, encoding: str) -> bool:
+    may_be_odd = len(text) // _ODD
+    for one in text:
+        may_be_odd -= not _is_usual(one, encoding)
+        if may_be_odd < 0:
+            return False
+    return True
+
+
+def _is_usual(one: str, encoding: str) -> bool:
+    if one < "\x80" or encoding.startswith("utf"):
+        return _USUAL.match(one) is not None
+    return (encoding == "gb18030" and _in("gb2312", one)) or _in("big5", one)
+
+
+@lru_cache(maxsize=8192)
+def _in(standard: str, one: str) -> bool:
+    """Tell whether a standard has a character; of Big5 the first level, the usual ones, counts."""
+    try:
+        code = one.encode(standard)
+    except UnicodeEncodeError:
+        return False
+    return standard == "gb2312" or code < b"\xc9"
