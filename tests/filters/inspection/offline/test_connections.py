@@ -1,6 +1,8 @@
 """Connections in captures: packets that no receiver accepts hide nothing, and no capture takes all memory."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
@@ -135,6 +137,28 @@ def test_finds_what_follows_a_connection_that_is_over_though_no_answer_shows(end
 def test_finds_what_comes_out_of_order_when_ports_are_used_again() -> None:
     swapped = [up(FAR + 28, EICAR[20:]), up(FAR + 1, TEXT + EICAR[:20])]
     assert seen([*shake(), up(100, TEXT), *shake(FAR, FAR)[:2], *swapped])[0] == ["malware.eicar"]
+
+
+sequences = st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 400))
+strays = st.one_of(
+    st.builds(up, sequences, st.just(b""), st.sampled_from(["R", "RA", "S", "A", "FA", "SR", "U"])),
+    st.builds(up, sequences, st.binary(max_size=3), st.just("R")),
+    st.builds(up, st.integers(1 << 16, 2**32 - 1), st.binary(max_size=3), st.just("S")),
+    st.builds(up, st.integers(1 << 16, 1 << 31), st.sampled_from([b"", b"x"]), st.sampled_from(["A", "FA"])),
+    st.builds(down, sequences, st.just(b""), st.sampled_from(["R", "S", "A", "FA", "SA"])),
+)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_finds_what_comes_in_any_order_among_any_strays(data: st.DataObject) -> None:
+    text = TEXT + EICAR
+    ends = [*sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=5))), len(text)]
+    pieces = [up(100 + at, text[at:end]) for at, end in zip([0, *ends], ends, strict=False)]
+    packets = data.draw(st.permutations(pieces))
+    for one in data.draw(st.lists(strays, max_size=6)):
+        packets.insert(data.draw(st.integers(0, len(packets))), one)
+    assert "malware.eicar" in seen([*shake(), *packets])[0]
 
 
 DOUBTFUL = TEXT + b"AKIA" + b"QYLPMN5HIEXAMPLE"  # only the next byte says whether it ends here
