@@ -6,14 +6,17 @@ from encodings import normalize_encoding
 from encodings.aliases import aliases
 from typing import Final
 
+from filters.inspection.coding.iso_2022 import Unchanged
+
 # wherever it stands: of several labels programs take the first or the last
 _LABEL = re.compile(r"charset(?:\*\s*=\s*|\s*=\s*[\"']?)\s*([^\s;,\"]{1,60})", re.IGNORECASE)
 # Python's names; all other sets that programs know have ASCII in them
 FOREIGN: Final = frozenset(
     {"utf_7", "utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be", "hz"}
-    | {"iso2022_jp", "iso2022_jp_1", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_jp_3", "iso2022_jp_ext", "iso2022_kr"}
     | {"cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140"}
 )  # fmt: skip
+# their text is ASCII between shifts; that of the other sets of ISO-2022 without any label (said.py)
+_SHIFTING: Final = frozenset({"iso2022_kr", "iso_2022_cn", "iso_2022_cn_ext"})
 # as browsers do (encoding.spec.whatwg.org); who begins with another mark is known by it (wide.py)
 _UNSAID: Final = {
     "utf_16": "utf_16_le",
@@ -41,17 +44,26 @@ class Recoded:
         return self._decoder.decode(b"", True).encode("utf-8", "replace")
 
 
-def foreign(content_type: str) -> list[Recoded]:
+Reader = Recoded | Unchanged
+
+
+def foreign(content_type: str) -> list[Reader]:
     """Return what reads the text of a Content-Type that names such sets, each once."""
     labels = (
         one.rsplit("'", 1)[-1] if "''" in one else one.strip("'") for one in _LABEL.findall(content_type)
     )
-    return [Recoded(name) for name in dict.fromkeys(_name(one) for one in labels) if name in FOREIGN]
+    names = dict.fromkeys(_name(one) for one in labels)
+    return [reader for name in names if (reader := _reader(name))]
 
 
-def named(charset: str) -> Recoded | None:
+def named(charset: str) -> Reader | None:
     """Return what reads the text of such a set."""
-    name = _name(charset)
+    return _reader(_name(charset))
+
+
+def _reader(name: str) -> Reader | None:
+    if name in _SHIFTING:
+        return Unchanged(shifts=True)
     return Recoded(name) if name in FOREIGN else None
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from filters.inspection.coding.iso_2022 import Unchanged
 from filters.inspection.coding.json_text import JsonText
 from filters.inspection.patterns.pattern import REACH
 
@@ -11,27 +12,6 @@ READINGS: Final = ("json", "sets")
 _JSON: Final = re.compile(rb"[\s\0\xef\xbb\xbf\xfe\xff]*[\[{\"]")
 _ESCAPE: Final = re.compile(rb"\\\0*u(?:\0*[0-9A-Fa-f]){4}")
 _LONGEST_ESCAPE: Final = 24  # bytes, in UTF-32
-_CHANGE: Final = re.compile(rb"\x1b(?:\([@-~]|\$\(?[@-~])")
-_UNFINISHED: Final = re.compile(rb"\x1b(?:\(|\$\(?)?\Z")
-
-
-class Unchanged:
-    """One text in ISO-2022, without the escapes that choose a set: programs take any number of them that say ASCII."""
-
-    def __init__(self) -> None:
-        self._left = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what `data` says; an escape that is not whole waits for the next piece."""
-        data = self._left + data
-        cut = _UNFINISHED.search(data, max(0, len(data) - 3))
-        self._left = data[cut.start() :] if cut else b""
-        return _CHANGE.sub(b"", data[: cut.start()] if cut else data)
-
-    def finish(self) -> bytes:
-        """Say that no more comes; return what waited."""
-        left, self._left = self._left, b""
-        return left
 
 
 class Said:

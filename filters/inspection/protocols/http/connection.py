@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from filters.inspection.coding.charset import Recoded, foreign
+from filters.inspection.coding.charset import Reader, foreign
 from filters.inspection.coding.decoder import Stack
 from filters.inspection.coding.percent import UrlEncoded
 from filters.inspection.finding import Direction, LimitHit, Refusal
@@ -39,10 +39,10 @@ class _Side:
     has_object: bool = False
     media_type: str = ""
     seen: int = 0  # bytes of an incomplete head that were looked at
-    forms: Sequence[UrlEncoded | Recoded] = ()  # what the content says beside its bytes
+    forms: Sequence[UrlEncoded | Reader] = ()  # what the content says beside its bytes
 
 
-def _readers(media_type: str) -> Sequence[UrlEncoded | Recoded]:
+def _readers(media_type: str) -> Sequence[UrlEncoded | Reader]:
     """Return what reads a body whose label means that it says something beside its bytes."""
     form = [UrlEncoded()] if media_type.lower().startswith(_FORM) else []
     return [*form, *foreign(media_type)]
