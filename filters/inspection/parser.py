@@ -20,8 +20,13 @@ class Sink(Protocol):
     ) -> None:
         """Say that a message begins whose whole fields `read` names; an object that follows is its body."""
 
-    def begin_object(self, direction: Direction, name: str, media_type: str) -> None:
-        """Say that an object begins; at most one is open a direction."""
+    def begin_object(
+        self, direction: Direction, name: str, media_type: str, *, only_files: bool = False
+    ) -> None:
+        """Say that an object begins; at most one is open a direction.
+
+        only_files: it may also be a message of some protocol, and is judged only if it looks like a file.
+        """
 
     def object_data(self, direction: Direction, data: bytes) -> None:
         """Take more of the object, decoded; it is scanned as text as well."""

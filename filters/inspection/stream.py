@@ -175,12 +175,14 @@ class StreamInspector:
         if self._rules:
             self._rules.fields(direction, protocol, read())
 
-    def begin_object(self, direction: Direction, name: str, media_type: str) -> None:
+    def begin_object(
+        self, direction: Direction, name: str, media_type: str, *, only_files: bool = False
+    ) -> None:
         """See Sink."""
         if self._rules:
             self._rules.begin_body(direction)
         wanted = self._spec.wants_objects or is_container(media_type)
-        self._objects[direction].begin(name, media_type, wanted=wanted)
+        self._objects[direction].begin(name, media_type, wanted=wanted, only_files=only_files)
 
     def object_data(self, direction: Direction, data: bytes) -> None:
         """See Sink."""
@@ -200,7 +202,7 @@ class StreamInspector:
         if self._rules:
             self._rules.end_body(direction)
         store = self._objects[direction]
-        if store.wanted:
+        if store.wanted and store.is_worth_judging:
             self._ask(direction, whole=True)
         store.end()
 

@@ -48,7 +48,9 @@ class Heard:
     ) -> None:
         self.told += [(direction, f"{protocol} {name}", value) for name, value in read()]
 
-    def begin_object(self, direction: Direction, name: str, media_type: str) -> None:
+    def begin_object(
+        self, direction: Direction, name: str, media_type: str, *, only_files: bool = False
+    ) -> None:
         self.told.append((direction, f"{name} {media_type}", b""))
 
     def object_data(self, direction: Direction, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """Keep an object while it comes in: small ones in memory, larger ones in a file without a name."""
 
 import tempfile
+from bisect import bisect_right
 from typing import IO, Final
 
 from filters.inspection.finding import LimitHit
@@ -26,6 +27,12 @@ _BEHIND: Final = (
     b"7z\xbc\xaf\x27\x1c",
     b"Rar!\x1a\x07",
 )  # programs look for these anywhere
+# what programs, documents and pictures begin with; archives are told by archive_kinds.py
+_FILES: Final = (
+    b"MZ", b"\x7fELF", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"#!", b"<?php",
+    b"%PDF", b"%!PS", b"\xd0\xcf\x11\xe0", b"{\\rtf", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"RIFF", b"OggS", b"ID3", b"wOFF", b"wOF2",
+)  # fmt: skip
+_LEAST: Final = 16  # bytes: no archive is shorter
 _CODED_HEAD: Final = 64  # bytes in which a coding may say something of itself, and nothing of its content
 _CONTROL: Final = bytes({*range(0x20)} - {*b"\t\n\v\f\r\x1b"})
 
@@ -82,17 +89,17 @@ class ObjectStore:
         self._content = _Kept()
         self._coded: list[tuple[str, _Kept]] = []  # what it was decoded from, the outermost coding first
         self.name = self.media_type = ""
-        self._packed = False
+        self._packed = self._only_files = False
         self._head = b""
         self.is_open = self.wanted = self.lagging = False
         self.safe = 0  # while it lags: how far the direction may go on
         self.piece_start = 0  # where the latest piece of the direction begins
 
-    def begin(self, name: str, media_type: str, *, wanted: bool) -> None:
-        """Begin an object; its bytes are kept only if `wanted`."""
+    def begin(self, name: str, media_type: str, *, wanted: bool, only_files: bool = False) -> None:
+        """Begin an object; its bytes are kept only if `wanted`. only_files: it lags only if it looks like a file."""
         self.close()
         self.name, self.media_type, self.wanted, self.is_open = name, media_type, wanted, True
-        self.lagging, self._packed = False, is_container(media_type)
+        self.lagging, self._packed, self._only_files = False, is_container(media_type), only_files
         self._head = b""
 
     def new_piece(self, start: int) -> None:
@@ -106,7 +113,8 @@ class ObjectStore:
         self._content.add(data, self._limits.object)
         self._packed = self._packed or self._begins_packed(data)
         signed = self._content.holds_sign(data)
-        if self.lagging or self._packed or is_binary(data):
+        shows = signed or self._head.startswith(_FILES) if self._only_files else is_binary(data)
+        if self.lagging or self._packed or shows:
             self.lagging, self.safe = True, self.piece_start
             self._packed = self._packed or signed
 
@@ -127,13 +135,21 @@ class ObjectStore:
         """Tell whether the object begins as an archive, as far as it came: looked at now and then, for it may come byte by byte."""
         before = len(self._head)
         self._head += data[: _HEAD - before]
-        return any(before < one <= len(self._head) for one in _LOOKS) and begins_as_archive(self._head)
+        looks = bisect_right(_LOOKS, before) < bisect_right(_LOOKS, len(self._head))
+        return looks and begins_as_archive(self._head)
 
     @property
     def may_be_judged_early(self) -> bool:
         """Tell whether the object, as far as it came, says something already; packed ones don't."""
         early = self.is_open and self.wanted and self.lagging and not self._packed
         return early and not begins_as_archive(self._head)
+
+    @property
+    def is_worth_judging(self) -> bool:
+        """Tell whether the object, which is whole, is to be judged: of messages only what looks like a file."""
+        if not self._only_files or self.lagging:
+            return True
+        return len(self._head) >= _LEAST and begins_as_archive(self._head)
 
     @property
     def size(self) -> int:

@@ -9,9 +9,7 @@ from filters.inspection.parser import Sink
 from filters.inspection.protocols.http.head import Fields
 
 _CONTINUE, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
-# a binary message that begins so is a file: an archive or a program, judged as a whole
-_FILES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!", b"!<arch>", b"MSCF", b"MZ", b"\x7fELF", b"%PDF", b"\xd0\xcf\x11\xe0")  # fmt: skip
-_SHOWN = 8  # bytes: by then it is decided
+_TOLD = 1 << 18  # bytes of a message that are told together
 _TAIL = b"\x00\x00\xff\xff"
 _KNOWN = {
     b"permessage-deflate",
@@ -37,10 +35,9 @@ class _Side:
     closed: bool = False
     read: int = 0
     out: int = 0
+    untold: bytearray = field(default_factory=bytearray)  # of this message, as far as it came in this piece
     said: bool = False  # of this message something was told
     binary: bool = False
-    start: bytes = b""  # of a binary message, until it is known whether it is a file
-    is_file: bool = False
 
 
 class WebSocket:
@@ -65,14 +62,17 @@ class WebSocket:
         """See Parser."""
         side = self._sides[direction]
         side.buffer += data
-        while side.buffer:
-            before = len(side.buffer)
-            if not side.in_frame:
-                self._begin(direction)
-            if side.in_frame:
-                self._payload(direction)
-            if len(side.buffer) == before:
-                return
+        try:
+            while side.buffer:
+                before = len(side.buffer)
+                if not side.in_frame:
+                    self._begin(direction)
+                if side.in_frame:
+                    self._payload(direction)
+                if len(side.buffer) == before:
+                    return
+        finally:  # what stands before something that is refused, too
+            self._tell(direction)
 
     def end(self, direction: Direction) -> None:
         """See Parser: connections often end without a closing frame, which hides nothing."""
@@ -155,43 +155,32 @@ class WebSocket:
                 self._inflate(direction, _TAIL)
                 if self._forget[direction]:
                     side.inflate = None
-        elif piece:
-            self._tell(direction, piece)
+        else:
+            side.untold += piece
         if last:
             side.open = False
             self._over(direction)
 
     def _over(self, direction: Direction) -> None:
+        self._tell(direction)
         side = self._sides[direction]
-        if side.start:
-            self._begin_telling(direction)
-        if side.is_file:
+        if side.said and side.binary:
             self._sink.end_object(direction)
         elif side.said:  # an empty message costs nothing
             self._sink.fresh(direction, "message")
-        side.said = side.is_file = False
+        side.said = False
 
-    def _tell(self, direction: Direction, text: bytes) -> None:
+    def _tell(self, direction: Direction) -> None:
+        """Tell what came of a message, together: one in very small frames costs no more than one in large ones."""
         side = self._sides[direction]
-        if side.said or not side.binary:
-            self._tell_more(direction, text)
+        if not side.untold:
             return
-        side.start += text
-        if len(side.start) >= _SHOWN:
-            self._begin_telling(direction)
-
-    def _begin_telling(self, direction: Direction) -> None:
-        side = self._sides[direction]
-        start, side.start = side.start, b""
-        side.is_file = start.startswith(_FILES)
-        if side.is_file:
-            self._sink.begin_object(direction, "message", "")
-        self._tell_more(direction, start)
-
-    def _tell_more(self, direction: Direction, text: bytes) -> None:
-        side = self._sides[direction]
+        text = bytes(side.untold)
+        side.untold.clear()
+        if side.binary and not side.said:
+            self._sink.begin_object(direction, "message", "", only_files=True)
         side.said = True
-        if side.is_file:
+        if side.binary:
             self._sink.object_data(direction, text)
         else:
             self._sink.text(direction, "message", text)
@@ -208,7 +197,9 @@ class WebSocket:
                 raise Refusal("websocket-deflate", "a final block: receivers differ about what follows it")
             if out:
                 side.out += len(out)
-                self._tell(direction, out)
+                side.untold += out
+                if len(side.untold) >= _TOLD:
+                    self._tell(direction)
             if side.out > self._limits.ratio_from and side.out > self._limits.ratio * side.read:
                 raise LimitHit("ratio", self._limits.ratio, " bytes decoded per byte")
             data = side.inflate.unconsumed_tail  # type: ignore[union-attr]
