@@ -4,7 +4,7 @@ import struct
 from socket import inet_aton
 from typing import Final
 
-from filters.inspection.offline.packet import ICMP, UDP, Packet, Unreadable, parse_ip, parse_transport
+from filters.inspection.packet import ICMP, UDP, Packet, Unreadable, parse_ip, parse_transport
 
 PLAIN_HEADERS: Final = 28  # bytes: IPv4 without options, and UDP
 _PLAIN: Final = struct.Struct(">BxHxxHxB2x12sH")

@@ -10,7 +10,7 @@ from filters.inspection.datagram_header import PLAIN_HEADERS, pack_ends, plain_e
 from filters.inspection.finding import Direction, Finding, Refusal
 from filters.inspection.matching.scanner import Match, Scanner
 from filters.inspection.objects.judge import Judge
-from filters.inspection.offline.packet import UDP, Packet, Unreadable
+from filters.inspection.packet import UDP, Packet, Unreadable
 from filters.inspection.patterns.pattern import redact
 from filters.inspection.protocols.dns import parse_message
 from filters.inspection.protocols.dns_tunnel import TunnelWatch

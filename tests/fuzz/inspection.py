@@ -19,8 +19,8 @@ from filters.inspection.objects.file_type import file_type
 from filters.inspection.objects.judge import Judge
 from filters.inspection.objects.mime import form_parts, message_parts
 from filters.inspection.offline.capture import Capture
-from filters.inspection.offline.packet import Unreadable
 from filters.inspection.offline.twin import Twin
+from filters.inspection.packet import Unreadable
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import StreamInspector, Verdict
 from filters.inspection.suricata.ruleset import load_rules

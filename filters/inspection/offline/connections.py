@@ -8,10 +8,10 @@ from typing import Final
 from filters.inspection.finding import Direction, Finding, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.objects.judge import Judge
-from filters.inspection.offline.packet import ACK, RST, SYN, TCP, Packet
 from filters.inspection.offline.reassembly import Side
 from filters.inspection.offline.selection import MOST_FLOWS, Selection
 from filters.inspection.offline.summary import Endpoint, Flow, Summary
+from filters.inspection.packet import ACK, RST, SYN, TCP, Packet
 from filters.inspection.stream import StreamInspector, Verdict
 
 MOST_HELD: Final = 256 << 20  # bytes of all connections: repetitions, gaps and objects

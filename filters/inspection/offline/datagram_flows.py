@@ -7,9 +7,9 @@ from typing import Final
 from filters.inspection.assignments import Assignment
 from filters.inspection.datagrams import DatagramFlow
 from filters.inspection.finding import Direction, Finding
-from filters.inspection.offline.packet import UDP, Packet
 from filters.inspection.offline.selection import MOST_FLOWS, Selection
 from filters.inspection.offline.summary import Endpoint, Flow, Summary
+from filters.inspection.packet import UDP, Packet
 from filters.inspection.protocols.dns_tunnel import TunnelWatch
 
 MOST_TUNNELS: Final = 1024  # pairs of machines that speak DNS

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from filters.inspection.finding import Refusal
-from filters.inspection.offline.packet import Fragment, Unreadable
+from filters.inspection.packet import Fragment, Unreadable
 
 MOST_FRAGMENTS: Final = 8192
 MOST_BYTES: Final = 64 << 20  # a fragment may be as long as a datagram

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from filters.inspection.finding import Refusal
-from filters.inspection.offline.packet import FIN, PSH, SYN, URG, Packet
+from filters.inspection.packet import FIN, PSH, SYN, URG, Packet
 from filters.reason import DropReason
 
 _ALL: Final = 1 << 32

@@ -9,9 +9,10 @@ from filters.inspection.offline.capture import Capture, Frame
 from filters.inspection.offline.connections import Connections
 from filters.inspection.offline.datagram_flows import DatagramFlows
 from filters.inspection.offline.fragments import Fragments
-from filters.inspection.offline.packet import TCP, Unreadable, parse_ip, parse_whole, strip_link
+from filters.inspection.offline.link import strip_link
 from filters.inspection.offline.selection import Choose, Selection
 from filters.inspection.offline.summary import Event, Flow, Summary
+from filters.inspection.packet import TCP, Unreadable, parse_ip, parse_whole
 from filters.reason import DropReason
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from filters.inspection.datagrams import Endpoint
-from filters.inspection.offline.packet import TCP, Unreadable, parse_ip, parse_transport
+from filters.inspection.packet import TCP, Unreadable, parse_ip, parse_transport
 from filters.inspection.worker.windows import read_shift
 from filters.netd.verdicts import PASS, REASONS, REFUSED
 from filters.reason import DropReason

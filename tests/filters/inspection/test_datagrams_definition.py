@@ -12,7 +12,7 @@ from filters.inspection.datagrams import IDLE_S, DatagramFlow, Datagrams
 from filters.inspection.finding import Direction
 from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import Scanner, scan_whole
-from filters.inspection.offline.packet import Unreadable
+from filters.inspection.packet import Unreadable
 from filters.inspection.patterns.load import secrets
 from filters.inspection.patterns.malware import MALWARE
 from filters.inspection.patterns.pattern import WORD, Pattern

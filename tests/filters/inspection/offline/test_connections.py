@@ -10,9 +10,9 @@ from scapy.packet import Packet, Raw
 from filters.inspection.finding import Refusal
 from filters.inspection.offline import connections, reassembly
 from filters.inspection.offline.capture import Frame
-from filters.inspection.offline.packet import Packet as Segment
 from filters.inspection.offline.reassembly import Side
 from filters.inspection.offline.twin import Twin
+from filters.inspection.packet import Packet as Segment
 from tests.filters.inspection.drive import EICAR, SPEC, toolbox
 from tests.filters.inspection.offline.test_fragments import lines_run
 from tests.filters.inspection.test_offline import CLIENT, SERVER, inspect, pcap

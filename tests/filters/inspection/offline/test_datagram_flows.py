@@ -14,10 +14,10 @@ from filters.inspection.objects.judge import Judge
 from filters.inspection.offline import datagram_flows, selection
 from filters.inspection.offline.capture import Capture
 from filters.inspection.offline.datagram_flows import DatagramFlows
-from filters.inspection.offline.packet import Packet as Datagram
 from filters.inspection.offline.selection import Selection
 from filters.inspection.offline.summary import Endpoint, Event, Flow, Summary
 from filters.inspection.offline.twin import Twin
+from filters.inspection.packet import Packet as Datagram
 from filters.inspection.protocols.dns_tunnel import HALF_S
 from tests.filters.inspection.drive import EICAR, SPEC, toolbox
 from tests.filters.inspection.test_offline import CLIENT, SERVER, pcap

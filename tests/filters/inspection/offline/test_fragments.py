@@ -14,7 +14,7 @@ from scapy.packet import Packet, Raw
 from filters.inspection.finding import Refusal
 from filters.inspection.offline import fragments
 from filters.inspection.offline.fragments import MOST_FRAGMENTS, Fragments
-from filters.inspection.offline.packet import Fragment, Unreadable
+from filters.inspection.packet import Fragment, Unreadable
 from tests.filters.inspection.drive import EICAR
 from tests.filters.inspection.test_offline import inspect, pcap
 

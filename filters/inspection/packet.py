@@ -1,4 +1,4 @@
-"""Find the transport payload in a captured frame. What can't be read is counted with its reason, never raised."""
+"""Read IP packets as they are, live or captured: their addresses, ports and payload. What can't be read has a reason."""
 
 import struct
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from ipaddress import IPv6Address
 from socket import inet_ntoa
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
-_ETHERNET, _RAW, _RAW_OLD, _COOKED, _COOKED2, _NULL = 1, 101, 12, 113, 276, 0
-_VLANS = (0x8100, 0x88A8, 0x9100)
 _V6_EXTENSIONS = (0, 43, 60, 51)
 _V6_FRAGMENT = 44
 _ECHO = {ICMP: {8: True, 0: False}, ICMP6: {128: True, 129: False}}
@@ -15,7 +13,7 @@ FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 
 
 class Unreadable(ValueError):
-    """Why a frame is left out."""
+    """Why a packet or frame is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +41,6 @@ class Packet:
     sequence: int = 0
     acknowledged: int = 0
     asks: bool | None = None
-
-
-def strip_link(link: int, data: bytes) -> bytes:
-    """Return the IP packet in a frame; raises Unreadable."""
-    if link == _ETHERNET:
-        at, kind = 12, int.from_bytes(data[12:14], "big")
-        while kind in _VLANS:
-            at += 4
-            kind = int.from_bytes(data[at : at + 2], "big")
-        if kind not in {0x0800, 0x86DD}:
-            raise Unreadable("not IP")
-        return data[at + 2 :]
-    offsets = {_RAW: 0, _RAW_OLD: 0, 228: 0, 229: 0, _COOKED: 16, _COOKED2: 20, _NULL: 4, 108: 4}
-    if link not in offsets:
-        raise Unreadable(f"link type {link}")
-    return data[offsets[link] :]
 
 
 def parse_ip(data: bytes) -> tuple[str, str, Fragment]:
