@@ -63,7 +63,7 @@ def us_ssn(match: bytes) -> bool:
 
 def mixed(match: bytes) -> bool:
     """Tell whether the last word of a match looks random: many different characters, few in order, some digits; no path."""
-    return _looks_random(re.split(rb"[\"'=:\s]+", match.rstrip(b"\"'="))[-1])
+    return _looks_random(re.split(rb"[\"'=:\s]+", match.rstrip(b"\"'=\t )"))[-1])
 
 
 def mixed_bare(match: bytes) -> bool:

@@ -16,6 +16,7 @@ from filters.reason import DropReason
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:%s)[\t ]{0,4}"  # NAME… = VALUE
+_SIGNS = b"=|:|:=|=>"
 _LINE = rb"^[\t ]{0,32}(?:- )?(?:export |set )?[0-9A-Za-z_.-]{0,32}"  # a line begins with a name that goes on
 _TELLING = 6  # bytes: fewer stand by chance once in some hundred MB of what is compressed or encrypted
 _KEYS = {
@@ -85,28 +86,35 @@ def _begin(expression: bytes) -> bytes:
 
 
 def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:
-    name = _text(entry, "name", where).encode()
-    value = b"(?:%s)" % _text(entry, "value", where).encode()
-    is_mixed, id_ = bool(entry.get("mixed")), f"assigned-{name.decode().replace('_', '-')}"
-    # behind a comma stands the next word of a list: only what has a form of its own is known there
-    signs = b"=|:|:=|=>" if is_mixed else b"=|:|:=|=>|,"
-    begun = re.escape(name) + _NAMED % signs
+    word, value = (_text(entry, key, where).encode() for key in ("name", "value"))
+    name, value, is_mixed = re.escape(word), b"(?:%s)" % value, bool(entry.get("mixed"))
+    quoted = rb"[\"']" + value + rb"[\"']"
+    listed = name + _NAMED % b"," + quoted
+    if is_mixed:  # behind a comma stands the next word of any list; the last of a call may be what is set
+        listed += rb"[\t ]{0,4}\)"
     found = Pattern(
-        id_,
+        f"assigned-{word.decode().replace('_', '-')}",
         detector,
-        begun + rb"[\"']" + value + rb"[\"']",
-        first=begun + rb"[\"']",
+        name + _NAMED % _SIGNS + quoted + b"|" + listed,
+        first=name + _NAMED % (_SIGNS + b"|,") + rb"[\"']",
         caseless=True,
         check=mixed if is_mixed else None,
-        detail=f"a value assigned to {name.decode()}",
+        detail=f"a value assigned to {word.decode()}",
     )
-    if not entry.get("bare"):
-        return [found]
+    return [found, *([_bare(found, name, value)] if entry.get("bare") else [])]
+
+
+def _bare(found: Pattern, name: bytes, value: bytes) -> Pattern:
+    """Return what finds the same without quotation marks; fields of HTTP end with CR: that a client logs in is no leak."""
     value += rb"[\t ]*"
-    set_, told = re.escape(name) + _NAMED % b"=|:=|=>", re.escape(name) + _NAMED % b":"
-    # fields of HTTP end with CR: what a client logs in with is no leak
-    line = _LINE + b"(?:" + set_ + value + rb"\r?$|" + told + value + b"$)"
-    return [found, replace(found, id=f"{id_}-bare", expression=line, first=begun, check=mixed_bare)]
+    set_, told = name + _NAMED % b"=|:=|=>" + value + rb"\r?$", name + _NAMED % b":" + value + b"$"
+    return replace(
+        found,
+        id=f"{found.id}-bare",
+        expression=_LINE + b"(?:" + set_ + b"|" + told + b")",
+        first=name + _NAMED % _SIGNS,
+        check=mixed_bare,
+    )
 
 
 def _mark(entry: Mapping[str, object], _detector: str, where: str) -> list[Pattern]:

@@ -6,7 +6,8 @@ from typing import Final
 
 BEFORE: Final = 48  # bytes that are looked at
 _ODD: Final = 10  # of so many characters one may be unusual
-_LENGTH = re.compile(rb"(?:[\x02-\x40]\0\x01|[\x02-\x40]\0\0\0|\0\0\0[\x02-\x40])\Z")
+# of up to 4 KiB, in four bytes; or, of up to 255 characters, as Excel has it
+_LENGTH = re.compile(rb"(?:[\0-\xff][\0-\x0f]\0\0|\0\0[\0-\x0f][\0-\xff]|[\0-\xff]\0\x01)\Z")
 # Latin, Greek, Cyrillic, punctuation, kana, Chinese, Hangul, full width
 _USUAL = re.compile(
     "[\0-\u024f\u0370-\u052f\u2000-\u206f\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]"

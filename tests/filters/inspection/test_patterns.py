@@ -82,6 +82,13 @@ def test_finds_a_token_with_claims_of_any_length(size: int) -> None:
         assert {one.pattern.id for one in found} == {"jwt"}
 
 
+def test_finds_a_password_that_a_call_sets_and_none_in_a_list() -> None:
+    call = b"define( 'DB_PASSWORD', 'aX9$kLm2pQ7z' );\n"
+    assert {one.pattern.id for one in scan([call], DATABASE)} == {"assigned-password"}
+    assert scan([b'["username", "password", "confirmPassword_2b"]'], DATABASE) == []
+    assert scan([b'("password", "confirmPassword")'], DATABASE) == []
+
+
 def test_finds_a_password_in_a_query_and_none_in_a_form() -> None:
     for query in (b"GET /in?password=hunter2a HTTP/1.1", b"https://h/in?user=bob&password=hunter2a"):
         assert [one.pattern.id for one in scan([query + b"\r\n"], DATABASE)] == ["url-password-parameter"]

@@ -41,7 +41,7 @@ def test_finds_a_mark_in_text_at_every_cut(coding: str, text: str, mark: str, be
 
 
 @pytest.mark.parametrize("coding", ["gb18030", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("length", [b"\0\0\0\x04", b"\x04\0\0\0", b"\x02\0\x01", b"\0\0"])
+@pytest.mark.parametrize("length", [b"\0\0\0\x04", b"\x04\0\0\0", b"\x80\x02\0\0", b"\x02\0\x01", b"\0\0"])
 def test_finds_a_mark_that_is_a_string_of_a_binary_file(coding: str, length: bytes) -> None:
     draw = random.Random(5)
     head = draw.randbytes(600) if len(length) > 2 else b""
