@@ -164,7 +164,11 @@ def test_on_error_pass_scans_the_unreadable_too() -> None:
         bytes(IP(src=A, dst=B) / ICMP(type=13) / b"text"),
         bytes(IP(src=A, dst=B) / ICMP(type=8, code=1) / b"text"),
     ],
-)
+    ids=[
+        "nothing", "half a header", "too short", "too long", "hidden behind the length", "no length",
+        "first fragment", "later fragment", "tcp", "timestamp request", "echo with a code",
+    ],
+)  # fmt: skip
 def test_refuses_a_packet_that_is_not_what_it_says(packet: bytes) -> None:
     assert Inspected()(packet) is DropReason.PARSE_ERROR
 
