@@ -11,7 +11,7 @@ from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import Match, Scanner
 from filters.inspection.objects.as_sent import AsSent
-from filters.inspection.objects.holding import ObjectStore, is_container
+from filters.inspection.objects.holding import ObjectStore, is_container, is_endless
 from filters.inspection.parser import Parser
 from filters.inspection.patterns.pattern import REACH, redact
 from filters.inspection.protocols.identify import LONGEST, Guess, greets, guess
@@ -181,7 +181,8 @@ class StreamInspector:
         """See Sink."""
         if self._rules:
             self._rules.begin_body(direction)
-        wanted = self._spec.wants_objects or is_container(media_type)
+        has_parts = is_container(media_type) and not is_endless(media_type)
+        wanted = self._spec.wants_objects or has_parts
         self._objects[direction].begin(name, media_type, wanted=wanted, only_files=only_files)
 
     def object_data(self, direction: Direction, data: bytes) -> None:

@@ -135,6 +135,8 @@ class ObjectStore:
         """Tell whether the object begins as an archive, as far as it came: looked at now and then, for it may come byte by byte."""
         before = len(self._head)
         self._head += data[: _HEAD - before]
+        if self._only_files and len(self._head) < _LEAST:
+            return False
         looks = bisect_right(_LOOKS, before) < bisect_right(_LOOKS, len(self._head))
         return looks and begins_as_archive(self._head)
 
@@ -179,6 +181,11 @@ class ObjectStore:
 def is_container(media_type: str) -> bool:
     """Tell whether a declared type means parts inside, coded each in its own way."""
     return is_message(media_type) or media_type.lower().startswith("multipart/")
+
+
+def is_endless(media_type: str) -> bool:
+    """Tell whether a declared type means parts that replace one another, as long as anybody looks: cameras send them."""
+    return media_type.lower().startswith("multipart/x-mixed-replace")
 
 
 def is_message(media_type: str) -> bool:

@@ -2,10 +2,12 @@
 
 import random
 import zlib
+from dataclasses import replace
 
 import pytest
 
 from filters.inspection.finding import Direction
+from filters.inspection.limits import DEFAULT_LIMITS
 from filters.inspection.spec import Hold, InspectionSpec, OnError
 from filters.reason import DropReason
 from tests.filters.inspection.drive import (
@@ -164,6 +166,17 @@ def test_a_match_in_doubt_stays_while_what_follows_has_no_content(between: list[
     driven.feed(UP, b"\n0\r\n\r\n" if len(between) == 1 else b"\r\n")
     assert driven.cut is not None
     assert KEY not in driven.out[UP]
+
+
+def test_pictures_of_a_camera_are_kept_only_where_objects_are_judged() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
+    picture = b"--b\r\nContent-Type: image/jpeg\r\n\r\n" + bytes(1000) + b"\r\n"
+    for detectors, wanted in (("secrets", []), ("malware", ["object"])):
+        driven = Driven(InspectionSpec(frozenset({detectors})), replace(DEFAULT_LIMITS, object=5000))
+        driven.feed(UP, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").feed(DOWN, head)
+        for _ in range(9):
+            driven.feed(DOWN, picture)
+        assert driven.checks == wanted
 
 
 def test_tells_how_much_of_objects_is_kept() -> None:

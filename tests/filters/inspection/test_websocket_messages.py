@@ -111,6 +111,24 @@ def test_many_small_frames_cost_no_more_than_one(code: int) -> None:
     assert [len(one) for _, one in told] == [80_000]
 
 
+@pytest.mark.parametrize("first", [0x81, 0x82, 0x89])
+def test_very_many_tiny_messages_are_looked_through_together(first: int) -> None:
+    tiny = bytes([first, 2]) + b"::"
+    start = time.process_time()
+    assert agreed().feed(DOWN, tiny * 60_000).findings == []
+    assert time.process_time() - start < 4
+    key = bytes([first, len(SECRET)]) + SECRET
+    driven = agreed()
+    driven.feed(DOWN, tiny * 5000 + key + tiny * 9)
+    assert driven.checks == ["secrets.aws-access-key"]
+    halves = agreed().feed(
+        DOWN, tiny * 5000 + b"".join(bytes([first, 10]) + one for one in (SECRET[:10], SECRET[10:]))
+    )
+    assert halves.findings == []
+    cut = agreed().feed(DOWN, tiny * 5000 + key[:9]).feed(DOWN, key[9:])
+    assert cut.checks == ["secrets.aws-access-key"]
+
+
 def test_with_on_error_pass_what_stands_before_a_broken_frame_is_scanned() -> None:
     spec = InspectionSpec(SPEC.detectors, on_error=OnError.PASS)
     mask = b"\1\2\3\4"

@@ -10,6 +10,8 @@ from filters.inspection.protocols.http.head import Fields
 
 _CONTINUE, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _TOLD = 1 << 18  # bytes of a message that are told together
+_MANY = 3000  # messages in one piece: of more, those that are tiny are told together, a line each
+_TINY = 32  # bytes
 _TAIL = b"\x00\x00\xff\xff"
 _KNOWN = {
     b"permessage-deflate",
@@ -24,6 +26,7 @@ _KNOWN = {
 class _Side:
     buffer: bytearray = field(default_factory=bytearray)
     left: int = 0  # bytes of the current frame still to come
+    length: int = 0  # of the current frame
     mask: bytes = b""
     place: int = 0  # in the mask
     final: bool = True  # the current frame ends its message
@@ -37,6 +40,8 @@ class _Side:
     out: int = 0
     untold: bytearray = field(default_factory=bytearray)  # of this message, as far as it came in this piece
     said: bool = False  # of this message something was told
+    messages: int = 0  # in this piece
+    tiny: bytearray = field(default_factory=bytearray)  # those that are told together
     binary: bool = False
 
 
@@ -62,6 +67,7 @@ class WebSocket:
         """See Parser."""
         side = self._sides[direction]
         side.buffer += data
+        side.messages = 0
         try:
             while side.buffer:
                 before = len(side.buffer)
@@ -73,6 +79,10 @@ class WebSocket:
                     return
         finally:  # what stands before something that is refused, too
             self._tell(direction)
+            if side.tiny:
+                self._sink.text(direction, "messages", bytes(side.tiny))
+                self._sink.fresh(direction, "messages")
+                side.tiny.clear()
 
     def end(self, direction: Direction) -> None:
         """See Parser: connections often end without a closing frame, which hides nothing."""
@@ -103,7 +113,7 @@ class WebSocket:
             if (first & 0x0F) != _CONTINUE:
                 side.packed, side.binary = bool(first & 0x40), first & 0x0F == _BINARY
             side.open = True
-        side.left, side.in_frame = length, True
+        side.left, side.length, side.in_frame = length, length, True
 
     def _check_first(self, direction: Direction, first: int, short: int, *, masked: bool) -> None:
         side, code, final = self._sides[direction], first & 0x0F, bool(first & 0x80)
@@ -128,15 +138,23 @@ class WebSocket:
         side.left -= len(piece)
         if side.mask and piece:
             piece = self._unmask(side, piece)
-        if side.control:
+        if not side.control:
+            self._message(direction, piece)
+        elif len(piece) < side.length or not self._put_together(side, piece):
             if piece:
                 self._sink.text(direction, "control", piece)
-        else:
-            self._message(direction, piece)
-        if not side.left:
-            side.in_frame = False
-            if side.control:
+            if not side.left:
                 self._sink.fresh(direction, "control")
+        side.in_frame = bool(side.left)
+
+    @staticmethod
+    def _put_together(side: _Side, whole: bytes | bytearray) -> bool:
+        """Take a whole message that is told together with others, for there are very many."""
+        side.messages += 1
+        if side.messages <= _MANY or len(whole) >= _TINY:
+            return False
+        side.tiny += whole + b"\n"
+        return True
 
     @staticmethod
     def _unmask(side: _Side, piece: bytes) -> bytes:
@@ -162,8 +180,11 @@ class WebSocket:
             self._over(direction)
 
     def _over(self, direction: Direction) -> None:
-        self._tell(direction)
         side = self._sides[direction]
+        if not side.said and self._put_together(side, side.untold):
+            side.untold.clear()
+            return
+        self._tell(direction)
         if side.said and side.binary:
             self._sink.end_object(direction)
         elif side.said:  # an empty message costs nothing
