@@ -11,7 +11,7 @@ _FORM: Final = {"gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}  # what a codi
 # what libmagic does not see by chance in thousands of files that were made smaller; audio and text it does
 _TOLD: Final = frozenset({"executable", "script", "document"})
 _BEGINS = re.compile(rb"#![ \t]*/|\x7fELF|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe")
-_MARK: Final = 32  # bytes of an archive by which it is known again
+_MARK: Final = 64  # bytes of an archive by which it is known again
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,13 @@ def test_finds_text_in_a_set_under_any_label(label: str) -> None:
     assert len(foreign("text/html; " + label)) == 1
 
 
+@pytest.mark.parametrize("label", ["iso-2022-kr", "iso-2022-cn", "iso-2022-jp", "hz", "utf-7"])
+def test_broken_escapes_do_not_end_a_text(label: str) -> None:
+    junk = b"\x1b(" + bytes(40) + b"\x1b$)\x0e\x1b~{+A\xff"
+    for size in (1, 7, 99):
+        assert checks(junk + SECRET + b" ", b"text/plain; charset=" + label.encode(), size=size) == {KEY}
+
+
 def test_labels_of_sets_with_ascii_in_them_need_no_reader() -> None:
     for label in ("utf-8", "iso-8859-1", "shift_jis", "gb18030", "windows-1252", "none", ""):
         assert foreign(f"text/html; charset={label}") == []
