@@ -67,7 +67,7 @@ def test_rejects_a_coding_that_is_incomplete_or_goes_on(coding: str) -> None:
 
 @pytest.mark.parametrize("coding", list(CODERS))
 def test_a_bomb_ends_the_flow_before_it_fills_memory(coding: str) -> None:
-    bomb = CODERS[coding](bytes(300 << 20))
+    bomb = CODERS[coding](bytes(100 << 20))
     driven = exchange([(UP, GET), (DOWN, answer(bomb, b"Content-Encoding: " + coding.encode()))])
     assert driven.cut is not None
     assert (driven.cut.check, driven.cut.reason) == ("ratio", DropReason.RESOURCE_LIMIT)
