@@ -51,8 +51,13 @@ class GatewayUpdates:
         return {"active": str(slots.active), "version": version, "least": slots.least, "slots": described}
 
     def check_commit(self) -> None:
-        """Refuse to make the active image's version the least while another is being tried; raises HostError."""
+        """Refuse to make the active image's version the least while another is being tried; raises HostError.
+
+        A blessing that is not on the disk has to get there first: the next start would try the image to which the TPM
+        does not open the state any more.
+        """
         self._demand_vm()
+        self.keeper.save_again()
         candidate = self.keeper.slots.candidate
         if candidate is not None:
             raise HostError(

@@ -181,6 +181,25 @@ def test_an_installed_update_is_the_candidate(spec: LabSpec, update: Bundle) -> 
     assert raised.value.code == "update-pending"
 
 
+def test_rejects_giving_the_way_back_up_before_the_blessing_is_on_the_disk(
+    spec: LabSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots_file(spec.lab).write_text(Slots.first(0).offered(1, 1, 60).begun()[0].to_json())
+    updates = GatewayUpdates.of(_vm(spec))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vmhost.lab.gateway_slots.write_durably", full)
+        updates.keeper.bless()
+        with pytest.raises(HostError) as raised:
+            updates.check_commit()
+        assert raised.value.code == "slots-not-saved"
+    updates.check_commit()
+    assert LabSlots(spec).load().active is Slot.B
+
+
 @pytest.mark.parametrize("verb", ["status", "check_commit"])
 def test_rejects_gateway_without_an_image(spec: LabSpec, verb: str) -> None:
     with pytest.raises(HostError) as raised:
