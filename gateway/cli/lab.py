@@ -97,9 +97,15 @@ def _say_up(spec: LabSpec) -> None:
 
 
 def down(arguments: argparse.Namespace) -> int:
-    """Take the lab down; with --keep the state of virtual machines stays."""
+    """Take the lab down; with --keep the state of virtual machines stays, and where none can be kept nothing is done."""
     lab = Lab(arguments.lab)
     state = is_kept(lab)
+    if arguments.keep and not state and lab.state_dir.exists():
+        raise GatewayError(
+            "nothing-kept",
+            f"{lab.kept_dir}: expected the state of a lab with a virtual gateway, found none, for what else lab {lab.name} has "
+            f"can't be started again; nothing was changed: to delete it all: quotegate lab down --lab {lab.name}",
+        )
     found = tear_down(lab, keep_state=state and arguments.keep)
     say(f"lab {lab.name} is down" if found else f"there was no lab {lab.name}")
     if state and arguments.keep:

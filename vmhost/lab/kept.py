@@ -92,8 +92,8 @@ def kept_spec(lab: Lab) -> LabSpec:
     if not is_kept(lab):
         raise HostError(
             "no-state",
-            f"{lab.kept_dir} is missing: of lab {lab.name} no virtual gateway's state is left to start with; a new one: "
-            f"quotegate lab up --vm --lab {lab.name}",
+            f"{lab.kept_dir} is missing: of lab {lab.name} no virtual gateway's state is left to start with; a new one, "
+            f"which deletes whatever else the lab has: quotegate lab up --vm --lab {lab.name}",
         )
     try:
         return load_spec(path)

@@ -45,13 +45,13 @@ def bring_back(lab: Lab) -> LabSpec:
     A failure keeps the state. Raises HostError.
     """
     _demand_root()
+    spec = kept_spec(lab)  # before anything is said of a monitor: there may be nothing to come back to
     if recorded_process(lab.run_dir / MONITOR_PID) is not None:
         raise HostError(
             "already-up",
             f"lab {lab.name}: expected no monitor, found one that runs; nothing was changed: to start all machines anew, "
             f"quotegate lab down --keep --lab {lab.name} first",
         )
-    spec = kept_spec(lab)
     tear_down(lab, keep_state=True)
     with _files_that_services_read(), ExitStack() as undo:
         undo.callback(tear_down, lab, keep_state=True)

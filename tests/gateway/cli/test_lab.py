@@ -90,14 +90,29 @@ def test_taking_down_says_what_becomes_of_it(
     assert said in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [(), ("--keep",)])
 def test_of_a_lab_of_namespaces_there_is_nothing_to_keep(
-    done: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+    done: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab = Lab(f"tcn{os.getpid()}")
-    assert (run(lab, "up"), run(lab, "down", *words)) == (0, 0)
+    assert (run(lab, "up"), run(lab, "down")) == (0, 0)
     assert done == [("up", 30), ("down", False)]
     assert "state" not in capsys.readouterr().out
+
+
+def test_rejects_keeping_what_can_not_be_started_again(kept: Lab, done: list[tuple[str, Any]]) -> None:
+    kept.kept_dir.rmdir()
+    try:
+        with pytest.raises(GatewayError) as raised:
+            run(kept, "down", "--keep")
+    finally:
+        kept.kept_dir.mkdir()
+    assert (raised.value.code, done) == ("nothing-kept", [])
+    assert f"quotegate lab down --lab {kept.name}" in raised.value.message
+
+
+def test_where_there_is_no_lab_keeping_is_no_error(done: list[tuple[str, Any]]) -> None:
+    assert run(Lab(f"tcn{os.getpid()}"), "down", "--keep") == 0
+    assert done == [("down", False)]
 
 
 def test_what_is_signed_holds_as_long_as_an_operator_says(done: list[tuple[str, Any]]) -> None:

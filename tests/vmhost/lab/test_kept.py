@@ -97,14 +97,17 @@ def test_a_start_that_fails_keeps_the_state(kept: LabSpec, monkeypatch: pytest.M
     assert kept_spec(kept.lab) == kept
 
 
-def test_rejects_a_second_start_beside_a_monitor_that_runs(spec: LabSpec) -> None:
-    keep(spec.lab)
+@pytest.mark.parametrize(("has_state", "code"), [(True, "already-up"), (False, "no-state")])
+def test_rejects_a_second_start_beside_a_monitor_that_runs(spec: LabSpec, has_state: bool, code: str) -> None:
+    """Where nothing is kept nobody is told to take the lab down first."""
+    if has_state:
+        keep(spec.lab)
     stands_for_it = subprocess.Popen(["sleep", "60"])
     try:
         record_process(spec.lab.run_dir / MONITOR_PID, stands_for_it.pid)
         with pytest.raises(HostError) as raised:
             bring_back(spec.lab)
-        assert raised.value.code == "already-up"
+        assert raised.value.code == code
         assert stands_for_it.poll() is None
     finally:
         stands_for_it.kill()
