@@ -175,15 +175,23 @@ class Monitor:
             yield
 
     async def supervise(self) -> None:
-        """Bring the gateway back when one of its processes dies or when it does not answer.
+        """Bring the gateway back when one of its processes dies or when it does not answer, and keep the log small.
 
         A guest whose agent died falls silent: the gateway notices and asks for its restart. One that no gateway has let in
         yet is missed by none: we see to it.
         """
-        revive_at = 0.0
+        await asyncio.gather(self._watch(), self._keep_log_small())
+
+    async def _keep_log_small(self) -> None:
+        """Cut the log, also while the watch waits minutes for a machine that somebody else has."""
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             keep_small(self.lab.monitor_log)
+
+    async def _watch(self) -> None:
+        revive_at = 0.0
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
             for name, newcomer in self.newcomers.items():
                 if step := newcomer.tick(time.monotonic()):
                     say(f"VM {name}: nothing was heard of its agent for {newcomer.patience_s:.0f} s: {step}")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections import Counter
 from pathlib import Path
 from subprocess import SubprocessError
@@ -12,11 +13,13 @@ from hostlink.endpoint import Streams, uid_of
 from vmhost.errors import HostError
 from vmhost.log import say
 from vmhost.monitor import protocol
+from vmhost.monitor.budget import Budget
 from vmhost.monitor.monitor import Monitor
 from vmhost.monitor.protocol import LENGTH, MAX_MESSAGE, Payload, Request
 from vmhost.names import GATEWAY_UID
 
 MOST_OF_ONE, MOST = 64, 256  # connections of one uid, and of all, that are not root's
+LOGGED, LOGGED_WITHIN_S, LONGEST_REASON = 5, 60.0, 200  # for each guest
 IDLE_S = 30.0  # those of others than root are closed when nothing is asked for so long
 
 
@@ -28,6 +31,7 @@ class MonitorServer:
         self.shutdown = asyncio.Event()
         self._conversations: set[asyncio.Task[None]] = set()
         self._open: Counter[int] = Counter()  # by uid
+        self._logged: dict[str, Budget] = {}  # by guest
 
     async def serve(self, path: Path) -> None:
         """Serve until cancelled."""
@@ -111,10 +115,15 @@ class MonitorServer:
         monitor = self._monitor
         match request:
             case protocol.RestartPeer(peer=peer, reason=reason):
-                say(f"{peer} is to be restarted: {reason or 'no reason was given'}")
+                monitor.machine(peer)  # a name that is no guest's does not get into the log
+                self._tell(
+                    peer, f"{peer} is to be restarted: {reason[:LONGEST_REASON] or 'no reason was given'}"
+                )
                 await monitor.restart_peer(peer)
             case protocol.ReportGatewayRefused(peer=peer, reason=reason):
-                await monitor.gateway_refused(peer, json.dumps(reason)[1:-1])  # one line, printable
+                await monitor.gateway_refused(
+                    peer, json.dumps(reason[:LONGEST_REASON])[1:-1]
+                )  # one line, printable
             case protocol.RestartGateway(reset_tpm=reset_tpm):
                 await monitor.restart_gateway("at an operator's word", reset_tpm=reset_tpm, by_operator=True)
             case protocol.ReplaceInspector() | protocol.EndInspector():
@@ -127,6 +136,11 @@ class MonitorServer:
                 monitor.unit.paused = on
             case protocol.Shutdown():
                 self.shutdown.set()
+
+    def _tell(self, guest: str, what: str) -> None:
+        """Log a line about a guest, a few in a minute: a gateway that was taken over must not fill the host's disk."""
+        if self._logged.setdefault(guest, Budget(LOGGED, LOGGED_WITHIN_S)).take(time.monotonic()):
+            say(what)
 
     async def _change_inspectors(self, request: protocol.ReplaceInspector | protocol.EndInspector) -> None:
         match request:

@@ -29,15 +29,28 @@ def test_a_restart_names_the_guest_at_whose_word_it_is(capsys: pytest.CaptureFix
     assert "the gateway is restarted: web refused it: pcr-mismatch\n" in capsys.readouterr().out
 
 
-def test_its_log_is_cut_while_it_watches() -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_its_log_is_cut_while_it_watches(waits: bool) -> None:
+    """Also while somebody else has the machine that it has to see to."""
     lab = Lab(f"tr{os.getpid()}")
     lab.monitor_log.parent.mkdir(parents=True)
-    lab.monitor_log.write_bytes(b"x" * (MAX_LOG + 1))
 
     async def story() -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await Monitor(default_spec(lab, 2), Path("/nowhere")).supervise()
+        monitor = Monitor(default_spec(lab, 2), Path("/nowhere"))
+        monitor.unit.started(0.0)
+        gateway: Any = Mock(alive=False)
+        monitor.gateway = gateway
+        async with contextlib.AsyncExitStack() as stack:
+            if waits:
+                await stack.enter_async_context(monitor._locks[GATEWAY])
+            watching = asyncio.create_task(monitor.supervise())
+            await asyncio.sleep(0.3)
+            assert gateway.stop_programs.called is not waits
+            lab.monitor_log.write_bytes(b"x" * (MAX_LOG + 1))
+            async with asyncio.timeout(20):
+                while lab.monitor_log.stat().st_size:
+                    await asyncio.sleep(0.05)
+            watching.cancel()
 
     try:
         asyncio.run(story())

@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
+from vmhost.errors import HostError
 from vmhost.monitor import server
 from vmhost.monitor.protocol import LENGTH, encode
-from vmhost.monitor.server import MOST_OF_ONE, MonitorServer
+from vmhost.monitor.server import LOGGED, LONGEST_REASON, MOST_OF_ONE, MonitorServer
 
 
 class Monitor:
-    """Has nothing but a status, and machines that restart at once."""
+    """Has nothing but a status, and a guest that restarts at once."""
+
+    def machine(self, name: str) -> None:
+        if name != "web":
+            raise HostError("unknown-peer", name)
 
     def status(self) -> dict[str, object]:
         return {"peers": {}}
@@ -124,3 +129,20 @@ def test_the_log_says_why_a_guest_is_restarted(
 
     play(story, 0)
     assert f"monitor: web is to be restarted: {said}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("peer", "lines"), [("web", LOGGED), ("x" * 1000, 0)])
+def test_rejects_filling_the_log_with_wishes_for_restarts(
+    capsys: pytest.CaptureFixture[str], peer: str, lines: int
+) -> None:
+    async def story(_: MonitorServer, path: Path) -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        for _ in range(100):
+            writer.write(encode({"op": "restart_peer", "peer": peer, "reason": "y" * 1000}))
+            (length,) = LENGTH.unpack(await asyncio.wait_for(reader.readexactly(LENGTH.size), 5))
+            await reader.readexactly(length)
+        writer.close()
+
+    play(story, 0)
+    line = f"monitor: {peer} is to be restarted: {'y' * LONGEST_REASON}\n"
+    assert capsys.readouterr().out == line * lines
