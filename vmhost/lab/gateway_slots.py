@@ -11,7 +11,14 @@ from vmhost.durable import sync_directory, sync_file, write_durably
 from vmhost.errors import HostError
 from vmhost.image.approve import public_hex
 from vmhost.image.esp import read_program
-from vmhost.lab.gateway_vm import BOOT_DISK, ROOT_DISK, slot_directory, slots_file, write_gateway_settings
+from vmhost.lab.gateway_vm import (
+    BOOT_DISK,
+    ROOT_DISK,
+    SETTINGS_DISK,
+    gateway_settings,
+    slot_directory,
+    slots_file,
+)
 from vmhost.lab.provisioning import LabPaths, load_administrator_key, load_authority_key
 from vmhost.lab.vms import note_program
 from vmhost.names import GATEWAY
@@ -21,7 +28,7 @@ from vmhost.update.manifest import BOOT, ROOT
 from vmhost.update.slots import Slot, Slots
 from vmhost.vm.room import ensure_room
 
-SETTINGS_ROOM = 4 << 20  # the settings disk, and the state of the slots
+STATE_ROOM = 1 << 20  # for the state of the slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +59,35 @@ class LabSlots:
             ) from error
 
     def check_room(self, slot: Slot, bundle: Bundle) -> None:
-        """Make sure that an update's files fit where those of the slot are now; raises HostError."""
+        """Make sure that an update's files fit where those of the slot are now, and its settings beside the former ones.
+
+        Raises HostError.
+        """
         directory, files = slot_directory(self.spec.lab, slot), bundle.manifest.files
         more = sum(
             max(0, files[name].size - _size(directory / disk))
             for name, disk in ((BOOT, BOOT_DISK), (ROOT, ROOT_DISK))
         )
         try:
-            ensure_room(slots_file(self.spec.lab).parent, more + SETTINGS_ROOM)
+            more += len(self._settings(bundle)) + STATE_ROOM
+        except (OSError, ValueError) as error:
+            raise HostError(
+                "slot-failed",
+                f"{self.spec.lab.material}: packing the gateway's settings with the operator's files: {error}; nothing was "
+                "changed, the way back is kept: mend or rename that file, apply it again",
+            ) from error
+        try:
+            ensure_room(slots_file(self.spec.lab).parent, more)
         except HostError as error:
             raise HostError(
                 "slot-failed",
-                f"{directory}: checked free space for the update: expected {more + SETTINGS_ROOM} bytes more; nothing was "
+                f"{directory}: checked free space for the update: expected {more} bytes more; nothing was "
                 "changed, the way back is kept: free space, apply it again",
             ) from error
 
     def fill(self, slot: Slot, bundle: Bundle) -> None:
         """Copy an update into a slot, with a settings disk of its own; what was copied is what is compared."""
-        directory, paths, manifest = (
-            slot_directory(self.spec.lab, slot),
-            LabPaths(self.spec.lab),
-            bundle.manifest,
-        )
+        directory, manifest = slot_directory(self.spec.lab, slot), bundle.manifest
         try:
             directory.mkdir(exist_ok=True, mode=0o700)
             for name, disk in ((BOOT, BOOT_DISK), (ROOT, ROOT_DISK)):
@@ -81,16 +95,19 @@ class LabSlots:
                 sync_file(directory / disk)
                 compare(bundle.directory / name, manifest.files[name], measure(directory / disk))
             note_program(directory, GATEWAY, read_program(directory / BOOT_DISK))
-            setup = json.loads(paths.gateway_setup.read_text())
-            write_gateway_settings(
-                self.spec, setup, paths.shared, manifest.approval, slot, manifest.references
-            )
+            write_durably(directory / SETTINGS_DISK, self._settings(bundle))
             sync_directory(directory)
         except (OSError, ValueError) as error:  # a tar has no room for a name of 256 bytes
             raise HostError(
                 "slot-failed",
                 f"{directory}: writing the update: {error}; the slot stays empty: free space, apply it again",
             ) from error
+
+    def _settings(self, bundle: Bundle) -> bytes:
+        """Return an update's settings disk; raises OSError, ValueError."""
+        paths, manifest = LabPaths(self.spec.lab), bundle.manifest
+        setup = json.loads(paths.gateway_setup.read_text())
+        return gateway_settings(self.spec, setup, paths.shared, manifest.approval, manifest.references)
 
 
 def _size(path: Path) -> int:

@@ -17,7 +17,7 @@ from vmhost.names import GATEWAY, Lab
 from vmhost.spec import LabSpec
 from vmhost.update.slots import Slot, Slots
 from vmhost.vm.gateway import GatewayVm
-from vmhost.vm.settings import network_text, write_settings
+from vmhost.vm.settings import network_text, pack_settings
 from vmhost.vm.spec import Disk
 
 MEMORY_MIB, CPUS = 768, 2  # its programs start side by side
@@ -95,17 +95,24 @@ def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEven
     return gateway
 
 
-def write_gateway_settings(
+def write_gateway_settings(spec: LabSpec, setup: Mapping[str, Any], shared: Path, approval: Approval) -> None:
+    """Write the first slot's settings disk; raises OSError, ValueError."""
+    write_durably(
+        slot_directory(spec.lab, Slot.A) / SETTINGS_DISK, gateway_settings(spec, setup, shared, approval)
+    )
+
+
+def gateway_settings(
     spec: LabSpec,
     setup: Mapping[str, Any],
     shared: Path,
     approval: Approval,
-    slot: Slot = Slot.A,
     own_references: bytes | None = None,
-) -> None:
-    """Write a slot's settings disk: the setup of a namespace's gateway, with the paths that the VM has.
+) -> bytes:
+    """Return a slot's settings disk: the setup of a namespace's gateway, with the paths that the VM has.
 
-    `own_references` is the signed set of the slot's image, for peers that were provisioned before it was built.
+    `own_references` is the signed set of the slot's image, for peers that were provisioned before it was built. With it go
+    all files of the operator's. Raises OSError, ValueError.
     """
     inside = {**setup, **IN_GATEWAY, "gateway_profile": profile_for(GATEWAY, verified_root=True).to_json()}
     names = ("portmap.json", "references.json", "ek_ca.pem", "policy.toml")
@@ -122,4 +129,4 @@ def write_gateway_settings(
         }
     network = network_text(spec.gateway, IPv4Interface(f"{spec.gateway.ip}/{spec.network.prefixlen}"))
     network += f"INSPECTORS={spec.inspectors}\n"
-    write_settings(slot_directory(spec.lab, slot) / SETTINGS_DISK, inside, network, files)
+    return pack_settings(inside, network, files)

@@ -31,7 +31,15 @@ def network_text(entry: PortEntry, network: IPv4Interface) -> str:
 def write_settings(
     target: Path, setup: Mapping[str, object], network: str, files: Mapping[str, bytes]
 ) -> None:
-    """Write the disk: the setup file, the network, and what the setup refers to below `DIRECTORY`."""
+    """Write the disk with what `pack_settings` gives; raises OSError, ValueError."""
+    write_durably(target, pack_settings(setup, network, files))
+
+
+def pack_settings(setup: Mapping[str, object], network: str, files: Mapping[str, bytes]) -> bytes:
+    """Return the disk: the setup file, the network, and what the setup refers to below `DIRECTORY`.
+
+    Raises ValueError for a name that a tar has no room for.
+    """
     content = {SETUP: json.dumps(setup, indent=1).encode() + b"\n", "network": network.encode(), **files}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -40,4 +48,4 @@ def write_settings(
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     data = packed.getvalue()
-    write_durably(target, data + bytes(-len(data) % _SECTOR))
+    return data + bytes(-len(data) % _SECTOR)

@@ -16,7 +16,7 @@ from vmhost.errors import HostError
 from vmhost.image.approve import public_hex
 from vmhost.image.esp import read_program
 from vmhost.lab.defaults import default_spec
-from vmhost.lab.gateway_slots import SETTINGS_ROOM, LabSlots, checked_update
+from vmhost.lab.gateway_slots import STATE_ROOM, LabSlots, checked_update
 from vmhost.lab.gateway_vm import disks_of, slot_directory, slots_file
 from vmhost.lab.provisioning import (
     LabPaths,
@@ -141,10 +141,26 @@ def test_room_is_taken_for_what_an_update_is_larger(
     asked: list[int] = []
     monkeypatch.setattr("vmhost.lab.gateway_slots.ensure_room", lambda _, size: asked.append(size))
     store, size = LabSlots(spec), sum(one.size for one in update.manifest.files.values())
+    (spec.lab.material / "own.yar").write_bytes(bytes(5 << 20))
     store.check_room(Slot.B, update)
     store.fill(Slot.B, update)
     store.check_room(Slot.B, update)
-    assert asked == [size + SETTINGS_ROOM, SETTINGS_ROOM]
+    settings = disks_of(spec.lab, Slot.B)[2].path.stat().st_size
+    assert settings > 5 << 20
+    assert asked == [size + settings + STATE_ROOM, settings + STATE_ROOM]
+
+
+def test_rejects_an_operators_file_that_fits_on_no_settings_disk_before_anything_is_changed(
+    spec: LabSpec, update: Bundle
+) -> None:
+    both = Slots.first(0).offered(1, 1, 60).begun()[0].blessed()
+    slots_file(spec.lab).write_text(both.to_json())
+    (spec.lab.material / ("x" * 200)).write_text("")
+    updates = GatewayUpdates.of(_vm(spec))
+    with pytest.raises(HostError) as raised:
+        updates.install(str(update.directory), 2, 60)
+    assert (raised.value.code, updates.keeper.slots) == ("slot-failed", both)
+    assert str(spec.lab.material) in raised.value.message
 
 
 def test_slots_that_can_not_be_written_name_their_file(
