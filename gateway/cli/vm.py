@@ -6,10 +6,12 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 from gateway.errors import GatewayError
 from vmhost.lab.tamper import Alteration, alter_machine
 from vmhost.lab.vms import VmPaths
+from vmhost.log import harmless
 from vmhost.names import GATEWAY, Lab
 from vmhost.vm.recovery import Done, run_in_guest
 
@@ -38,11 +40,15 @@ def exec_in_vm(lab: Lab, peer: str, command: Sequence[str]) -> int:
         wrapped = f"( {shlex.join(command)} ) <{name}.in 2>{name}.err"
         done = _run(lab, peer, ("sh", "-c", wrapped), EXEC_WITHIN_S)
         complaint = _run(lab, peer, ("cat", f"{name}.err"), TAMPER_WITHIN_S)
-    sys.stdout.buffer.write(done.output)
-    sys.stdout.flush()
-    sys.stderr.buffer.write(complaint.output)
-    sys.stderr.flush()
+    _show(sys.stdout, done.output)
+    _show(sys.stderr, complaint.output)
     return done.status
+
+
+def _show(stream: TextIO, output: bytes) -> None:
+    """Write what came from a guest: as it is to files and pipes, harmless to a terminal."""
+    stream.buffer.writelines(harmless([output]) if stream.isatty() else [output])
+    stream.flush()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vmhost.log import keep_small, say, shown
+from vmhost.log import harmless, keep_small, say, shown
 from vmhost.process import MAX_LOG
 
 
@@ -26,6 +26,13 @@ def test_writes_one_printable_line(capsys: pytest.CaptureFixture[str], said: str
 
 def test_what_a_guest_said_is_shown_on_one_line() -> None:
     assert shown("two\nlines\x1b[2J \ud800") == "two\\nlines\\x1b[2J \\ud800"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_what_a_guest_wrote_is_harmless_to_a_terminal_however_it_is_cut(size: int) -> None:
+    wrote = "a\r\n\tb\x1b]0;x\x07\r中\u202e".encode() + b"\xff\r\r\n\xe4"
+    pieces = [wrote[at : at + size] for at in range(0, len(wrote), size)]
+    assert b"".join(harmless(pieces)).decode() == "a\n\tb\\x1b]0;x\\x07\\r中\\u202e\\xff\\r\n\\xe4"
 
 
 def test_a_log_that_is_too_large_begins_anew_and_is_written_on(tmp_path: Path) -> None:

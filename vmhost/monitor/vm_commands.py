@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vmhost.errors import HostError
-from vmhost.log import shown
+from vmhost.log import harmless, shown
 from vmhost.monitor.client import ask
 from vmhost.monitor.portrait import UNCHANGED
 from vmhost.names import Lab
@@ -87,11 +87,12 @@ def restart(arguments: argparse.Namespace) -> int:
 
 
 def console(arguments: argparse.Namespace) -> int:
-    """Print a console's log; with --follow until interrupted."""
+    """Print a console's log, harmless to a terminal; with --follow until interrupted."""
     lab = _lab_of(arguments)
     path = Path(_named(_ask_list(lab), arguments.name)["console"])
     try:
-        for piece in follow(path, forever=arguments.follow):
+        pieces = follow(path, forever=arguments.follow)
+        for piece in harmless(pieces) if sys.stdout.isatty() else pieces:
             sys.stdout.buffer.write(piece)
             sys.stdout.flush()
     except OSError as error:

@@ -48,6 +48,14 @@ def test_input_arrives_whole_and_nothing_is_left(monkeypatch, capfdbinary, ran, 
     assert not list(Path(name).parent.glob(f"{Path(name).name}*"))
 
 
+def test_rejects_output_that_writes_to_the_operators_terminal(monkeypatch, capfdbinary, ran) -> None:
+    given(monkeypatch, b"")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    vm.exec_in_vm(Lab("mine"), "web", ("sh", "-c", "printf 'up\\033[2J\\n'; printf '\\033[3J' >&2"))
+    said = capfdbinary.readouterr()
+    assert (said.out, said.err) == (b"up\\x1b[2J\n", b"\x1b[3J")
+
+
 def test_rejects_more_input_than_a_serial_port_is_for(monkeypatch, ran) -> None:
     given(monkeypatch, bytes(vm.MAX_INPUT + 1))
     with pytest.raises(GatewayError) as refused:

@@ -93,9 +93,12 @@ def monitor(tmp_path: Path) -> Iterator[StandIn]:
     lab.run_dir.rmdir()
 
 
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "vmhost.monitor.main", "vm", *words, "--lab", f"tv{os.getpid()}"]
+
+
 def vm(*words: str) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-m", "vmhost.monitor.main", "vm", *words, "--lab", f"tv{os.getpid()}"]
-    return subprocess.run(command, capture_output=True, timeout=30, check=False)
+    return subprocess.run(command(*words), capture_output=True, timeout=30, check=False)
 
 
 def test_list_shows_each_machine_and_who_runs_it_and_why(monitor: StandIn) -> None:
@@ -161,8 +164,17 @@ def test_a_failure_is_exit_1(monitor: StandIn) -> None:
     assert vm("start", "web").returncode == 1
 
 
-def test_the_console_comes_as_it_is(monitor: StandIn) -> None:
+def test_the_console_comes_into_a_pipe_as_it_is(monitor: StandIn) -> None:
     assert vm("console", "web").stdout == b"UEFI\r\n\xff up\n"
+
+
+def test_rejects_a_console_that_writes_to_the_operators_terminal(monitor: StandIn) -> None:
+    Path(monitor.answers["list_vms"]["vms"][0]["console"]).write_bytes(b"up\r\n\x1b[2J\xff\n")
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        done = subprocess.run(command("console", "web"), stdout=theirs, timeout=30, check=False)
+        os.close(theirs)
+        assert (done.returncode, terminal.read(1000)) == (0, b"up\r\n\\x1b[2J\\xff\r\n")
 
 
 def test_evidence_tells_what_was_measured(monitor: StandIn) -> None:
