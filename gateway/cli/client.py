@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import GatewayError
+from vmhost.errors import HostError
+from vmhost.monitor.client import way_up
+from vmhost.names import Lab
 
 SOCKET_VARIABLE = "QUOTEGATE_API"
 
@@ -55,13 +58,22 @@ class ApiClient:
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise ApiError(
                 "away",
-                f"the gateway does not answer at {self._path}: {error}; is it running? (quotegate lab up)",
+                f"the gateway does not answer at {self._path}: {error}; is it running?{_way_up(self._path)}",
             ) from error
         finally:
             connection.close()
         if "error" in answer:
             raise ApiError(answer["error"]["code"], answer["error"]["message"])
         return answer
+
+
+def _way_up(path: Path) -> str:
+    """Say how the lab with this socket is started; nothing for a socket that is no lab's."""
+    try:
+        lab = Lab(path.parents[2].name)
+    except (HostError, IndexError):
+        return ""
+    return f" ({way_up(lab)})" if path == lab.api_socket else ""
 
 
 def api_socket(lab: str) -> Path:

@@ -321,7 +321,10 @@ def _add_guest(guest: "argparse._SubParsersAction[argparse.ArgumentParser]", add
 
 def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Add) -> None:
     up = add(
-        lab, "up", _call("lab", "up"), "bring the lab up; an earlier one of the same name is cleared first"
+        lab,
+        "up",
+        _call("lab", "up"),
+        "bring the lab up; an earlier one of the same name is cleared first, but not virtual machines' state",
     )
     up.add_argument(
         "--discard", action="store_true", help="delete the state that virtual machines of this lab left"

@@ -19,17 +19,21 @@ def ask(lab: Lab, op: str, timeout_s: float = 30.0, **params: object) -> dict[st
             (length,) = LENGTH.unpack(_exactly(sock, LENGTH.size))
             answer: dict[str, Any] = json.loads(_exactly(sock, length))
     except (OSError, ValueError) as error:
-        kept = (
-            f"; its machines' state is kept: quotegate lab resume --lab {lab.name}"
-            if lab.kept_dir.is_dir()
-            else ""
-        )
-        raise HostError(
-            "away", f"the monitor of lab {lab.name} does not answer ({error}); is the lab up?{kept}"
-        ) from error
+        absent = isinstance(error, FileNotFoundError | ConnectionRefusedError)  # else it may only be busy
+        hint = f"is the lab up? {way_up(lab)}" if absent else f"its log says more: {lab.monitor_log}"
+        raise HostError("away", f"the monitor of lab {lab.name} does not answer ({error}); {hint}") from error
     if not answer.pop("ok"):
         raise HostError(answer["code"], answer["message"])
     return answer
+
+
+def way_up(lab: Lab) -> str:
+    """Return the command that starts a lab's machines: with the state that is kept, where one may see some."""
+    try:
+        kept = lab.kept_dir.is_dir()
+    except OSError:  # root alone may look there
+        kept = False
+    return f"quotegate lab {'resume' if kept else 'up'} --lab {lab.name}"
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:

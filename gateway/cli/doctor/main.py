@@ -12,6 +12,7 @@ from gateway.cli.doctor import certificates, clock, disk, kernel, tpm
 from gateway.cli.doctor.finding import Finding, Verdict, skipped
 from gateway.cli.output import say, show_json
 from vmhost.lab.provisioning import LabPaths
+from vmhost.monitor.client import way_up
 from vmhost.names import Lab
 
 EXIT_OK, EXIT_FOUND = 0, 4
@@ -44,8 +45,8 @@ def examine(lab: Lab) -> Iterator[Finding]:
         for one in certificates.read_validities(paths.shared, lab.run_dir / "peers"):
             yield certificates.judge_validity(one, time.time())
     else:
-        yield skipped("certificates", f"there is no lab named {lab.name}", "quotegate lab up")
-    yield tpm.judge_gateway(api.health())
+        yield skipped("certificates", f"no lab named {lab.name} is up", way_up(lab))
+    yield tpm.judge_gateway(api.health(), way_up(lab))
     for peer in api.ask("/v1/peers", {}).get("peers", []):
         yield tpm.judge_peer(peer)
     yield certificates.judge_authority(api.ask("/v1/authority", {}).get("state"))

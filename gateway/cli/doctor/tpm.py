@@ -27,13 +27,16 @@ def judge_trial(error: str | None) -> Finding:
     return ok("software TPM", "one that was started on trial made its keys and quoted a SHA-256 PCR")
 
 
-def judge_gateway(healthy: str | None) -> Finding:
-    """Judge the gateway's own answer: empty when netd and tpmd answer it; None without a gateway."""
+def judge_gateway(healthy: str | None, way_up: str) -> Finding:
+    """Judge the gateway's own answer: empty when netd and tpmd answer it; None without a gateway.
+
+    `way_up` is the command that starts it.
+    """
     if healthy is None:
         return skipped(
             "gateway",
             "no gateway answers; all that follows from its answers is not checked",
-            "quotegate lab up, or look at its log",
+            f"{way_up}, or look at its log",
         )
     if healthy:
         return bad("gateway", healthy, "look at the logs of netd and tpmd")

@@ -119,8 +119,12 @@ def test_reads_certificates_and_documents(tmp_path: Path) -> None:
 def test_names_what_is_wrong_with_tpms_and_gateway() -> None:
     assert tpm.judge_trial(None).verdict is Verdict.NOT_CHECKED
     assert tpm.judge_trial("no answer").verdict is Verdict.BAD
-    assert tpm.judge_gateway(None).verdict is Verdict.NOT_CHECKED
-    assert tpm.judge_gateway("tpmd is gone").verdict is Verdict.BAD
+    away = tpm.judge_gateway(None, "quotegate lab resume --lab x")
+    assert (away.verdict, away.mend) == (
+        Verdict.NOT_CHECKED,
+        "quotegate lab resume --lab x, or look at its log",
+    )
+    assert tpm.judge_gateway("tpmd is gone", "").verdict is Verdict.BAD
     quarantined = tpm.judge_peer({"name": "web", "state": "quarantined", "reason": "pcr-mismatch"})
     assert (quarantined.verdict, quarantined.mend) == (Verdict.BAD, "quotegate peer release web")
     assert "pcr-mismatch" in quarantined.found
