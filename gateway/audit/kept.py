@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from authn.public_area import AttestationKey
 from gateway.audit.chain import GENESIS, Record
 from gateway.audit.heads import SignedHead
 from gateway.errors import GatewayError
 
-AT_ONCE = 2000  # records that one transaction takes away: others write in between
+AT_ONCE = 2000  # records, or heads, that one transaction takes away or reads: others write in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +51,32 @@ def read_base(reader: sqlite3.Connection) -> Base:
     return Base(int(row[0]), bytes(row[1])) if row else Base()
 
 
-def stream_records(reader: sqlite3.Connection, after: int) -> Iterator[Record]:
-    """Read the records after a number."""
-    for row in reader.execute(
-        "SELECT sequence, body, hash FROM record WHERE sequence > ? ORDER BY sequence", (after,)
-    ):
+def last_sequence(reader: sqlite3.Connection) -> int:
+    """Return the number of the last record, 0 without one."""
+    (last,) = reader.execute("SELECT max(sequence) FROM record").fetchone()
+    return int(last or 0)
+
+
+def stream_records(reader: sqlite3.Connection, after: int, through: int) -> Iterator[Record]:
+    """Read the records after a number and up to another, piece by piece."""
+    for row in _stream(reader, "SELECT sequence, body, hash FROM record", "sequence", after, through):
         yield Record(*row)
 
 
-def stream_heads(reader: sqlite3.Connection) -> Iterator[SignedHead]:
-    """Read the signed heads, oldest first; what is not a head raises ValueError or KeyError."""
-    for (body,) in reader.execute("SELECT body FROM head ORDER BY counter"):
+def stream_heads(reader: sqlite3.Connection, below: int) -> Iterator[SignedHead]:
+    """Read the signed heads whose counter is below a number, oldest first; what is no head raises ValueError or KeyError."""
+    for _, body in _stream(reader, "SELECT counter, body FROM head", "counter", 0, below - 1):
         yield SignedHead.from_json(body)
+
+
+def _stream(
+    reader: sqlite3.Connection, select: str, number: str, after: int, through: int
+) -> Iterator[tuple[Any, ...]]:
+    """Read rows by their number, which is their first column; none of it keeps a transaction open."""
+    query = f"{select} WHERE {number} > ? AND {number} <= ? ORDER BY {number} LIMIT {AT_ONCE}"
+    while rows := reader.execute(query, (after, through)).fetchall():
+        yield from rows
+        after = rows[-1][0]
 
 
 def newest_counter(path: Path) -> int:
@@ -100,6 +115,9 @@ def prune(path: Path, base: Base) -> None:
         with writer:
             writer.execute("INSERT OR REPLACE INTO base VALUES (1, ?, ?)", (base.sequence, base.hash))
         take_away(writer, base)
+        writer.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the long part; nobody waits for it
+        writer.execute("PRAGMA busy_timeout=0")  # nor for a reader who keeps the journal from being cut
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def take_away(writer: sqlite3.Connection, base: Base) -> None:
@@ -107,15 +125,13 @@ def take_away(writer: sqlite3.Connection, base: Base) -> None:
     if not base.sequence:
         return
     writer.execute("PRAGMA secure_delete=OFF")  # zeros over all of it would first fill the journal
-    gone = 1
-    while gone:
-        with writer:
-            gone = writer.execute(
-                "DELETE FROM record WHERE sequence IN (SELECT sequence FROM record WHERE sequence <= ? LIMIT ?)",
-                (base.sequence, AT_ONCE),
-            ).rowcount
-    with writer:
-        writer.execute(
-            "DELETE FROM head WHERE json_valid(body) AND json_extract(body, '$.sequence') < ?",
-            (base.sequence,),
-        )
+    for step in (
+        "DELETE FROM record WHERE sequence IN (SELECT sequence FROM record WHERE sequence <= ? LIMIT ?)",
+        # the oldest ones: there was a time when a head was kept for every second
+        "DELETE FROM head WHERE json_valid(body) AND json_extract(body, '$.sequence') < ? "
+        "AND counter IN (SELECT counter FROM head ORDER BY counter LIMIT ?)",
+    ):
+        gone = 1
+        while gone:
+            with writer:
+                gone = writer.execute(step, (base.sequence, AT_ONCE)).rowcount

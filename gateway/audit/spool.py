@@ -5,6 +5,7 @@ SQLite in WAL mode with synchronous=FULL: a record that `append` returned surviv
 
 import asyncio
 import json
+import logging
 import os
 import queue
 import sqlite3
@@ -19,6 +20,7 @@ from gateway.audit.heads import SignedHead
 from gateway.audit.kept import read_base, reading, take_away, writing
 from gateway.errors import GatewayError
 
+_log = logging.getLogger(__name__)
 MAX_BATCH = 1000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
@@ -237,8 +239,14 @@ def open_spool(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
         database.executescript(_SCHEMA)
-        take_away(database, read_base(database))
+        base = read_base(database)
     except (sqlite3.Error, OSError) as error:
         raise GatewayError("audit-failed", f"{path}: the audit record can't be opened: {error}") from error
     path.chmod(0o600)
+    try:
+        take_away(database, base)
+    except (
+        sqlite3.Error
+    ) as error:  # what lies there too long keeps nobody from starting; the next start tries again
+        _log.warning("%s: what was pruned could not all be taken away: %s", path, error)
     return database

@@ -10,7 +10,15 @@ from pathlib import Path
 from authn.public_area import AttestationKey
 from gateway.audit.chain import Record, first_break
 from gateway.audit.heads import SignedHead
-from gateway.audit.kept import Base, read_base, reading, stream_heads, stream_records
+from gateway.audit.kept import (
+    Base,
+    last_sequence,
+    newest_head,
+    read_base,
+    reading,
+    stream_heads,
+    stream_records,
+)
 
 AUDIT_RECORD_LOST, AUDIT_PRUNED = "audit-record-lost", "audit-pruned"
 
@@ -38,16 +46,18 @@ def verify_audit(
     """Return the number of records and everything that is wrong with them.
 
     `nv_counter` is the TPM's counter as read now; None when the TPM can't be asked. Of records that an operator took
-    away (`audit-pruned`) nothing is said; where the rest begins has to be on record.
+    away (`audit-pruned`) nothing is said; where the rest begins has to be on record. While it reads nobody may prune.
     """
     if not path.exists():
         return 0, [Finding("deleted", f"{path} does not exist")]
     try:
         with reading(path) as reader:
-            base = read_base(reader)
-            heads = _Heads(stream_heads(reader), key, base)
+            base, newest, last = read_base(reader), newest_head(reader), last_sequence(reader)
+            # from here on piece by piece: as long as one transaction reads, the journal of all that is written meanwhile grows
+            reader.execute("COMMIT")
+            heads = _Heads(_up_to(newest, reader), key, base)
             walk = _Walk(base, heads, {one.sequence for one in known})
-            broken = walk.through(stream_records(reader, base.sequence))
+            broken = walk.through(stream_records(reader, base.sequence, last))
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
         return 0, [Finding("unreadable", f"{path} can't be read: {error}")]
     findings = walk.losses
@@ -67,6 +77,13 @@ def verify_audit(
         if head.sequence >= max(1, base.sequence) and walk.hashes.get(head.sequence) != head.hash
     ]
     return walk.count, findings
+
+
+def _up_to(newest: SignedHead | None, reader: sqlite3.Connection) -> Iterator[SignedHead]:
+    """Read the heads up to one that was the newest: it may go meanwhile, for a newer one."""
+    if newest is not None:
+        yield from stream_heads(reader, newest.counter)
+        yield newest
 
 
 def counter_lost(nv_counter: int, newest: int) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +15,22 @@ from authn.pcr import PcrSelection
 from authn.public_area import AttestationKey
 from authn.tpm import Tpm
 from filters.netd.protocol import Disconnected
+from gateway.audit import kept as kept_module
 from gateway.audit import spool as spool_module
+from gateway.audit import verify as verify_module
+from gateway.audit.chain import Record, first_break
 from gateway.audit.heads import SignedHead
-from gateway.audit.kept import Base, check_prunable, newest_counter, prune, reading, stream_heads
+from gateway.audit.kept import (
+    Base,
+    check_prunable,
+    newest_counter,
+    prune,
+    reading,
+    stream_heads,
+    take_away,
+)
 from gateway.audit.recorder import Recorder
-from gateway.audit.spool import FULL, RESERVE, START_ROOM, AuditSpool
+from gateway.audit.spool import FULL, RESERVE, START_ROOM, AuditSpool, open_spool
 from gateway.audit.verify import KnownHead, verify_audit
 from gateway.clock import SystemClock
 from gateway.daemon import record_keeper
@@ -149,7 +160,7 @@ def test_heads_are_read_one_by_one(tmp_path: Path) -> None:
         database.execute("INSERT INTO head VALUES (9, 'no head')")
     database.close()
     with reading(tmp_path / "a.db") as reader:
-        assert next(stream_heads(reader)).counter == 1
+        assert next(stream_heads(reader, 1 << 62)).counter == 1
 
 
 @pytest.mark.tpm
@@ -356,3 +367,111 @@ def test_it_is_told_once_and_in_time_that_the_disk_fills(tmp_path: Path) -> None
     kept = told(tmp_path / "a.db", story)
     (filling,) = kept.spool.read(0)
     assert filling["unmapped"]["room_mib"] == (LITTLE_ROOM >> 20) - 1
+
+
+def test_rejects_to_take_all_heads_away_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier version kept one for every second: nobody else could write meanwhile, and the journal needs room."""
+    monkeypatch.setattr(kept_module, "AT_ONCE", 10)
+    database = open_spool(tmp_path / "a.db")
+    with database:
+        rows_of_heads = [(number, head(number).to_json()) for number in range(1, 96)]
+        database.executemany("INSERT INTO head VALUES (?, ?)", rows_of_heads)
+    most, before = 0, database.total_changes
+
+    def watch(statement: str) -> None:
+        nonlocal most, before
+        if statement == "COMMIT":
+            most, before = max(most, database.total_changes - before), database.total_changes
+
+    database.set_trace_callback(watch)
+    take_away(database, Base(91, b""))
+    database.close()
+    assert most == 10
+    assert rows(tmp_path / "a.db", "SELECT counter FROM head") == [91, 92, 93, 94, 95]
+
+
+def test_a_start_does_not_fail_when_what_was_pruned_can_not_be_taken_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(kept: Kept) -> None:
+        await kept.note(30)
+
+    path = told(tmp_path / "a.db", story).path
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO base SELECT 1, sequence, hash FROM record WHERE sequence = 20")
+        database.execute(
+            "CREATE TRIGGER full BEFORE DELETE ON record BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        )
+    database.close()
+    told(path, story)
+    assert rows(path, "SELECT max(sequence) FROM record") == [60]
+    assert "disk is full" in caplog.text
+
+
+def halfway(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Do something while the next verification is at record 15."""
+    waiting = [act]
+
+    def watched(records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            if record.sequence == 15 and waiting:
+                waiting.pop()()
+            yield record
+
+    monkeypatch.setattr(kept_module, "AT_ONCE", 1)
+    monkeypatch.setattr(verify_module, "first_break", lambda records, *of: first_break(watched(records), *of))
+
+
+def test_a_verification_does_not_keep_the_journal_from_being_used_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy: list[int] = []
+
+    async def story(kept: Kept) -> None:
+        await kept.note(30)
+
+        def write_on() -> None:
+            with sqlite3.connect(kept.path, timeout=0) as other:
+                other.execute("CREATE TABLE more (x)")
+                other.commit()
+                busy.append(other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+            other.close()
+
+        halfway(monkeypatch, write_on)
+        assert verify_audit(kept.path, cast(Any, None), None, ()) == (30, [])
+
+    told(tmp_path / "a.db", story)
+    assert busy == [0]
+
+
+@pytest.mark.tpm
+def test_a_head_that_goes_for_newer_ones_while_it_verifies_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tpm: Tpm, key: AttestationKey
+) -> None:
+    monkeypatch.setattr(spool_module, "HEADS_APART", 10)
+
+    async def story(kept: Kept) -> None:
+        for count in (10, 10, 10, 1, 1):
+            await kept.note(count)
+            kept.sign()
+        counter = tpm.read_counter()
+
+        def meanwhile() -> None:
+            for _ in range(4):
+                kept.sign()
+            assert counter not in rows(kept.path, "SELECT counter FROM head")
+
+        halfway(monkeypatch, meanwhile)
+        assert verify_audit(kept.path, key, counter, kept.known) == (32, [])
+        assert newest_counter(kept.path) == counter + 4
+
+    told(tmp_path / "a.db", story, tpm)
+
+
+def test_pruning_gives_the_journals_room_back(tmp_path: Path) -> None:
+    async def story(kept: Kept) -> None:
+        await kept.note(3000)
+        prune(kept.path, Base(2990, b""))
+        assert Path(f"{kept.path}-wal").stat().st_size == 0
+
+    told(tmp_path / "a.db", story)
