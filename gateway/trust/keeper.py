@@ -45,6 +45,7 @@ class TrustKeeper:
         self.silence_limit = 25 * interval
         self._cut, self._failed = cut, failed
         self._saved: dict[str, float] = {}
+        self._failing: set[str] = set()  # what they failed by is not marked yet
         self._attended = self._attentive_since = clock.now()
 
     def tracker(self, facts: PeerFacts, session: EstablishedSession) -> BeaconTracker:
@@ -90,6 +91,8 @@ class TrustKeeper:
             raise AttestationError(AttestationFailure.UNKNOWN_PEER, f"{peer.name} is quarantined")
         if peer.state is PeerState.UNKNOWN:
             raise AttestationError(AttestationFailure.UNKNOWN_PEER, f"{peer.name} was forgotten meanwhile")
+        if peer.name in self._failing:
+            raise AttestationError(AttestationFailure.UNKNOWN_PEER, f"{peer.name} has just failed")
         high_water = self._store.high_water(peer.name)
         failed_at = high_water.failed_at_reset if high_water else None
         if failed_at is not None and counters.reset_count <= failed_at:
@@ -129,13 +132,18 @@ class TrustKeeper:
             self._registry.move(peer, Trigger.FAILED, reason, error.message)
         elif not blamed and peer.state in (PeerState.TRUSTED, PeerState.STALE):
             self._registry.move(peer, Trigger.DISCONNECTED, reason, error.message)
-        await self._kernel.distrust(peer.ip)
+        self._hang_up(peer)  # a session that is admitted from here on is another one
         if blamed:
-            self._store.mark_failed(peer.name)
+            self._failing.add(peer.name)
+        try:
+            await self._kernel.distrust(peer.ip)
+            if blamed:
+                self._store.mark_failed(peer.name)
+        finally:
+            self._failing.discard(peer.name)
         await self._cut(peer, reason)
-        self._hang_up(peer)
         self._recorder.note(AttestationFailed(peer.name, str(peer.ip), reason, error.message, blamed))
-        if punished:
+        if punished and peer.state is not PeerState.TRUSTED:  # it may have come back, restarted, meanwhile
             self._failed(peer, reason)
 
     async def demand_anew(self, peer: PeerRecord) -> None:

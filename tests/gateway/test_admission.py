@@ -78,6 +78,9 @@ class Scene:
     def note(self, event: model.Event) -> None:
         self.noted.append(event)
 
+    def note_within(self, event: model.Event, _who: str) -> None:
+        self.noted.append(event)
+
     async def cut(self, *_: object) -> None:
         await self._step("cut")
 
@@ -140,6 +143,49 @@ def test_a_failure_before_a_restart_does_not_refuse_the_session_after_it(
     assert scene.peer.trusted
     kept = scene.store.high_water("web")
     assert kept is not None and kept.failed_at_reset is None
+
+
+def test_rejects_a_session_that_comes_while_the_kernel_is_told_of_the_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round: the failure is first, and not marked yet."""
+
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+
+        async def comes() -> None:
+            assert await scene.handshake(monkeypatch, 5) is None
+
+        scene.meanwhile["distrust"] = comes
+        await scene.fails()
+        assert await scene.handshake(monkeypatch, 5) is None
+        return scene
+
+    scene = asyncio.run(story())
+    assert (scene.peer.state, scene.peer.link) == (PeerState.FAILED, None)
+    assert "trust" not in scene.told
+    assert scene.told[-1] == "recovery"
+
+
+def test_a_session_after_a_restart_outlives_the_failure_that_is_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[PeerLink | None] = []
+
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+
+        async def comes() -> None:
+            links.append(await scene.handshake(monkeypatch, 6))
+
+        scene.meanwhile["cut"] = comes
+        await scene.fails()
+        return scene
+
+    scene = asyncio.run(story())
+    assert scene.peer.trusted
+    assert [scene.peer.link] == links
+    assert "recovery" not in scene.told
 
 
 def test_rejects_a_session_whose_peer_was_quarantined_while_it_was_admitted(
