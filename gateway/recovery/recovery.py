@@ -75,11 +75,16 @@ class Recovery:
         self._recorder.note(PeerRemedied(peer.name, Remedy.QUARANTINE, reason, 0))
 
     async def release(self, peer: PeerRecord) -> None:
-        """End a quarantine; the peer has to restart and attest."""
+        """End a quarantine; the peer has to restart and attest, one that was forgotten meanwhile to be approved first."""
         self._registry.move(peer, Trigger.RELEASED, "released")
         await self._recorder.record(PeerRemedied(peer.name, "release", "released by the operator", 0))
         self._store.release(peer.name)
         await self._kernel.quarantine(peer.ip, False)
+        known = self._store.identity(peer.name)
+        if known is None or not known.approved:
+            self._registry.move(peer, Trigger.FORGOTTEN, "released")
+            await self._restart_machine(peer, "released")
+            return  # however long it waits for approval, it has nothing to prove before
         self._registry.move(peer, Trigger.RESTART_BEGUN, "released")
         await self._restart_machine(peer, "released")
         self.expect(peer, "released")

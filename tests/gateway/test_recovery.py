@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,11 +58,11 @@ class Place:
         found = self.registry.by_name("web")
         assert found is not None
         self.peer, self.starts, self.boots = found, 0, lambda: None
-        self.noted, kernel, store = Noted(), Deaf(), Store(directory / "state.db")
+        self.noted, kernel, self.store = Noted(), Deaf(), Store(directory / "state.db")
         here: Any = self
         noted: Any = self.noted
         self.recovery = Recovery(
-            self.registry, kernel, store, noted, here, SystemClock(), lambda _: ON_FAIL, WITHIN_S
+            self.registry, kernel, self.store, noted, here, SystemClock(), lambda _: ON_FAIL, WITHIN_S
         )
 
     boots: Callable[[], None]
@@ -99,6 +100,7 @@ async def _of_itself(here: Place) -> None:
 
 
 async def _after_quarantine(here: Place) -> None:
+    here.store.identity = enrolled(approved=True)  # type: ignore[method-assign]
     await here.recovery.quarantine(here.peer, "x")
     await here.recovery.release(here.peer)
 
@@ -122,6 +124,27 @@ def test_a_machine_that_hangs_is_restarted_and_ends_in_quarantine(
         assert here.starts == ON_FAIL.max_restarts
         assert [remedy for remedy, _ in here.noted.remedies] == ["restart", "restart", "quarantine"]
         assert here.noted.remedies[0][1] == LATE + after
+
+    asyncio.run(story())
+
+
+def enrolled(approved: bool) -> Any:
+    return lambda _peer: SimpleNamespace(approved=approved)
+
+
+@pytest.mark.parametrize("identity", [lambda _peer: None, enrolled(False)], ids=["nobody", "pending"])
+def test_who_was_forgotten_in_quarantine_waits_for_approval_and_is_left_alone(
+    here: Place, monkeypatch: pytest.MonkeyPatch, identity: Any
+) -> None:
+    monkeypatch.setattr(here.store, "identity", identity)
+
+    async def story() -> None:
+        await here.recovery.quarantine(here.peer, "x")
+        here.move(Trigger.FORGOTTEN)
+        await here.recovery.release(here.peer)
+        await asyncio.sleep(2 * WITHIN_S)
+        assert (here.starts, here.peer.state) == (1, PeerState.UNKNOWN)
+        here.move(Trigger.APPROVED)
 
     asyncio.run(story())
 
