@@ -8,7 +8,7 @@ from gateway.audit.chain import Record
 from gateway.audit.spool import AuditSpool
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.events.model import Event, EventsLost
+from gateway.events.model import Event, EventsCounted
 from gateway.events.ocsf import Envelope, event_code, to_ocsf
 
 SINGLY, SINGLY_PER_S = 200.0, 0.2  # events of one kind and one cause that go on record one by one
@@ -63,7 +63,7 @@ class Recorder:
     def note_counts(self) -> None:
         """Record how many events were counted instead since the last call."""
         for what, count in self._allowance.take_counts().items():
-            self.note(EventsLost(what, count))
+            self.note(EventsCounted(what, count))
 
     async def wait_failed(self) -> None:
         """Wait until something could not be recorded, then raise why."""

@@ -154,8 +154,11 @@ async def run_enrollment(
     record: PeerRecord,
     first: Frame,
     preapproved: frozenset[str],
-) -> str:
-    """Enroll the TPM at this place; return `approved` or `pending`. Raises AttestationError, GatewayError."""
+) -> tuple[str, bool]:
+    """Enroll the TPM at this place; return `approved` or `pending`, and whether anything changed.
+
+    Raises AttestationError, GatewayError.
+    """
     now = dt.datetime.fromtimestamp(introduction.clock.wall(), dt.UTC)
     roots = await asyncio.to_thread(_load_roots, introduction.ek_roots)
     verifier = EnrollmentVerifier(roots, now, secrets.token_bytes)
@@ -175,11 +178,11 @@ async def run_enrollment(
     _check_ek(introduction, record.name, identity.ek_fingerprint)
     known = identity.ek_fingerprint in preapproved
     approved = known or introduction.store.preapproved(record.name, identity.ek_fingerprint)
-    introduction.store.enroll(identity, record.place, approved=approved)
+    changed = introduction.store.enroll(identity, record.place, approved=approved)
     outcome = introduction.store.identity(record.name)
     status = "approved" if outcome is not None and outcome.approved else "pending"
     stream.send(FrameType.ENROLL_RESULT, status.encode())
-    return status
+    return status, changed
 
 
 def _check_ek(introduction: Introduction, peer: str, fingerprint: str) -> None:

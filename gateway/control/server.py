@@ -98,21 +98,23 @@ class ControlServer:
         except (AuthnError, GatewayError) as error:
             stream.alert(error.code)
             refused = EnrollmentChanged(record.name, str(record.ip), "refused", "", error.message)
-            self._recorder.note_within(refused, record.name)
+            self._recorder.note_within(refused, f"{record.name}: {error.code}")
         finally:
             self._limits.done(record.ip, self._clock.now(), failed=failed, received=stream.received)
         return None
 
     async def _enroll(self, record: PeerRecord, stream: FrameStream, first: Frame) -> None:
-        status = await run_enrollment(self._intro, stream, record, first, self._preapproved)
+        status, pinned = await run_enrollment(self._intro, stream, record, first, self._preapproved)
         identity = self._intro.store.identity(record.name)
         fingerprint = identity.ek_fingerprint if identity else ""
         changed = EnrollmentChanged(record.name, str(record.ip), status, fingerprint, "")
         if status == "approved" and record.state is PeerState.UNKNOWN:
             await self._recorder.record(changed)
             self._registry.move(record, Trigger.APPROVED)
+        elif pinned:
+            await self._recorder.record(changed)
         else:  # it changes nothing, and can be asked for without end
-            await self._recorder.record_within(changed, record.name)
+            await self._recorder.record_within(changed, f"{record.name}: {status}")
 
     async def _handshake(self, record: PeerRecord, stream: FrameStream, first: Frame) -> PeerLink | None:
         begun = self._clock.now()
@@ -171,7 +173,8 @@ class ControlServer:
         with contextlib.suppress(OSError, RuntimeError):
             stream.alert(error.code)
         refused = AttestationFailed(record.name, str(record.ip), error.failure.value, error.message, False)
-        self._recorder.note_within(refused, record.name)
+        # by failure: what is cheap to cause hides no copied TPM behind a number
+        self._recorder.note_within(refused, f"{record.name}: {error.failure.value}")
 
     async def _serve_link(self, record: PeerRecord, link: PeerLink) -> None:
         beacons = asyncio.create_task(self._beacons(record, link), name=f"beacons {record.name}")

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from filters.flow import Protocol
 from filters.reason import DropReason
 from gateway.audit.allowance import Allowance
-from gateway.events.model import EventsLost, FlowDropped, PacketsDropped
+from gateway.events.model import EventsCounted, FlowDropped, PacketsDropped
 
 MAX_FLOWS = 512
 SINGLY, SINGLY_PER_S = 50.0, 0.2  # flows of one source that go on record one by one
@@ -68,10 +68,10 @@ class DropCollector:
         else:
             self._more[self._whose(flow), flow.reason] += 1
 
-    def take(self, now: float) -> list[FlowDropped | PacketsDropped | EventsLost]:
+    def take(self, now: float) -> list[FlowDropped | PacketsDropped | EventsCounted]:
         """Return the events since the last call: flows one by one as far as their source may, the others in sum."""
         counts, self._counts = self._counts, {}
-        events: list[FlowDropped | PacketsDropped | EventsLost] = []
+        events: list[FlowDropped | PacketsDropped | EventsCounted] = []
         for flow, count in counts.items():
             if self._allowance.permits(self._whose(flow), now):
                 events.append(_event(flow, count))
@@ -82,12 +82,14 @@ class DropCollector:
             events += self._take_sums()
         return events
 
-    def _take_sums(self) -> list[PacketsDropped | EventsLost]:
+    def _take_sums(self) -> list[PacketsDropped | EventsCounted]:
         more, lost = self._more, self._lost
         self._more, self._lost = Counter(), 0
         self._allowance.take_counts()  # flows; the packets are in `more`
         sums = [PacketsDropped(source, reason, count) for (source, reason), count in more.items()]
-        return [*sums, EventsLost("samples of dropped packets that are not IPv4", lost)] if lost else [*sums]
+        return (
+            [*sums, EventsCounted("samples of dropped packets that are not IPv4", lost)] if lost else [*sums]
+        )
 
     def _whose(self, flow: DroppedFlow) -> str:
         """Name the source; addresses that nobody has share one bucket, or a sender could have any number."""

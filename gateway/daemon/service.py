@@ -36,6 +36,7 @@ from gateway.events.model import (
     ContentFound,
     DriftRepaired,
     EnrollmentChanged,
+    EventsCounted,
     EventsLost,
     GatewayStarted,
     PeerStateChanged,
@@ -322,11 +323,11 @@ class Service:
     def _note_counts(self) -> None:
         """Put on record how much was not recorded one by one."""
         for name, count in self.broker.take_unrecorded().items():
-            self.recorder.note(EventsLost(f"refused session requests of {name}", count))
+            self.recorder.note(EventsCounted(f"refused session requests of {name}", count))
         for name, count in self.deliveries.take_unrecorded().items():
-            self.recorder.note(EventsLost(f"delivery questions of {name}", count))
+            self.recorder.note(EventsCounted(f"delivery questions of {name}", count))
         for what, count in self._findings.take_counts().items():
-            self.recorder.note(EventsLost(f"findings: {what}", count))
+            self.recorder.note(EventsCounted(f"findings: {what}", count))
         self.recorder.note_counts()
 
     async def _demand_anew(self) -> None:

@@ -247,6 +247,14 @@ class EventsLost:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsCounted:
+    """What went on record as a number, because there was too much of it to record one by one."""
+
+    what: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayProved:
     """The gateway passed its self-test: what it checked."""
 
@@ -288,4 +296,5 @@ Event = (
     | PolicyClosed
     | DriftRepaired
     | EventsLost
+    | EventsCounted
 )

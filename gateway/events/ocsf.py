@@ -63,6 +63,8 @@ def _kind(event: model.Event) -> _Kind:  # noqa: C901, PLR0912 - one line per ev
             return _outcome(3004, 1, good=outcome != "refused")
         case model.ContentFound() | model.DriftRepaired() | model.EventsLost() | model.AuditRecordLost():
             return _outcome(2004, 1, good=False, severity=HIGH)
+        case model.EventsCounted():
+            return _Kind(6002, 99, LOW, SUCCESS)
         case model.PeerRemedied(remedy=remedy):
             return _outcome(7004 if remedy == "restart" else 7001, 1, good=True)
         case model.MaterialTaken(bad=bad):

@@ -94,13 +94,17 @@ class Store:
         )
         return [(str(peer), str(fingerprint)) for peer, fingerprint in rows]
 
-    def enroll(self, identity: EnrolledIdentity, place: PortEntry, *, approved: bool) -> None:
-        """Pin a TPM to a name and a place; raises GatewayError `identity-conflict`, never re-binds (CVE-2025-13609)."""
+    def enroll(self, identity: EnrolledIdentity, place: PortEntry, *, approved: bool) -> bool:
+        """Pin a TPM to a name and a place; tell whether that changed anything.
+
+        Raises GatewayError `identity-conflict`, never re-binds (CVE-2025-13609).
+        """
         existing = self.identity(place.peer)
         if existing is not None and existing.key.public == identity.ak_public and existing.place == place:
-            if approved and not existing.approved:
-                self.approve(place.peer)
-            return
+            if existing.approved or not approved:
+                return False
+            self.approve(place.peer)
+            return True
         try:
             self._database.execute(
                 "INSERT INTO identity VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -122,6 +126,7 @@ class Store:
                 "identity-conflict",
                 f"{place.peer} or its EK is enrolled already with another identity or place",
             ) from None
+        return True
 
     def approve(self, peer: str) -> None:
         """Approve a pending identity; raises GatewayError `unknown-peer`."""

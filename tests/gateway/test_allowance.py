@@ -1,7 +1,7 @@
 """What others can have recorded at will is bounded, and counted beyond its bound."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -9,11 +9,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
 
+import pytest
+
+from authn.errors import AttestationError
+from authn.failure import AttestationFailure
 from authn.messages import DeliveryQuery
 from authn.portmap import PortEntry
 from gateway.audit.allowance import Allowance
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
+from gateway.control import server as server_module
+from gateway.control.server import ControlServer
 from gateway.daemon.deliveries import Deliveries
 from gateway.daemon.service import FINDINGS, FINDINGS_PER_S, Service
 from gateway.events import model
@@ -74,13 +80,15 @@ def test_rejects_a_record_for_each_delivery_question() -> None:
     assert deliveries.take_unrecorded() == {"web": 2000 - len(recorded.events)}
 
 
-def recording(path: Path, story: Callable[[Recorder, Clock], None]) -> list[dict[str, Any]]:
+def recording(path: Path, story: Callable[[Recorder, Clock], Awaitable[None] | None]) -> list[dict[str, Any]]:
     """Run a story before a recorder; return what is on record then."""
 
     async def run() -> list[dict[str, Any]]:
         spool, clock = AuditSpool(path), Clock()
         recorder = Recorder(spool, clock, "lab/gateway", lambda: "rev")
-        story(recorder, clock)
+        under_way = story(recorder, clock)
+        if under_way is not None:
+            await under_way
         recorder.note_counts()
         await recorder.flush()
         spool.close()
@@ -102,8 +110,44 @@ def test_rejects_a_record_for_each_refusal_that_a_peer_can_cause(tmp_path: Path)
     singly = sum(one["unmapped"].get("peer") == "web" for one in records) - 1
     assert 300 <= singly <= 322
     assert by_code.count("enrollment-changed") == 1
-    (counted,) = (one["unmapped"] for one in records if one["metadata"]["event_code"] == "events-lost")
+    (counted,) = (one["unmapped"] for one in records if one["metadata"]["event_code"] == "events-counted")
     assert (counted["what"], counted["count"]) == ("attestation-failed of web", 600 - singly)
+
+
+def server(recorder: Recorder) -> ControlServer:
+    intro: Any = SimpleNamespace(store=SimpleNamespace(identity=lambda _: None), clock=Clock())
+    anyone: Any = Mock()
+    return ControlServer(intro, anyone, anyone, recorder, anyone, frozenset(), anyone, cast(Any, anyone))
+
+
+def test_rejects_to_hide_a_copied_tpm_behind_cheap_refusals(tmp_path: Path) -> None:
+    def story(recorder: Recorder, _: Clock) -> None:
+        refusing, web = server(recorder), PeerRecord("web", PLACE)
+        for failure in [AttestationFailure.MALFORMED_MESSAGE] * 300 + [AttestationFailure.TPM_CLONE]:
+            refusing._refuse(web, Mock(), AttestationError(failure, "said"))
+
+    records = recording(tmp_path / "a.db", story)
+    assert sum(one["unmapped"].get("reason") == "malformed-message" for one in records) == 200
+    assert sum(one["unmapped"].get("reason") == "tpm-clone" for one in records) == 1
+    assert records[-1]["unmapped"]["what"] == "attestation-failed of web: malformed-message"
+
+
+@pytest.mark.parametrize(("pinned", "on_record"), [(True, 300), (False, 200)])
+def test_rejects_to_pin_a_tpm_without_a_record_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool, on_record: int
+) -> None:
+    async def enrolled(*_: object) -> tuple[str, bool]:
+        return "pending", pinned
+
+    monkeypatch.setattr(server_module, "run_enrollment", enrolled)
+
+    async def story(recorder: Recorder, _: Clock) -> None:
+        enrolling, nothing = server(recorder), cast(Any, None)
+        for _number in range(300):
+            await enrolling._enroll(PeerRecord("web", PLACE), nothing, nothing)
+
+    records = recording(tmp_path / "a.db", story)
+    assert sum(one["metadata"]["event_code"] == "enrollment-changed" for one in records) == on_record
 
 
 def found(source: str, reason: str) -> model.ContentFound:

@@ -203,7 +203,7 @@ def test_dropped_packets_become_one_event_per_flow() -> None:
 def test_what_is_no_ipv4_packet_is_told_as_lost(raw: bytes) -> None:
     collector = known()
     collector.add(parse_packet(raw, DropReason.NO_RULE))
-    assert collector.take(0.0) == [model.EventsLost("samples of dropped packets that are not IPv4", 1)]
+    assert collector.take(0.0) == [model.EventsCounted("samples of dropped packets that are not IPv4", 1)]
     assert collector.take(1000.0) == []
 
 
@@ -312,9 +312,19 @@ EVENTS: list[model.Event] = [
     model.PolicyClosed("r", "policy.toml:3:1: no such word"),
     model.DriftRepaired("d", True),
     model.EventsLost("w", 1),
+    model.EventsCounted("w", 1),
     model.GatewayProved(("rules", "inspector", "quote")),
     model.GatewayUpdated("fell-back", 2, "to version 1: kernel panic"),
 ]
+
+
+def test_a_number_of_ordinary_events_is_no_finding_and_what_was_lost_is_one() -> None:
+    counted, lost = (
+        to_ocsf(kind("delivery questions of web", 30), Envelope(7, 1000, "lab/gateway", "rev"))
+        for kind in (model.EventsCounted, model.EventsLost)
+    )
+    assert (counted["class_uid"], counted["severity_id"], counted["status_id"]) == (6002, 2, 1)
+    assert (lost["class_uid"], lost["severity_id"], lost["status_id"]) == (2004, 4, 2)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)

@@ -41,8 +41,11 @@ def test_an_identity_waits_for_approval_and_survives(tmp_path: Path, identity: E
 
 @pytest.mark.tpm
 def test_rejects_a_silent_rebinding(store: Store, identity: EnrolledIdentity) -> None:
-    store.enroll(identity, PLACE, approved=True)
-    store.enroll(identity, PLACE, approved=False)  # the same again changes nothing
+    assert store.enroll(identity, PLACE, approved=False)
+    assert not store.enroll(identity, PLACE, approved=False)
+    assert store.enroll(identity, PLACE, approved=True)
+    for approved in (True, False):  # the same again changes nothing
+        assert not store.enroll(identity, PLACE, approved=approved)
     moved = dataclasses.replace(PLACE, mac="52:54:00:00:00:02")
     stolen = dataclasses.replace(PLACE, peer="db", ip=IPv4Address("10.0.0.3"))
     for place in (moved, stolen):

@@ -66,7 +66,7 @@ def state_of(lab: RunningLab) -> dict[str, Any]:
             one["message"]
             for one in _events(lab)
             if one["metadata"]["event_code"]
-            not in ("session-refused", "flow-dropped", "packets-dropped", "events-lost")
+            not in ("session-refused", "flow-dropped", "packets-dropped", "events-lost", "events-counted")
         ],
     }
 
