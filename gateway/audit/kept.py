@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,24 +25,28 @@ class Base:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the record as it is now; what is written meanwhile does not show. Raises sqlite3.Error."""
-    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
-    try:
+    """Open the record as it is now; what is written meanwhile does not show. Raises GatewayError `audit-failed`."""
+    where = f"file:{path}?mode=ro"
+    with _said(path, "read"), closing(sqlite3.connect(where, uri=True, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         yield reader
-    finally:
-        reader.close()
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the record to write beside the spool's own writer; each transaction is durable."""
-    writer = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=5)
-    try:
+    """Open the record to write beside the spool's own writer, each transaction durable. Raises GatewayError `audit-failed`."""
+    where = f"file:{path}?mode=rw"
+    with _said(path, "written"), closing(sqlite3.connect(where, uri=True, timeout=5)) as writer:
         writer.execute("PRAGMA synchronous=FULL")
         yield writer
-    finally:
-        writer.close()
+
+
+@contextmanager
+def _said(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise GatewayError("audit-failed", f"{path}: the audit record can't be {what}: {error}") from error
 
 
 def read_base(reader: sqlite3.Connection) -> Base:

@@ -77,7 +77,7 @@ class AuditSpool:
         try:
             with reading(self.path) as reader:
                 return self._room(reader)
-        except (sqlite3.Error, OSError) as error:
+        except OSError as error:
             raise _unwritable(error) from error
 
     def _room(self, database: sqlite3.Connection) -> int:
@@ -101,25 +101,21 @@ class AuditSpool:
 
     def read(self, after: int, limit: int = 1000) -> list[dict[str, Any]]:
         """Return up to `limit` records that follow number `after`."""
-        with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True) as reader:
+        with reading(self.path) as reader:
             rows = reader.execute(
                 "SELECT body FROM record WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
             ).fetchall()
-        reader.close()
         return [json.loads(row[0]) for row in rows]
 
     def read_since(self, time_ms: int, limit: int) -> list[dict[str, Any]]:
         """Return the newest records that are not older than `time_ms` (ms since the epoch), at most `limit`."""
         found: list[dict[str, Any]] = []
-        reader = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
-        try:
+        with reading(self.path) as reader:
             for (body,) in reader.execute("SELECT body FROM record ORDER BY sequence DESC LIMIT ?", (limit,)):
                 record = json.loads(body)
                 if record["time"] < time_ms:
                     break
                 found.append(record)
-        finally:
-            reader.close()
         return found
 
     async def wait_beyond(self, sequence: int) -> None:

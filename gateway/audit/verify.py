@@ -19,6 +19,7 @@ from gateway.audit.kept import (
     stream_heads,
     stream_records,
 )
+from gateway.errors import GatewayError
 
 AUDIT_RECORD_LOST, AUDIT_PRUNED = "audit-record-lost", "audit-pruned"
 
@@ -58,7 +59,9 @@ def verify_audit(
             heads = _Heads(_up_to(newest, reader), key, base)
             walk = _Walk(base, heads, {one.sequence for one in known})
             broken = walk.through(stream_records(reader, base.sequence, last))
-    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+    except GatewayError as error:
+        return 0, [Finding("unreadable", error.message)]
+    except (ValueError, KeyError, TypeError) as error:
         return 0, [Finding("unreadable", f"{path} can't be read: {error}")]
     findings = walk.losses
     if broken:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audit.chain import record_hash
-from gateway.cli.client import ApiClient
+from gateway.cli.client import WHOLE_RECORD_S, ApiClient
 from gateway.cli.operate import EXIT_OK, client
 from gateway.cli.output import say, show_json
 from gateway.errors import GatewayError
@@ -45,7 +45,7 @@ def export(arguments: argparse.Namespace) -> int:
 def prune(arguments: argparse.Namespace) -> int:
     """Have the gateway take away what an export has; raises GatewayError."""
     through, digest = read_export(Path(arguments.file))
-    answer = client(arguments).post("/v1/audit/prune", through=through, hash=digest.hex())
+    answer = client(arguments, WHOLE_RECORD_S).post("/v1/audit/prune", through=through, hash=digest.hex())
     if arguments.json:
         show_json(answer)
     else:

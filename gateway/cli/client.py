@@ -13,6 +13,8 @@ from vmhost.monitor.client import way_up
 from vmhost.names import Lab
 
 SOCKET_VARIABLE = "QUOTEGATE_API"
+TIMEOUT_S = 40.0
+WHOLE_RECORD_S = 3600.0  # what reads or takes away the whole audit record: ten thousand records a second, and others' turns
 
 
 class ApiError(GatewayError):
@@ -33,7 +35,7 @@ class _UnixConnection(http.client.HTTPConnection):
 class ApiClient:
     """The control API of one gateway."""
 
-    def __init__(self, path: Path, timeout: float = 40.0) -> None:
+    def __init__(self, path: Path, timeout: float = TIMEOUT_S) -> None:
         self._path, self._timeout = path, timeout
 
     def get(self, path: str) -> dict[str, Any]:

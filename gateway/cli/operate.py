@@ -12,7 +12,7 @@ from filters.flow import Service
 from filters.policy import explain
 from filters.policy.evaluator import Request
 from filters.policy.services import parse_service
-from gateway.cli.client import ApiClient, api_socket
+from gateway.cli.client import TIMEOUT_S, WHOLE_RECORD_S, ApiClient, api_socket
 from gateway.cli.output import say, show_json, table
 from gateway.errors import GatewayError
 from gateway.events.plain import escaped
@@ -22,9 +22,9 @@ PEER_COLUMNS = ("name", "state", "reason", "ip", "last_quote_age_ms", "restarts"
 SESSION_COLUMNS = ("session_id", "from", "to", "service", "rule", "age_ms", "expires_in_ms")
 
 
-def client(arguments: argparse.Namespace) -> ApiClient:
+def client(arguments: argparse.Namespace, timeout: float = TIMEOUT_S) -> ApiClient:
     """Return the client for the chosen gateway."""
-    return ApiClient(api_socket(arguments.lab))
+    return ApiClient(api_socket(arguments.lab), timeout)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -161,7 +161,7 @@ def audit_verify(arguments: argparse.Namespace) -> int:
         (Path("/var/lib/quotegate") / arguments.lab / "peers").glob("*/audit_head.json")
     ):
         heads.append(json.loads(read_text(Path(path))))
-    answer = client(arguments).post("/v1/audit/verify", known_heads=heads)
+    answer = client(arguments, WHOLE_RECORD_S).post("/v1/audit/verify", known_heads=heads)
     if arguments.json:
         show_json(answer)
     else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -55,26 +56,61 @@ def test_what_is_pruned_is_on_record_and_gone(tmp_path: Path, monkeypatch: pytes
     asyncio.run(story())
 
 
+def _rows(path: Path, *statements: str) -> list[Any]:
+    with sqlite3.connect(path) as database:
+        found = [database.execute(one).fetchone() for one in statements]
+    database.close()
+    return found
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "why"),
     [
-        {"through": 10, "hash": "00" * 32},
-        {"through": True, "hash": "00"},
-        {"through": 10, "hash": "xy"},
-        {"through": 15, "hash": "right"},
-        {"hash": "00"},
+        ({"through": 10, "hash": "00" * 32}, "another hash"),
+        ({"through": True, "hash": "00"}, "must be a record's number"),
+        ({"through": 10, "hash": "xy"}, "non-hexadecimal"),
+        ({"through": 15, "hash": "right"}, "no head that .* covers record 15"),
+        ({"hash": "00"}, "must be a record's number"),
     ],
 )
 def test_rejects_to_prune_and_records_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: dict[str, object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: dict[str, object], why: str
 ) -> None:
     monkeypatch.setattr(SignedHead, "signed_by", lambda *_: True)
 
     async def story() -> None:
         service = await _kept(tmp_path / "a.db")
-        with pytest.raises((GatewayError, ValueError)):
+        if body["hash"] == "right":
+            ((digest,),) = _rows(tmp_path / "a.db", "SELECT hash FROM record WHERE sequence = 15")
+            body["hash"] = digest.hex()
+        with pytest.raises((GatewayError, ValueError), match=why):
             await audit_prune(_call(service, **body))
         assert len(service.spool.read(0)) == 20
+        service.spool.close()
+
+    asyncio.run(story())
+
+
+FULL_DISK = "BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [("DROP TABLE head", "can't be read: no such table"),
+     (f"CREATE TRIGGER full BEFORE DELETE ON record {FULL_DISK}", "can't be written: database or disk is full")],
+)  # fmt: skip
+def test_who_asks_is_told_what_is_wrong_with_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, told: str
+) -> None:
+    """Not that the gateway does not answer, which is what an error that nobody knows looks like."""
+    monkeypatch.setattr(SignedHead, "signed_by", lambda *_: True)
+
+    async def story() -> None:
+        service = await _kept(tmp_path / "a.db")
+        ((digest,), _) = _rows(tmp_path / "a.db", "SELECT hash FROM record WHERE sequence = 10", damage)
+        with pytest.raises(GatewayError, match=told) as caught:
+            await audit_prune(_call(service, through=10, hash=digest.hex()))
+        assert caught.value.code == "audit-failed"
         service.spool.close()
 
     asyncio.run(story())

@@ -4,12 +4,14 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.audit.chain import GENESIS, record_hash
-from gateway.cli import audit
+from gateway.cli import audit, operate
+from gateway.cli.client import TIMEOUT_S, WHOLE_RECORD_S
 from gateway.errors import GatewayError
 
 
@@ -18,6 +20,7 @@ class Api:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        self.waited: list[float] = []
         self.hashes, self.asked = [GENESIS], dict[str, Any]()
         for number in range(1, 13):
             event = {"unmapped": {"x": number / 10, "s": "ü\u001b"}, "metadata": {"sequence": number}}
@@ -42,7 +45,7 @@ class Api:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     api = Api()
-    monkeypatch.setattr(audit, "client", lambda _: api)
+    monkeypatch.setattr(audit, "client", lambda _, timeout=TIMEOUT_S: api.waited.append(timeout) or api)
     return api
 
 
@@ -58,6 +61,7 @@ def test_what_was_exported_is_pruned_by_its_own_hash(api: Api, tmp_path: Path) -
     assert file.stat().st_mode & 0o777 == 0o600
     audit.prune(words(file))
     assert api.asked == {"path": "/v1/audit/prune", "through": 10, "hash": api.hashes[10].hex()}
+    assert api.waited == [TIMEOUT_S, WHOLE_RECORD_S]
 
 
 @pytest.mark.parametrize(
@@ -108,3 +112,18 @@ def test_rejects_to_write_over_a_file(api: Api, tmp_path: Path) -> None:
     with pytest.raises(GatewayError, match=r"record\.jsonl"):
         audit.export(words(tmp_path / "record.jsonl"))
     assert (tmp_path / "record.jsonl").read_text() == "mine"
+
+
+def test_a_verification_is_waited_for_as_long_as_the_whole_record_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    answer = {"findings": [], "intact": True, "records": 12, "witnesses": 0}
+
+    def client(_: object, timeout: float) -> Any:
+        waited.append(timeout)
+        return SimpleNamespace(post=lambda *_, **__: answer)
+
+    monkeypatch.setattr(operate, "client", client)
+    assert operate.audit_verify(argparse.Namespace(json=False, head=[], lab="none-such")) == 0
+    assert waited == [WHOLE_RECORD_S]
