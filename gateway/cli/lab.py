@@ -15,7 +15,7 @@ from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
 from gateway.errors import GatewayError
 from vmhost.commands import in_namespace, run
 from vmhost.lab.defaults import default_spec, make_spec, place, vm_spec
-from vmhost.lab.kept import is_kept
+from vmhost.lab.kept import is_kept, noted_off
 from vmhost.lab.setup import PROJECT, bring_back, bring_up
 from vmhost.lab.tamper import Alteration
 from vmhost.lab.teardown import tear_down
@@ -84,7 +84,10 @@ def up(arguments: argparse.Namespace) -> int:
 
 def resume(arguments: argparse.Namespace) -> int:
     """Start a lab's virtual machines again with the state that is left of them."""
-    _say_up(bring_back(Lab(arguments.lab)))
+    lab = Lab(arguments.lab)
+    _say_up(bring_back(lab))
+    for name, why in noted_off(lab).items():
+        say(f"{name} stays off ({why}); start it: quotegate-host vm start {name} --lab {lab.name}")
     say("next: quotegate peers; quotegate update status")
     return EXIT_OK
 

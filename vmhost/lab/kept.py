@@ -4,7 +4,9 @@ They lie with the machines' state, which outlives monitor and host; the run dire
 at all: without them nothing has run yet that is worth keeping.
 """
 
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from authn.portmap import PortEntry
-from vmhost.durable import sync_directory, sync_file
+from vmhost.durable import sync_directory, sync_file, write_durably
 from vmhost.errors import HostError
 from vmhost.lab.provisioning import LabPaths
 from vmhost.names import Lab
+from vmhost.process import MAX_LOG
+from vmhost.regular import open_regular
 from vmhost.spec import LabSpec
 
 
@@ -39,15 +43,18 @@ def write_spec(path: Path, spec: LabSpec) -> None:
 
 
 def load_spec(path: Path) -> LabSpec:
-    """Read what `write_spec` wrote; raises OSError, ValueError, KeyError, TypeError."""
+    """Read what `write_spec` wrote, or one of before: what it does not know has its default.
+
+    Raises OSError, ValueError, KeyError, TypeError.
+    """
     data: Mapping[str, Any] = json.loads(path.read_text())
     return LabSpec(
         lab=Lab(data["lab"]),
         network=IPv4Network(data["network"]),
         peers=tuple(PortEntry.from_json(one) for one in data["peers"]),
         gateway=PortEntry.from_json(data["gateway"]),
-        images=Path(data["images"]) if data["images"] else None,
-        **{name: data[name] for name in _AS_IT_IS},
+        images=Path(data["images"]) if data.get("images") else None,
+        **{name: data[name] for name in _AS_IT_IS if name in data},
     )
 
 
@@ -96,8 +103,11 @@ def kept_spec(lab: Lab) -> LabSpec:
             f"which deletes whatever else the lab has: quotegate lab up --vm --lab {lab.name}",
         )
     try:
-        return load_spec(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        spec = load_spec(path)
+        if spec.lab != lab:
+            raise ValueError(f"expected the lab {lab.name}, got {spec.lab.name}")
+        return spec
+    except (HostError, OSError, ValueError, KeyError, TypeError) as error:
         raise HostError(
             "bad-state",
             f"{path}: reading the lab's description: {error!r}; nothing was started: restore this file",
@@ -111,6 +121,57 @@ def put_back(lab: Lab) -> None:
             target = lab.run_dir / one.relative_to(lab.kept_dir)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(one, target)
+
+
+def noted_off(lab: Lab) -> dict[str, str]:
+    """Return which machines were switched off to stay off, each with the reason; raises HostError `bad-state`."""
+    path = _off_file(lab)
+    try:
+        noted = json.loads(path.read_text())
+        return {str(name): str(why) for name, why in noted.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise HostError(
+            "bad-state",
+            f"{path}: reading which machines stay off: {error!r}; nothing was started: restore this file, or remove it to "
+            "have all of them started",
+        ) from error
+
+
+def note_off(lab: Lab, off: Mapping[str, str]) -> None:
+    """Write that down where the lab's state is kept; raises OSError."""
+    if is_kept(lab):
+        write_durably(_off_file(lab), json.dumps(dict(off)).encode())
+
+
+def _off_file(lab: Lab) -> Path:
+    return lab.state_dir / "kept_off.json"
+
+
+def last_words(lab: Lab) -> Path:
+    """Return where the logs are of the monitor that ended before the lab was started again."""
+    return lab.state_dir / "log.before"
+
+
+def keep_last_words(lab: Lab) -> None:
+    """Put the logs of a monitor that died where they outlive the run directory, in the place of an earlier one's."""
+    if not lab.monitor_log.exists():
+        return
+    target = last_words(lab)
+    shutil.rmtree(target, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a full disk is no reason not to start
+        target.mkdir(mode=0o700)
+        for one in (lab.run_dir / "log").iterdir():
+            _copy_end(one, target / one.name)
+        for one in lab.run_dir.glob("vms/*/console.*"):
+            _copy_end(one, target / f"{one.parent.name}-{one.name}")
+
+
+def _copy_end(source: Path, target: Path) -> None:
+    with contextlib.suppress(OSError), open_regular(source) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_LOG))
+        target.write_bytes(file.read(MAX_LOG))
 
 
 def _documents_of_peers(lab: Lab) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from vmhost.commands import in_namespace
 from vmhost.errors import HostError
 from vmhost.lab.code import ENVIRONMENT, MOUNT_ENVIRONMENT, copy_code
-from vmhost.lab.kept import kept_spec, put_back, spec_file, write_spec
+from vmhost.lab.kept import keep_last_words, kept_spec, noted_off, put_back, spec_file, write_spec
 from vmhost.lab.provisioning import make_administrator_key, make_directories
 from vmhost.lab.teardown import MONITOR_PID, OWNER_PID, record_process, recorded_process, tear_down
 from vmhost.names import Lab
@@ -52,6 +52,8 @@ def bring_back(lab: Lab) -> LabSpec:
             f"lab {lab.name}: expected no monitor, found one that runs; nothing was changed: to start all machines anew, "
             f"quotegate lab down --keep --lab {lab.name} first",
         )
+    noted_off(lab)  # the monitor needs it too: what it could not read is refused before anything is ended
+    keep_last_words(lab)
     tear_down(lab, keep_state=True)
     with _files_that_services_read(), ExitStack() as undo:
         undo.callback(tear_down, lab, keep_state=True)

@@ -12,7 +12,7 @@ from authn.errors import AuthnError
 from vmhost.errors import HostError
 from vmhost.guest import Guest
 from vmhost.lab.gateway_vm import make_gateway, prepare_gateway
-from vmhost.lab.kept import is_kept, keep
+from vmhost.lab.kept import is_kept, keep, note_off, noted_off
 from vmhost.lab.provisioning import (
     GATEWAY_PROFILE,
     PEER_PROFILE,
@@ -87,7 +87,8 @@ class Monitor:
         self.unit = GatewayUnit(Budget(GATEWAY_RESTARTS, RESTART_WINDOW_S), misses)
         self.gateway_starts = 0
         self.last_gateway_restart = ""
-        self._kept_off: dict[str, str] = {}  # with the reason
+        self._kept_off = noted_off(self.lab) if is_kept(self.lab) else {}  # with the reason
+        self._noting = asyncio.Lock()
         self._locks = {name: asyncio.Lock() for name in (GATEWAY, *self.peers)}
         self._stopping = False
 
@@ -117,7 +118,8 @@ class Monitor:
             await self._prepare(machines)
         self._describe_programs()
         if self.spec.gateway_vm:  # it takes its time: guests wait for it as well while they boot
-            await asyncio.gather(*(self._boot(one) for one in machines.values()))
+            due = [one for name, one in machines.items() if name not in self._kept_off]
+            await asyncio.gather(*(self._boot(one) for one in due))
         else:
             await self._boot(self.gateway)
             await asyncio.gather(*(self._boot(peer) for peer in self.peers.values()))
@@ -240,7 +242,7 @@ class Monitor:
         """Restart all processes of the gateway; with `reset_tpm` the machine itself."""
         self.unit.restarting()
         async with self._alone(GATEWAY, by_operator=by_operator):
-            self._kept_off.pop(GATEWAY, None)
+            await self._keep_off(GATEWAY, None)
             self.unit.restarting()  # a restart before ours may have ended while we waited
             self.last_gateway_restart = reason
             say(f"the gateway is restarted: {reason}")
@@ -301,7 +303,7 @@ class Monitor:
         """Restart a guest for real: agent and TPM stop, PCRs are zero, the reset count has grown."""
         machine = self.machine(name)
         async with self._alone(name, by_operator=by_operator):
-            self._kept_off.pop(name, None)
+            await self._keep_off(name, None)
             await asyncio.to_thread(machine.power_off)
             await self._boot_now(machine)
 
@@ -322,8 +324,20 @@ class Monitor:
         """Switch a guest or the gateway off; it stays off until an operator starts it."""
         machine = self.machine_or_gateway(name)
         async with self._alone(name, by_operator=True):
-            self._kept_off[name] = why
+            await self._keep_off(name, why)
             await self._off_now(machine)
+
+    async def _keep_off(self, name: str, why: str | None) -> None:
+        """Have a machine stay off for a reason, or no longer (None); also for a monitor that comes after us."""
+        if why == self._kept_off.get(name):
+            return
+        off = {one: reason for one, reason in self._kept_off.items() if one != name}
+        self._kept_off = off if why is None else {**off, name: why}
+        try:
+            async with self._noting:  # the last one to write knows of all
+                await asyncio.to_thread(note_off, self.lab, self._kept_off)
+        except OSError as error:
+            say(f"{name}: a later monitor will not know whether it stays off: {error}")
 
     def machine_or_gateway(self, name: str) -> Guest:
         """Find a machine; raises HostError."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,14 +16,25 @@ from vmhost.errors import HostError
 from vmhost.guest import Guest
 from vmhost.lab import setup
 from vmhost.lab.defaults import default_spec
-from vmhost.lab.kept import is_kept, keep, kept_spec, load_spec, spec_file, write_spec
+from vmhost.lab.kept import (
+    is_kept,
+    keep,
+    kept_spec,
+    last_words,
+    load_spec,
+    note_off,
+    noted_off,
+    spec_file,
+    write_spec,
+)
 from vmhost.lab.provisioning import LabPaths, make_administrator_key, make_directories
 from vmhost.lab.setup import bring_back
 from vmhost.lab.teardown import MONITOR_PID, record_process, tear_down
 from vmhost.monitor import monitor
 from vmhost.monitor.main import _run
 from vmhost.monitor.monitor import Monitor
-from vmhost.names import Lab
+from vmhost.names import GATEWAY, Lab
+from vmhost.process import MAX_LOG
 from vmhost.spec import LabSpec
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a lab's directories belong to several uids")
@@ -60,6 +72,15 @@ def test_a_description_is_read_as_it_was_written(spec: LabSpec) -> None:
     assert set(data) == set(
         LabSpec.__dataclass_fields__
     )  # a field that is forgotten would get its default back
+
+
+def test_a_description_of_before_has_the_defaults_of_what_it_does_not_know(spec: LabSpec) -> None:
+    path = spec_file(spec.lab.run_dir)
+    data = json.loads(path.read_text())
+    for name in ("images", "return_within_s", "preapproved", "valid_days"):
+        del data[name]
+    path.write_text(json.dumps(data))
+    assert load_spec(path) == replace(spec, images=None, return_within_s=None, preapproved=True)
 
 
 def test_taking_down_deletes_the_state_unless_it_is_to_be_kept(spec: LabSpec) -> None:
@@ -128,6 +149,99 @@ def test_rejects_a_description_that_was_spoilt(kept: LabSpec, text: str) -> None
         bring_back(kept.lab)
     assert raised.value.code == "bad-state"
     assert kept.lab.administrator_key.exists()
+
+
+def test_rejects_the_description_of_another_lab(kept: LabSpec) -> None:
+    """It would clear that one away, and start its machines with this one's state."""
+    path = spec_file(kept.lab.kept_dir)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "lab": "other"}))
+    with pytest.raises(HostError) as raised:
+        bring_back(kept.lab)
+    assert raised.value.code == "bad-state"
+    assert "expected the lab" in raised.value.message
+
+
+def test_the_last_words_of_a_monitor_that_died_are_kept_until_the_next_one_dies(
+    spec: LabSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "_start", lambda *_: None)
+    keep(spec.lab)
+    console = spec.lab.run_dir / "vms" / "web" / "console.log"
+    for number in (1, 2):
+        console.parent.mkdir(parents=True)
+        console.write_text(f"panic {number}")
+        spec.lab.monitor_log.write_bytes(b"x" * MAX_LOG + f"last words {number}".encode())
+        bring_back(spec.lab)
+        assert not console.exists()
+        kept_log = (last_words(spec.lab) / "monitor.log").read_bytes()
+        assert (len(kept_log), kept_log[-12:]) == (MAX_LOG, f"last words {number}".encode())
+        assert (last_words(spec.lab) / "web-console.log").read_text() == f"panic {number}"
+    bring_back(spec.lab)  # nobody said anything since
+    assert (last_words(spec.lab) / "monitor.log").exists()
+
+
+def test_what_an_operator_switched_off_stays_off_also_for_the_next_monitor(
+    kept: LabSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_directories(kept)
+    namespaces = replace(kept, images=None, gateway_vm=False)
+
+    async def boots() -> tuple[Monitor, dict[str, Mock]]:
+        one = Monitor(namespaces, Path("/nowhere"))
+        one.spec = replace(namespaces, gateway_vm=True)
+        machines: dict[str, Any] = {name: Mock() for name in (GATEWAY, "web", "db")}
+        for name, machine in machines.items():
+            machine.name = name
+            machine.pids.return_value = {}
+        one.gateway, one.peers = machines[GATEWAY], {name: machines[name] for name in ("web", "db")}
+        await one.start()
+        return one, machines
+
+    async def story() -> None:
+        one, machines = await boots()
+        assert all(machine.boot.called for machine in machines.values())
+        await one.stop_machine("web")
+        await one.stop_machine(GATEWAY)
+        one, machines = await boots()
+        assert [name for name, machine in machines.items() if machine.boot.called] == ["db"]
+        assert noted_off(kept.lab) == {"web": "by an operator", GATEWAY: "by an operator"}
+        with pytest.raises(HostError) as refused:
+            await one.restart_peer("web")
+        assert refused.value.code == "kept-off"
+        await one.start_machine("web")
+        await one.start_machine(GATEWAY)
+        assert noted_off(kept.lab) == {}
+
+    asyncio.run(story())
+
+
+def test_a_machine_is_switched_off_though_that_can_not_be_noted(
+    kept: LabSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(monitor, "note_off", full)
+    web: Any = Mock()
+    web.name = "web"
+
+    async def story() -> None:
+        one = Monitor(replace(kept, images=None, gateway_vm=False), Path("/nowhere"))
+        one.peers["web"] = web
+        await one.stop_machine("web")
+
+    asyncio.run(story())
+    web.power_off.assert_called_once_with()
+    assert "web: a later monitor will not know whether it stays off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "[]"])
+def test_rejects_a_note_of_who_stays_off_that_was_spoilt(kept: LabSpec, text: str) -> None:
+    note_off(kept.lab, {"web": "by an operator"})
+    (kept.lab.state_dir / "kept_off.json").write_text(text)
+    with pytest.raises(HostError) as raised:
+        bring_back(kept.lab)
+    assert raised.value.code == "bad-state"
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["anew", "again"])
