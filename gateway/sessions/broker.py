@@ -19,9 +19,9 @@ from filters.flow import FlowKey, Service
 from filters.policy.evaluator import Decision, Facts, PeerFacts, Request, evaluate
 from filters.policy.model import Policy, Rule
 from filters.reason import DropReason
+from gateway.audit.allowance import Allowance
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
-from gateway.control.limits import Bucket
 from gateway.control.link import PeerLink
 from gateway.events.model import SessionClosed, SessionGranted, SessionRefused
 from gateway.kernel import Kernel
@@ -70,8 +70,7 @@ class SessionBroker:
         self._own_requests = 1 << 63
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._asking: Counter[str] = Counter()
-        self._recordable: dict[str, Bucket] = {}
-        self._unrecorded: Counter[str] = Counter()
+        self._refusals = Allowance(REFUSALS, REFUSALS_PER_S)
 
     def decide(self, request: Request, *, session_open: bool | None = None) -> Decision:
         """Evaluate a request against the policy and what is true now."""
@@ -240,21 +239,17 @@ class SessionBroker:
         self, request: Request, reason: DropReason, detail: str, rule: str, *, always: bool = False
     ) -> Outcome:
         """Refuse; on record unless there are too many. `always`: the record has a grant that this takes back."""
-        now, source = self._clock.now(), request.source
-        bucket = self._recordable.setdefault(source, Bucket.full(REFUSALS, REFUSALS_PER_S, now))
-        if bucket.at(now) < 1 and not always:
-            self._unrecorded[source] += 1
-            return Outcome(False, reason, detail)
-        bucket.take(now)
-        await self._recorder.record(
-            SessionRefused(source, request.destination, str(request.service), reason, detail, rule)
-        )
+        if always or self._refusals.permits(request.source, self._clock.now()):
+            await self._recorder.record(
+                SessionRefused(
+                    request.source, request.destination, str(request.service), reason, detail, rule
+                )
+            )
         return Outcome(False, reason, detail)
 
     def take_unrecorded(self) -> dict[str, int]:
         """Return how many refusals of each requester went unrecorded since the last call: nobody may fill the disk with them."""
-        counts, self._unrecorded = dict(self._unrecorded), Counter()
-        return counts
+        return self._refusals.take_counts()
 
     async def close(self, sessions: list[Session], reason: str) -> None:
         """End sessions: the kernel first, then everybody is told and it is recorded."""
