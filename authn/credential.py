@@ -4,9 +4,7 @@ This is TPM2_MakeCredential in software (TPM 2.0 Part 1, "Credential Protection"
 """
 
 import hmac
-import os
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
@@ -22,7 +20,6 @@ from authn.public_area import check_ek
 
 AES_KEY_BITS = 128
 HASH_BITS = 256
-Random = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +30,7 @@ class Credential:
     encrypted_secret: bytes
 
 
-def make_credential(
-    ek_public: bytes, ak_name: bytes, secret: bytes, random: Random = os.urandom
-) -> Credential:
+def make_credential(ek_public: bytes, ak_name: bytes, secret: bytes) -> Credential:
     """Wrap `secret` (at most 32 bytes) for the TPM with this EK and AK; raises AttestationError for a bad EK."""
     peer = check_ek(ek_public).key()
     ephemeral = ec.generate_private_key(ec.SECP256R1())

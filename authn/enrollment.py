@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from authn.credential import Random, make_credential
+from authn.credential import make_credential
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.fields import Cursor, Writer
@@ -59,7 +59,9 @@ class _Hello:
 class EnrollmentVerifier:
     """The gateway's end, for one connection."""
 
-    def __init__(self, roots: "Sequence[x509.Certificate]", now: dt.datetime, random: Random) -> None:
+    def __init__(
+        self, roots: "Sequence[x509.Certificate]", now: dt.datetime, random: Callable[[int], bytes]
+    ) -> None:
         self._roots, self._now, self._random = roots, now, random
         self._expected: bytes | None = None
         self._identity: EnrolledIdentity | None = None
