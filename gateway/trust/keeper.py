@@ -151,10 +151,10 @@ class TrustKeeper:
         if peer.state in (PeerState.TRUSTED, PeerState.STALE):
             detail = "the policy demands something else of it now"
             self._registry.move(peer, Trigger.DISCONNECTED, "policy-changed", detail)
+        self._hang_up(peer)  # before anything is awaited, as in `fail`
+        peer.silent_since = self._clock.now()
         await self._kernel.distrust(peer.ip)
         await self._cut(peer, "policy-changed")
-        self._hang_up(peer)
-        peer.silent_since = self._clock.now()
 
     async def forget(self, peer: PeerRecord, actor: str) -> None:
         """Unpin a peer at an administrator's word: it is nobody until a TPM is enrolled at its place. Raises GatewayError."""

@@ -167,8 +167,9 @@ def test_rejects_a_session_that_comes_while_the_kernel_is_told_of_the_failure(
     assert scene.told[-1] == "recovery"
 
 
-def test_a_session_after_a_restart_outlives_the_failure_that_is_being_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["fail", "demand_anew"])
+def test_a_new_session_outlives_the_end_of_the_former_that_is_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     links: list[PeerLink | None] = []
 
@@ -179,7 +180,7 @@ def test_a_session_after_a_restart_outlives_the_failure_that_is_being_told(
             links.append(await scene.handshake(monkeypatch, 6))
 
         scene.meanwhile["cut"] = comes
-        await scene.fails()
+        await (scene.fails() if how == "fail" else scene.keeper.demand_anew(scene.peer))
         return scene
 
     scene = asyncio.run(story())
