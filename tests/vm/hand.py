@@ -14,6 +14,7 @@ from unittest import mock
 
 from authn.signing import key_id
 from tests.vm.conftest import VmLab
+from vmhost.errors import HostError
 from vmhost.lab.gateway_vm import make_gateway
 from vmhost.lab.provisioning import load_administrator_key
 from vmhost.lab.vms import VmPaths, golden_dir, make_guests
@@ -26,6 +27,8 @@ from vmhost.vm.domain import Domain
 from vmhost.vm.guest import VmGuest
 from vmhost.vm.host import Host
 from vmhost.vm.vtpm import VtpmSpec
+
+START_WITHIN_S = 120.0
 
 
 @dataclasses.dataclass
@@ -90,7 +93,7 @@ def hand(lab: VmLab) -> Iterator[Hand]:
 
 @contextlib.contextmanager
 def taken_from_the_monitor(lab: VmLab, *names: str) -> Iterator[None]:
-    """Have machines off, the monitor not bringing them back; afterwards it may. A guest stays off until it is started."""
+    """Have machines off, the monitor not bringing them back; afterwards it may, and guests are started again."""
     ask(lab.lab, "pause", on=True)
     try:
         for name in names:
@@ -102,6 +105,10 @@ def taken_from_the_monitor(lab: VmLab, *names: str) -> Iterator[None]:
         yield
     finally:
         ask(lab.lab, "pause", on=False)
+        for name in names:
+            if name != GATEWAY:
+                with contextlib.suppress(HostError):  # it runs already: what failed before is to be told
+                    ask(lab.lab, "start_machine", START_WITHIN_S, name=name)
 
 
 def copy_tpm(state: Path, target: Path, uid: int) -> None:
