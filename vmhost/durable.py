@@ -1,4 +1,4 @@
-"""Write files so that they are there whole or not at all, also after a power cut."""
+"""Write files so that they are there whole or not at all, also after a power cut; and secrets for their owner alone."""
 
 import os
 import tempfile
@@ -20,6 +20,13 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a new file that its owner alone may read; raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
 
 
 def sync_directory(path: Path) -> None:

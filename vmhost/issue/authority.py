@@ -4,7 +4,6 @@ A lab's authority lives as long as the process that provisions it. One for other
 """
 
 import datetime as dt
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.ek_certificate import CertificateAuthority
 from authn.signing import key_id
+from vmhost.durable import write_secret
 from vmhost.errors import HostError
 
 CA_CERTIFICATE, CA_KEY, SIGNING_KEY = "ek_ca.pem", "ek_ca.key", "signing.key"
@@ -79,10 +79,3 @@ class Authority:
                 f"{directory}: expected {CA_CERTIFICATE}, {CA_KEY} and {SIGNING_KEY}, got: {error}; "
                 f"make an authority once: quotegate guest authority {directory}",
             ) from error
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a new file that its owner alone may read; raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

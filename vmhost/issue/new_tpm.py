@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from authn.tpm import TpmIdentity
+from vmhost.durable import write_secret
 from vmhost.errors import HostError
-from vmhost.issue.authority import write_secret
 from vmhost.process import Rights
 from vmhost.vm.identity import identify
 from vmhost.vm.vtpm import KEY_SIZE, VtpmSpec

@@ -5,7 +5,6 @@ port map and the reference values are signed.
 """
 
 import datetime as dt
-import hashlib
 import json
 import os
 import time
@@ -21,9 +20,11 @@ from authn.reference import ReferenceSet
 from authn.signing import key_id
 from authn.state_policy import Approval
 from authn.tpm import TpmIdentity
+from vmhost.durable import write_secret
 from vmhost.image.approve import approve
 from vmhost.image.references import Image
 from vmhost.issue.authority import Authority
+from vmhost.issue.guest import fingerprint
 from vmhost.issue.peer_setup import CERTIFICATE, Gateway, peer_setup
 from vmhost.lab.gateway_vm import FIRST_VERSION, write_gateway_settings
 from vmhost.lab.vms import GUEST, write_vm_settings
@@ -122,9 +123,9 @@ def make_directories(spec: LabSpec) -> None:
 
 def make_administrator_key(lab: Lab) -> None:
     """Make the administrator's key, readable by root alone."""
-    descriptor = os.open(lab.administrator_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(Ed25519PrivateKey.generate().private_bytes_raw().hex() + "\n")
+    write_secret(
+        lab.administrator_key, Ed25519PrivateKey.generate().private_bytes_raw().hex().encode() + b"\n"
+    )
 
 
 def load_administrator_key(lab: Lab) -> Ed25519PrivateKey:
@@ -135,9 +136,7 @@ def load_administrator_key(lab: Lab) -> Ed25519PrivateKey:
 def make_authority_key(lab: Lab) -> ec.EllipticCurvePrivateKey:
     """Make the key that approves images to the gateway's TPM: P-256, which TPMs know. Readable by root alone."""
     key = ec.generate_private_key(ec.SECP256R1())
-    descriptor = os.open(lab.authority_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{key.private_numbers().private_value:064x}\n")
+    write_secret(lab.authority_key, f"{key.private_numbers().private_value:064x}\n".encode())
     return key
 
 
@@ -174,7 +173,9 @@ def provision(
         _write_json(paths.peer_setup(peer.peer), setup)
         if image is not None:
             write_vm_settings(spec, peer, setup, references, certificate)
-    fingerprints = [_fingerprint(paths.peer_dir(peer.peer) / CERTIFICATE) for peer in spec.peers]
+    fingerprints = [
+        fingerprint((paths.peer_dir(peer.peer) / CERTIFICATE).read_bytes()) for peer in spec.peers
+    ]
     setup = _gateway_setup(spec, paths, authority.public_keys, fingerprints if spec.preapproved else [])
     _write_json(paths.gateway_setup, setup)
     if spec.gateway_vm:
@@ -190,10 +191,6 @@ def _approve(spec: LabSpec) -> Approval:
     """Approve the image that the lab comes up with."""
     image = Image.load(spec.images or Path(), GATEWAY)
     return approve(image.uki.read_bytes(), FIRST_VERSION, make_authority_key(spec.lab))
-
-
-def _fingerprint(certificate: Path) -> str:
-    return "sha256:" + hashlib.sha256(certificate.read_bytes()).hexdigest()
 
 
 def _gateway_setup(

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.portmap import PortEntry
 from authn.signing import key_id
-from vmhost.durable import write_durably
+from vmhost.durable import write_durably, write_secret
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
 from vmhost.issue.peer_setup import CERTIFICATE, REFERENCES, machine_places
@@ -122,9 +122,7 @@ def prepare_vm(paths: VmPaths, image: Image) -> None:
     ):
         copy_in(source, target)
     note_program(paths.directory, image.name, image.uki.read_bytes())
-    descriptor = os.open(paths.tpm_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(os.urandom(KEY_SIZE))
+    write_secret(paths.tpm_key, os.urandom(KEY_SIZE))
 
 
 def copy_in(source: Path, target: Path) -> None:

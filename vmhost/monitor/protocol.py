@@ -9,7 +9,7 @@ SO_PEERCRED (unix(7)). Gateway and agent speak this without importing this packa
 import json
 import struct
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from vmhost.errors import HostError
 from vmhost.names import AGENT_UID, GATEWAY_UID
@@ -189,28 +189,7 @@ Request = (
     | Shutdown
     | Status
 )
-_REQUESTS: dict[str, type[Request]] = {
-    one.op: one
-    for one in (
-        RestartPeer,
-        ReportGatewayRefused,
-        RestartGateway,
-        ReplaceInspector,
-        EndInspector,
-        CheckUpdate,
-        ApplyUpdate,
-        RollBackUpdate,
-        CommitUpdate,
-        UpdateStatus,
-        StartMachine,
-        StopMachine,
-        ListVms,
-        VmEvidence,
-        Pause,
-        Shutdown,
-        Status,
-    )
-}
+_REQUESTS: dict[str, type[Request]] = {one.op: one for one in get_args(Request)}
 
 
 def parse(untrusted: bytes, uid: int) -> Request:
