@@ -51,7 +51,8 @@ def normal_uri(target: bytes) -> bytes:
 
     A step up from the root is none.
     """
-    path, mark, query = _ABSOLUTE.sub(b"", target, count=1).partition(b"?")
+    named = _ABSOLUTE.match(target)
+    path, mark, query = (target[named.end() :] if named else target).partition(b"?")
     return _resolved(unquote_to_bytes(path)) + mark + unquote_to_bytes(query)
 
 
