@@ -1,5 +1,6 @@
 """Read DNS messages (RFC 1035)."""
 
+import re
 import struct
 from typing import Final, NamedTuple
 
@@ -11,6 +12,9 @@ from filters.inspection.protocols.dns_tunnel import TunnelWatch
 _NULL: Final = 10
 _RRSIG: Final = 46
 _NSEC3: Final = 50
+_HASH: Final = re.compile(
+    rb"[0-9A-Va-v]{32}(?:\.|\Z)"
+)  # SHA-1 in base32, the one hash there is (RFC 5155 section 3.3)
 # record types whose data is a name: bytes before it (NS, CNAME, PTR, MX, AFSDB, RT, SRV, KX, DNAME)
 _NAMED: Final = {2: 0, 5: 0, 12: 0, 15: 2, 18: 2, 21: 2, 33: 6, 36: 2, 39: 0}
 # those whose data is strings (HINFO, TXT, X25, ISDN, NINFO, SPF, AVC, RESINFO, WALLET)
@@ -59,7 +63,8 @@ def parse_message(data: bytes) -> Message:
             raise Refusal("dns-message", "a record that is cut off")
         kind, length = _RECORD.unpack_from(data, at)
         at += 10
-        is_hash = kind == _NSEC3 or (kind == _RRSIG and data[at : at + 2] == _NSEC3.to_bytes(2, "big"))
+        owns_hash = kind == _NSEC3 or (kind == _RRSIG and data[at : at + 2] == _NSEC3.to_bytes(2, "big"))
+        is_hash = bool(owns_hash and flags & 0x8000 and _HASH.match(name))
         names[name] = names.get(name, True) and is_hash
         if kind in _NAMED and length:
             inner, end = read_name(data, at + _NAMED[kind])

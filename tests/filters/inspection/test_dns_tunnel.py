@@ -85,13 +85,13 @@ def test_memory_is_bounded() -> None:
     assert len(watch.found) <= 256
 
 
-def denial(owners: list[str], signed: int = 50) -> bytes:
-    """An answer that proves with hashes that there is no such record (RFC 5155), as servers of signed zones give it."""
+def denial(owners: list[str], signed: int = 50, *, asks: bool = False) -> bytes:
+    """An answer (or a question with as much) that proves with hashes that there is no such record (RFC 5155), as servers of signed zones give it."""
     said = [DNSRRNSEC3(rrname=one, nexthashedownername=b"x" * 20, hashlength=20) for one in owners]
     said += [
         DNSRRRSIG(rrname=one, typecovered=signed, signersname="com", signature=b"s" * 64) for one in owners
     ]
-    return bytes(DNS(qr=1, qd=DNSQR(qname="a.com", qtype="DS"), ns=said))
+    return bytes(DNS(qr=not asks, qd=DNSQR(qname="a.com", qtype="DS"), ns=said))
 
 
 def hashed_owners() -> list[str]:
@@ -110,6 +110,19 @@ def test_finds_a_tunnel_in_the_owners_of_other_records() -> None:
     inspect, owners = Inspected(), hashed_owners()
     assert inspect(udp(query("a.com"))) is None
     verdicts = [inspect(udp(denial(owners[at : at + 4], 1), answer=True)) for at in range(0, len(owners), 4)]
+    assert verdicts[0] is None
+    assert verdicts[-1] is DropReason.DATA_LEAK
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["longer than a hash", "in a question"])
+def test_finds_a_tunnel_in_what_only_calls_itself_a_hash(asks: bool) -> None:
+    inspect = Inspected()
+    owners = hashed_owners() if asks else [f"x{one}" for one in hashed_owners()]
+    assert inspect(udp(query("a.com"))) is None
+    verdicts = [
+        inspect(udp(denial(owners[at : at + 4], asks=asks), answer=not asks))
+        for at in range(0, len(owners), 4)
+    ]
     assert verdicts[0] is None
     assert verdicts[-1] is DropReason.DATA_LEAK
 
