@@ -44,17 +44,17 @@ def test_keeps_an_inspector_that_does_much_in_many_short_pieces() -> None:
     code = (
         "import time\n"
         "from filters.inspection.worker import main\n"
-        "main.HANG_S, main.BEAT_S = 1, 0.3\n"
+        "main.HANG_S, main.BEAT_S = 3, 0.3\n"
         "told = []\n"
         "pulse = main.Pulse(lambda: told.append(1))\n"
-        "for _ in range(8):\n"
+        "for _ in range(20):\n"
         "    pulse.beat()\n"
         "    time.sleep(0.2)\n"
         "print(len(told))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
     assert done.returncode == 0
-    assert 3 <= int(done.stdout) <= 6
+    assert 3 <= int(done.stdout) < 20
 
 
 def test_measures_each_piece_by_itself() -> None:
