@@ -1,10 +1,15 @@
 """Check digits of personal data."""
 
 import re
-from itertools import pairwise
+from operator import sub
 
 _NAME = re.compile(rb"[^=:]*(?::=|=>|[=:])[\t ]*")
-_CODE = re.compile(rb"[][(){}<>$&;,\"'`|\\]|^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$")
+# signs of program text, addresses, what waits to be replaced, names of members
+_CODE = re.compile(rb"[][(){}<>$&;,\"'`|\\]|://|::|(?i:change[_-]?me)|^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$")
+# a name that ends so has no secret for a value, only says where it is or what it is like
+_OF_IT = re.compile(
+    rb"(?i)(?:ur[il]|name|path|file|ref|id|header|algorithm|policy)[\"']?[\t ]*(?::?=|=>|:)[\t ]*\Z"
+)
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _IBAN_LENGTHS = {
     b"AD": 24, b"AE": 23, b"AL": 28, b"AT": 20, b"AZ": 28, b"BA": 20, b"BE": 16, b"BG": 22, b"BH": 22, b"BR": 29,
@@ -66,15 +71,27 @@ def mixed(match: bytes) -> bool:
     return _looks_random(re.split(rb"[\"'=:\s]+", match.rstrip(b"\"'=\t )"))[-1])
 
 
-def mixed_bare(match: bytes) -> bool:
-    """Tell whether what no quotation marks enclose looks random: besides, it has capitals and no signs of program text."""
-    word = _NAME.sub(b"", match, count=1).strip()
-    return _looks_random(word) and not word.islower() and not word.isupper() and not _CODE.search(word)
+def mixed_bare(match: bytes, name: bytes) -> bool:
+    """Tell whether what no quotation marks enclose looks random: besides, it has capitals and no signs of program text.
+
+    `name` (in small letters) is what the match's own name holds; it may go on, but not to say that the value is none.
+    """
+    named = _NAME.match(match)
+    begin = named.end() if named else 0
+    word = match[begin:].strip()
+    return (
+        not word.islower()
+        and not word.isupper()
+        and _looks_random(word)
+        and not _CODE.search(word)
+        and not _OF_IT.search(match[:begin].lower().rpartition(name)[2])
+    )
 
 
 def _looks_random(word: bytes) -> bool:
-    steps = sum(1 for one, other in pairwise(word) if abs(one - other) <= 1)
-    varied = len(set(word)) >= 10 and steps * 3 < len(word)
-    return (
-        varied and not word.startswith(b"/") and re.search(rb"[0-9]", word) is not None and not word.isdigit()
-    )
+    # the cheap questions first: text may be full of what looks like a password
+    others = len(word.translate(None, b"0123456789"))
+    if not 0 < others < len(word) or len(set(word)) < 10 or word.startswith(b"/"):
+        return False
+    steps = list(map(sub, word, word[1:]))
+    return (steps.count(-1) + steps.count(0) + steps.count(1)) * 3 < len(word)

@@ -101,11 +101,12 @@ def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[
         check=mixed if is_mixed else None,
         detail=f"a value assigned to {word.decode()}",
     )
-    return [found, *([_bare(found, name, value)] if entry.get("bare") else [])]
+    return [found, *([_bare(found, word, value)] if entry.get("bare") else [])]
 
 
-def _bare(found: Pattern, name: bytes, value: bytes) -> Pattern:
+def _bare(found: Pattern, word: bytes, value: bytes) -> Pattern:
     """Return what finds the same without quotation marks; fields of HTTP end with CR: that a client logs in is no leak."""
+    name = re.escape(word)
     value += rb"[\t ]*"
     set_, told = name + _NAMED % b"=|:=|=>" + value + rb"\r?$", name + _NAMED % b":" + value + b"$"
     return replace(
@@ -113,7 +114,7 @@ def _bare(found: Pattern, name: bytes, value: bytes) -> Pattern:
         id=f"{found.id}-bare",
         expression=_LINE + b"(?:" + set_ + b"|" + told + b")",
         first=name + _NAMED % _SIGNS,
-        check=mixed_bare,
+        check=partial(mixed_bare, name=word.lower()),
     )
 
 

@@ -43,6 +43,9 @@ ORDINARY = (
     b'"passwordResetUrl":"/account/reset-password"', b'"password_url":"/a1/reset/Kx93mLqPz7"', b'{"linkedin":"johannesschmidt"}', b"user=bob&password=hunter2a", b"user=bob&password=Kx93mLqPz7wQ",
     b"password = settings.DB2_Password()\n", b"password=${DB_Password1}\n", b"password: str | None = None\n", b"password = get_password\n", b"v2_config.secretType = v1_config.secretType\n", b"secret = hashlib.sha256(x).hexdigest()\n",
     b"GET / HTTP/1.1\r\napikey: aB3dE6gH9jK2mN5pQ8sT\r\n\r\n", b"The password: Please4You is none at a line's end.\n", b"PASSWORD_FILE=/run/secrets/Db1Password\n",
+    b"passwordResetUrl: https://Example.com/Reset2/abcDq\n", b"password: https://Example.com/Reset2/abcDq\n", b"secret_path = vault/Prod/App2/DbPassword\n",
+    b"API_KEY_NAME=Prod-Key-2024-Rotation\n", b"password_hash_algorithm = Argon2id_v13_m65536\n", b"secretRef: Platform-Team2-ExternalSecret\n",
+    b"api_key_header = X-Api-Key-V2-Auth1\n", b"SECRET_KEY_BASE=CHANGE_ME_IN_PRODUCTION_2024x\n", b"password => Hash::make1XyzW\n",
 )  # fmt: skip
 HARMLESS = (
     b"4111 1111 1111 1112", b"0000 0000 0000 0000", b"11010519491331002X", b"DE89 3704 0044 0532 0130 01", b"ssn: 000-12-3456",
@@ -101,6 +104,15 @@ def test_an_operators_assignment_may_stand_without_quotation_marks() -> None:
     text = [b"VAULT_KEY=aB3dE6gH9jK2mN5p\n"]
     assert scan(text, quoted) == []
     assert [one.pattern.name for one in scan(text, bare)] == ["patterns.assigned-vault-key-bare"]
+
+
+def test_finds_a_value_whose_own_name_ends_as_that_of_an_address_does() -> None:
+    """What is assigned to a sendgrid is no id; what is assigned to its id is."""
+    table = '[[assignment]]\nname = "SendGrid"\nvalue = "[0-9A-Za-z]{16}"\nmixed = true\nbare = true\n'
+    database = Database(parse_patterns(table, "patterns", "m.toml"))
+    assert scan([b"SENDGRID=aB3dE6gH9jK2mN5p\n"], database)
+    assert scan([b"ID_SENDGRID_KEY=aB3dE6gH9jK2mN5p\n"], database)
+    assert scan([b"SENDGRID_ID=aB3dE6gH9jK2mN5p\n"], database) == []
 
 
 def test_there_are_two_hundred_real_secret_patterns() -> None:
