@@ -24,17 +24,24 @@ class Narrower:
     """Turn a wide text, in pieces, into its ASCII characters; what is none of ASCII becomes a bound of words.
 
     In such a text a zero stands beside each ASCII character, so of two bytes that are none one is no such character:
-    which one, only a mark says. What may still be ASCII is told at once, for its zero is not worth waiting for.
+    which one, a mark says, or the place of the first zeros. What may still be ASCII is told at once, for its zero is
+    not worth waiting for.
     """
 
     def __init__(self, start: bytes) -> None:
         """Take what the text begins with, by which it shows to be wide."""
+        run = _RUN.search(start, 0, LOOKED_AT)
         self._others = _BETWEEN
-        if start.startswith(_LITTLE):
-            self._others = _BUT_LAST
-        elif start.startswith(_BIG):
+        if start.startswith(_BIG):
             self._others = _BUT_FIRST
+        elif start.startswith(_LITTLE) or (run and run.start() % 2):  # zeros second: as Windows writes
+            self._others = _BUT_LAST
         self._last = b""  # the latest byte, unless it was a zero
+
+    @property
+    def half(self) -> bool:
+        """Tell whether the latest byte, told as ASCII, may prove to be half of another character."""
+        return self._last != b"" and self._others is not _BUT_FIRST
 
     def narrowed(self, data: bytes) -> bytes:
         """Return what the next bytes say."""

@@ -9,6 +9,7 @@ from filters.inspection.matching.database import Database
 from filters.inspection.patterns.pattern import REACH, Pattern
 from filters.inspection.patterns.surroundings import BEFORE
 
+_LOOKS: Final = 64  # at what stands before short matches, and one each MiB: by chance there are far fewer
 _SHORT: Final = 4096  # bytes: for these a look beforehand costs less than a stream of their own
 
 
@@ -35,6 +36,7 @@ class Scanner:
         # what may yet become a match: by number of the hit, the first and the last place of hits near each other
         self._open: dict[int, list[tuple[int, int]]] = {}
         self._told: dict[tuple[str, int], int] = {}
+        self._looks = 0  # at what stands before short matches
         self.doubtful: Match | None = None  # it ends where the stream ends so far
         self.struck = False  # whether the first stage found anything that ends in the latest piece
         self._wide: tuple[Scanner, Narrower] | None = None
@@ -59,7 +61,7 @@ class Scanner:
         self._seen += len(data)
         if self._wide:
             inner, narrower = self._wide
-            found += self._look_wide(inner, narrower.narrowed(wide))
+            found += self._look_wide(inner, narrower.narrowed(wide), half=narrower.half)
         if self._open:
             self._close_old()
         self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
@@ -73,15 +75,21 @@ class Scanner:
         }
         self._open = {number: spans for number, spans in still.items() if spans}
 
-    def _look_wide(self, inner: "Scanner", data: bytes) -> list[Match]:
+    def _look_wide(self, inner: "Scanner", data: bytes, *, half: bool) -> list[Match]:
         self.struck = True  # this may say something however little the rest does
-        if not data and inner.doubtful:  # a zero alone decides nothing, and what is in doubt must not leave
-            doubtful, inner.doubtful = inner.doubtful, None
-            return [replace(doubtful, end=self._seen)]
-        found = [replace(one, end=self._seen) for one in inner.scan(data)]
+        whole = data[:-1] if half else data
+        found = [*inner.scan(whole)] if whole else []
+        if half or not data:  # half a character decides nothing, and what is in doubt must not leave
+            found += inner._settle()
+        if half:
+            found += inner.scan(data[-1:])
         if inner.doubtful and not self.doubtful:
             self.doubtful = replace(inner.doubtful, end=self._seen)
-        return found
+        return [replace(one, end=self._seen) for one in found]
+
+    def _settle(self) -> list[Match]:
+        doubtful, self.doubtful = self.doubtful, None
+        return [doubtful] if doubtful and self._is_new(doubtful) else []
 
     def _look(self, data: bytes) -> Iterator[Match]:
         origin, length = self._seen - len(self._before), len(self._before) + len(data)
@@ -107,8 +115,14 @@ class Scanner:
         self._told = {key: end for key, end in self._told.items() if key[1] + 2 * REACH > self._seen}
 
     def _fits(self, around: Callable[[bytes], bool], block: bytes, first: int, end: int) -> bool:
-        """Ask whether a match fits what stands before it; what was complete earlier was asked then."""
-        return end > self._seen and around(block[max(0, first - BEFORE) : first])
+        """Ask whether a match fits what stands before it; what was complete earlier was asked then.
+
+        A stream with more of these than chance makes is made so, or full of marks: there all count, without a look.
+        """
+        if end <= self._seen:
+            return False
+        self._looks += 1
+        return self._looks > _LOOKS + (end >> 20) or around(block[max(0, first - BEFORE) : first])
 
     def _cut(self, data: bytes, start: int, stop: int) -> bytes:
         """Return a part of what is kept and `data` together."""

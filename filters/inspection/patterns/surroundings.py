@@ -5,12 +5,14 @@ from functools import lru_cache
 from typing import Final
 
 BEFORE: Final = 48  # bytes that are looked at
-_ODD: Final = 10  # of so many characters one may be unusual
+_ODD: Final = 10  # of so many characters one may be unusual, and one of fewer
 # of up to 4 KiB, in four bytes; or, of up to 255 characters, as Excel has it
 _LENGTH = re.compile(rb"(?:[\0-\xff][\0-\x0f]\0\0|\0\0[\0-\x0f][\0-\xff]|[\0-\xff]\0\x01)\Z")
-# Latin, Greek, Cyrillic, punctuation, kana, Chinese, Hangul, full width
+# Latin, Greek, Cyrillic, punctuation; signs, lines, boxes and stars, as stand before a mark; kana, Chinese, Hangul,
+# the bullets of Symbol and Wingdings, full width, emoji
 _USUAL = re.compile(
-    "[\0-\u024f\u0370-\u052f\u2000-\u206f\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]"
+    "[\0-\u024f\u0370-\u052f\u2000-\u27bf\u2b00-\u2bff\u3000-\u33ff\u4e00-\u9fff\uac00-\ud7a3"
+    "\uf000-\uf0ff\ufe0f\ufe30-\ufe4f\uff00-\uffef\U0001f000-\U0001faff]"
 )
 
 
@@ -27,7 +29,7 @@ def stands_in_text(before: bytes, encoding: str) -> bool:
 
 
 def _is_text(text: str, encoding: str) -> bool:
-    may_be_odd = len(text) // _ODD
+    may_be_odd = max(1, len(text) // _ODD)
     for one in text:
         may_be_odd -= not _is_usual(one, encoding)
         if may_be_odd < 0:

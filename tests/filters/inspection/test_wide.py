@@ -72,6 +72,18 @@ def test_finds_numbers_between_characters_of_other_writings(encoding: str) -> No
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("begins", ["\N{BOM}", "hello world "])
+def test_finds_a_secret_before_a_character_that_ends_like_a_letter(encoding: str, begins: str) -> None:
+    """The bytes of 卡 are those of S and a: neither goes on with the secret, wherever it is cut, mark or none."""
+    text = f"{begins}{SECRET.decode()}卡片有效\n".encode(encoding)
+    for cut in range(len(text) + 1):
+        scanner = Scanner(DATABASE)
+        found = [*scanner.scan(text[:cut]), *scanner.scan(text[cut:])]
+        scanner.close()
+        assert [one.text for one in found] == [SECRET], cut
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("mark", ["", "\N{BOM}"])
 @given(
     st.text(
