@@ -8,8 +8,8 @@ from typing import Final
 
 from filters.inspection.coding.iso_2022 import Unchanged
 
-# wherever it stands: of several labels programs take the first or the last
-_LABEL = re.compile(r"charset(?:\*\s*=\s*|\s*=\s*[\"']?)\s*([^\s;,\"]{1,60})", re.IGNORECASE)
+# wherever it stands; what is blank is not tried again, or many blanks would cost the square of their number
+_LABEL = re.compile(r"charset\*?\s*+=\s*+(?:[\"']\s*+)?([^\s;,\"]{1,60})", re.IGNORECASE)
 # Python's names; all other sets that programs know have ASCII in them
 FOREIGN: Final = frozenset(
     {"utf_7", "utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be", "hz"}
@@ -48,10 +48,9 @@ Reader = Recoded | Unchanged
 
 
 def foreign(content_type: str) -> list[Reader]:
-    """Return what reads the text of a Content-Type that names such sets, each once."""
-    labels = (
-        one.rsplit("'", 1)[-1] if "''" in one else one.strip("'") for one in _LABEL.findall(content_type)
-    )
+    """Return what reads the text of a Content-Type that names such sets; of several, programs take the first or the last."""
+    found = _LABEL.findall(content_type)
+    labels = (one.rsplit("'", 1)[-1] if "''" in one else one.strip("'") for one in (*found[:1], *found[-1:]))
     names = dict.fromkeys(_name(one) for one in labels)
     return [reader for name in names if (reader := _reader(name))]
 

@@ -106,6 +106,17 @@ def test_finds_text_in_a_set_under_any_label(label: str) -> None:
     assert len(foreign("text/html; " + label)) == 1
 
 
+def test_many_blanks_and_labels_cost_little() -> None:
+    blanks = " " * 200_000  # minutes, were they tried again and again
+    for label in (f"a;charset={blanks};", f"a;charset{blanks};", f'a;charset="{blanks};'):
+        assert foreign(label) == []
+    assert len(foreign(f'a;charset={blanks}"{blanks}utf-16le"')) == 1
+    assert (
+        len(foreign("; ".join(f"charset={one}" for one in ("utf-7", "hz", "cp037", "utf-32le", "cp500"))))
+        == 2
+    )
+
+
 @pytest.mark.parametrize("label", ["iso-2022-kr", "iso-2022-cn", "iso-2022-jp", "hz", "utf-7"])
 def test_broken_escapes_do_not_end_a_text(label: str) -> None:
     junk = b"\x1b(" + bytes(40) + b"\x1b$)\x0e\x1b~{+A\xff"
