@@ -70,8 +70,8 @@ class Judge:
         try:
             for sent in as_sent:
                 found += self._as_sent(sent, data, name, whole=whole)
-            if as_sent and not data:
-                pass  # nothing, coded, has no type
+            if not data:
+                pass  # nothing has no type and no parts
             elif is_container(media_type):
                 found += self._parts(data, name, media_type, budget)
             else:

@@ -126,6 +126,12 @@ def test_ordinary_files_pass_coded(coding: bytes) -> None:
             assert checks(coding, PACK[coding](files[name]), spec) == []
 
 
+@pytest.mark.parametrize("typed", [b"multipart/mixed; boundary=x", b"message/rfc822"])
+def test_nothing_coded_has_no_parts(typed: bytes) -> None:
+    said = answer(gzip.compress(b""), b"Content-Encoding: gzip", b"Content-Type: " + typed)
+    assert exchange([(UP, GET), (DOWN, said)], InspectionSpec(frozenset({"secrets"}))).checks == []
+
+
 @pytest.mark.parametrize("coding", list(PACK))
 def test_what_is_made_smaller_has_no_type_by_chance(coding: bytes) -> None:
     rolled = random.Random(6)
