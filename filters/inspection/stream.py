@@ -179,7 +179,7 @@ class StreamInspector:
         self, direction: Direction, name: str, media_type: str, *, only_files: bool = False
     ) -> None:
         """See Sink."""
-        if self._rules:
+        if self._rules and not only_files:
             self._rules.begin_body(direction)
         has_parts = is_container(media_type) and not is_endless(media_type)
         wanted = self._spec.wants_objects or has_parts
@@ -188,9 +188,14 @@ class StreamInspector:
     def object_data(self, direction: Direction, data: bytes) -> None:
         """See Sink."""
         self.text(direction, "object", data)
-        if self._rules:
-            self._rules.body(direction, data)
-        self._objects[direction].add(data)
+        store = self._objects[direction]
+        was_file = store.is_file
+        body = store.look(data) if self._rules or store.wanted else b""
+        if self._rules and store.is_file:
+            if not was_file:  # only now it is known that the message is one
+                self._rules.begin_body(direction)
+            self._rules.body(direction, body)
+        store.add(data)
 
     def coded(self, direction: Direction, level: int, coding: str, data: bytes, *, shown: bool) -> None:
         """See Sink."""

@@ -30,6 +30,13 @@ _SURE: Final = tuple(
         (32768, rb"[\0-\3\xff]CD001\x01", "iso9660"), (34816, rb"[\0-\3\xff]CD001\x01", "iso9660"), (36864, rb"[\0-\3\xff]CD001\x01", "iso9660"),
     )
 )  # fmt: skip
+# asked first, for nearly everything that is looked at begins in another way
+_FIRST: Final = tuple(sign for at, sign, _ in _SIGNS if not at)
+_LATER: Final = sorted((at, sign) for at, sign, _ in _SIGNS if at)
+_SURE_FIRST: Final = re.compile(
+    b"|".join(b"(?:%s)" % form.pattern for at, form, _ in _SURE if not at), re.DOTALL
+)
+_SURE_LATER: Final = min(at for at, _, _ in _SURE if at)
 # the rest is told by libmagic; `all` where libarchive has several readers for it
 _TYPES: Final = {
     "application/x-tar": "tar", "application/x-lzma": "lzma", "application/x-iso9660-image": "iso9660", "application/x-cpio": "cpio",
@@ -76,14 +83,18 @@ def is_archive(data: bytes) -> bool:
 
 def begins_as_archive(head: bytes) -> bool:
     """Tell whether the first bytes of something may be those of an archive."""
-    return any(head.startswith(sign, at) for at, sign, _ in _SIGNS) or bool(
-        _SKIPPED.match(head) or _sure(head)
+    return (
+        head.startswith(_FIRST)
+        or (len(head) > _LATER[0][0] and any(head.startswith(sign, at) for at, sign in _LATER))
+        or bool(_SKIPPED.match(head) or _sure(head))
     )
 
 
 def _sure(data: bytes) -> dict[str, int]:
-    found = {name: 0 for at, form, name in _SURE if form.match(data, at)}
-    if is_tar((data[:BLOCK].strip(b"\0") and data[:BLOCK]) or data[BLOCK : 2 * BLOCK]):
+    found = dict[str, int]()
+    if len(data) > _SURE_LATER or _SURE_FIRST.match(data):
+        found = {name: 0 for at, form, name in _SURE if form.match(data, at)}
+    if len(data) >= BLOCK and is_tar((data[:BLOCK].strip(b"\0") and data[:BLOCK]) or data[BLOCK : 2 * BLOCK]):
         found["tar"] = 0
     if is_lzma(data):
         found["lzma"] = 0

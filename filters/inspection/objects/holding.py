@@ -41,23 +41,30 @@ class _Kept:
     """Bytes that came, and what they begin to be: few stay in memory, many go into a file."""
 
     def __init__(self) -> None:
+        # a temporary file for each small object would cost more than all that reads it
+        self._memory = bytearray()
         self._file: IO[bytes] | None = None
         self.size = 0
         self.tail = b""
 
     def add(self, data: bytes, most: int) -> None:
         """Keep more; raises LimitHit."""
-        if self._file is None:
-            self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed with the object
         self.size += len(data)
         if self.size > most:
             raise LimitHit("object", most, " bytes in one object")
-        self._file.write(data)
+        if self._file is None and self.size > IN_MEMORY:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the object
+            self._file.write(self._memory)
+            self._memory = bytearray()
+        if self._file is None:
+            self._memory += data
+        else:
+            self._file.write(data)
 
     def read(self) -> bytes:
         """Return all of it."""
         if self._file is None:
-            return b""
+            return bytes(self._memory)
         self._file.seek(0)
         data = self._file.read()
         self._file.seek(0, 2)
@@ -71,9 +78,11 @@ class _Kept:
 
     def close(self) -> None:
         """Free memory or file."""
+        if not self.size:
+            return
         if self._file is not None:
             self._file.close()
-        self._file, self.size, self.tail = None, 0, b""
+        self._memory, self._file, self.size, self.tail = bytearray(), None, 0, b""
 
 
 class ObjectStore:
@@ -91,29 +100,43 @@ class ObjectStore:
         self.name = self.media_type = ""
         self._packed = self._only_files = False
         self._head = b""
+        self._looked = 0  # how long the beginning was when it was last looked at
+        self.is_file = False  # of a message: it begins like a file; anything else is one
         self.is_open = self.wanted = self.lagging = False
         self.safe = 0  # while it lags: how far the direction may go on
         self.piece_start = 0  # where the latest piece of the direction begins
 
     def begin(self, name: str, media_type: str, *, wanted: bool, only_files: bool = False) -> None:
         """Begin an object; its bytes are kept only if `wanted`. only_files: it lags only if it looks like a file."""
-        self.close()
+        if self.is_open:
+            self.close()
         self.name, self.media_type, self.wanted, self.is_open = name, media_type, wanted, True
         self.lagging, self._packed, self._only_files = False, is_container(media_type), only_files
-        self._head = b""
+        self._head, self._looked, self.is_file = b"", 0, not only_files
 
     def new_piece(self, start: int) -> None:
         """Say that more bytes of the direction come, and where they begin."""
         self.piece_start = start
 
+    def look(self, data: bytes) -> bytes:
+        """Look at what comes next, before it is kept. Return what is new of a file: once a message begins like one, all of it."""
+        if self.is_file and (self._packed or not self.wanted):
+            return data
+        before, was_file = self._head, self.is_file
+        begins = self._begins_packed(data)
+        self._packed = self._packed or begins
+        self.is_file = was_file or begins or self._head.startswith(_FILES)
+        if was_file:
+            return data
+        return before + data if self.is_file else b""
+
     def add(self, data: bytes) -> None:
-        """Keep more; raises LimitHit."""
+        """Keep more, which was looked at; raises LimitHit."""
         if not self.wanted:
             return
         self._content.add(data, self._limits.object)
-        self._packed = self._packed or self._begins_packed(data)
         signed = self._content.holds_sign(data)
-        shows = signed or self._head.startswith(_FILES) if self._only_files else is_binary(data)
+        shows = signed or self.is_file if self._only_files else is_binary(data)
         if self.lagging or self._packed or shows:
             self.lagging, self.safe = True, self.piece_start
             self._packed = self._packed or signed
@@ -137,8 +160,10 @@ class ObjectStore:
         self._head += data[: _HEAD - before]
         if self._only_files and len(self._head) < _LEAST:
             return False
-        looks = bisect_right(_LOOKS, before) < bisect_right(_LOOKS, len(self._head))
-        return looks and begins_as_archive(self._head)
+        if bisect_right(_LOOKS, before) == bisect_right(_LOOKS, len(self._head)):
+            return False
+        self._looked = len(self._head)
+        return begins_as_archive(self._head)
 
     @property
     def may_be_judged_early(self) -> bool:
@@ -151,7 +176,7 @@ class ObjectStore:
         """Tell whether the object, which is whole, is to be judged: of messages only what looks like a file."""
         if not self._only_files or self.lagging:
             return True
-        return len(self._head) >= _LEAST and begins_as_archive(self._head)
+        return len(self._head) >= max(_LEAST, self._looked + 1) and begins_as_archive(self._head)
 
     @property
     def size(self) -> int:

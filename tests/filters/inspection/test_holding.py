@@ -1,13 +1,15 @@
 """What stays here of an object until it was judged: an archive is never judged, and delivered, before it is whole."""
 
 import gzip
+import tempfile
 import time
 from collections.abc import Iterable
+from typing import IO
 
 import pytest
 
 from filters.inspection.limits import DEFAULT_LIMITS
-from filters.inspection.objects.holding import ObjectStore, is_binary
+from filters.inspection.objects.holding import IN_MEMORY, ObjectStore, is_binary
 from tests.filters.inspection.drive import DOWN, EICAR, GET, UP, Driven
 from tests.filters.inspection.test_archive_disguises import BEFORE, PACKERS, written
 from tests.filters.inspection.test_archive_signs import rar4, rar5, skipped, v7
@@ -74,7 +76,9 @@ def test_text_does_not_lag() -> None:
     store.begin("x", "text/plain", wanted=True)
     for place in range(90):
         store.new_piece(place)
-        store.add("Zeile für Zeile\t\x1b[1m!\r\n".encode())
+        line = "Zeile für Zeile\t\x1b[1m!\r\n".encode()
+        store.look(line)
+        store.add(line)
     assert not store.lagging
     store.add(b"words " * 200 + b"\0")
     assert store.lagging
@@ -93,5 +97,25 @@ def test_an_object_that_comes_byte_by_byte_is_quick() -> None:
     start = time.perf_counter()
     for place in range(60000):
         store.new_piece(place)
+        store.look(b"\7")
         store.add(b"\7")
     assert time.perf_counter() - start < 5
+
+
+def test_keeps_small_objects_in_memory_and_large_ones_in_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[IO[bytes]] = []
+    really = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: (opened.append(really()), opened[-1])[1])
+    monkeypatch.delattr(tempfile, "SpooledTemporaryFile")
+    store = ObjectStore(DEFAULT_LIMITS)
+    pieces = [bytes([one]) * (IN_MEMORY // 2) for one in range(5)]
+    for count, files in ((2, 0), (5, 1), (1, 1)):
+        store.begin("x", "", wanted=True)
+        for one in pieces[:count]:
+            store.add(one)
+            assert store.so_far().endswith(one)
+        assert store.so_far() == b"".join(pieces[:count])
+        assert len(opened) == files
+        store.end()
+        assert store.so_far() == b""
+    assert opened[0].closed

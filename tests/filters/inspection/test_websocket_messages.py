@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import tempfile
 import time
 from collections import Counter
 
@@ -10,9 +11,12 @@ import pytest
 import zstandard
 
 from filters.inspection.finding import Direction
+from filters.inspection.objects import holding
+from filters.inspection.objects.archive_kinds import begins_as_archive
 from filters.inspection.objects.judge import Judge
 from filters.inspection.spec import Hold, InspectionSpec, OnError
 from tests.filters.inspection.drive import DOWN, EICAR, SECRET, SPEC, UP, Driven
+from tests.filters.inspection.suricata.drive import follow, rule, ruleset
 from tests.filters.inspection.test_archive_disguises import written
 from tests.filters.inspection.test_archive_signs import rar5, skipped, v7
 from tests.filters.inspection.test_body_disguises import AGREED, UPGRADE, frames
@@ -86,6 +90,47 @@ def test_messages_that_are_no_files_are_not_judged(monkeypatch: pytest.MonkeyPat
     driven.feed(DOWN, frames(PNG, 4000, 2))
     assert judged == {len(PNG): 1}
     assert driven.findings == []
+
+
+def test_asks_once_what_a_small_message_is_and_opens_no_file_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        holding, "begins_as_archive", lambda head: asked.append(len(head)) or begins_as_archive(head)
+    )
+    monkeypatch.setattr(tempfile, "TemporaryFile", None)
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", None)
+    driven = agreed().feed(DOWN, frames(b"\x08" + bytes(range(40, 80)), 4000, 2) * 50)
+    assert driven.out[DOWN] == driven.sent[DOWN]
+    assert asked == [41] * 50
+
+
+@pytest.mark.parametrize("detectors", [{"rules"}, {"rules", "malware"}])
+@pytest.mark.parametrize("size", [1, 5, 4000])
+def test_of_binary_messages_only_files_are_bodies_to_rules(detectors: set[str], size: int) -> None:
+    rules = ruleset(
+        rule('file.data; content:"marked"; content:"end"; endswith;', "alert http any any -> any any")
+    )
+
+    def found(*messages: bytes) -> list[str]:
+        sent = b"".join(frames(one, size, 2) for one in messages)
+        said = [(UP, UPGRADE), (DOWN, AGREED), *((DOWN, sent[at : at + 9]) for at in range(0, len(sent), 9))]
+        whole = [(UP, UPGRADE), (DOWN, AGREED), (DOWN, sent)]
+        first, second = (
+            follow(rules, one, spec=InspectionSpec(frozenset(detectors))).checks for one in (said, whole)
+        )
+        assert first == second
+        return [one for one in first if one.startswith("suricata.")]
+
+    chat = b"\x08\x01 marked, and more words up to the end"
+    assert found(chat, b"words " * 90 + b"marked end") == []
+    for file in (
+        b"%PDF marked",
+        b"MZ marked" + bytes(4000),
+        gzip.compress(b"x", mtime=0) + b"marked",
+        b"PK\3\4" + b" and more marked",
+    ):
+        assert found(chat, file + b" end", chat) == ["suricata.1:1"]
+        assert found(file, b"end") == []
 
 
 def test_with_hold_a_message_that_is_no_file_goes_when_it_is_whole() -> None:
