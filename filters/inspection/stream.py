@@ -143,9 +143,14 @@ class StreamInspector:
     def text(self, direction: Direction, channel: str, data: bytes) -> None:
         """See Sink."""
         self._scan(direction, channel, data)
-        said = self._said.setdefault((direction, channel), Said())
+        said = self._said.get((direction, channel))
+        if said is None:
+            said = self._said[direction, channel] = Said()
         for how, text in said.feed(data):
-            self._scan(direction, f"{channel}, {how}", text)
+            if text is None:
+                self._forget(direction, f"{channel}, {how}")
+            else:
+                self._scan(direction, f"{channel}, {how}", text)
 
     def _scan(self, direction: Direction, channel: str, data: bytes) -> None:
         scanner = self._scanners.get((direction, channel))
@@ -184,6 +189,8 @@ class StreamInspector:
         has_parts = is_container(media_type) and not is_endless(media_type)
         wanted = self._spec.wants_objects or has_parts
         self._objects[direction].begin(name, media_type, wanted=wanted, only_files=only_files)
+        if media_type:
+            self._said[direction, "object"] = Said(media_type)
 
     def object_data(self, direction: Direction, data: bytes) -> None:
         """See Sink."""

@@ -167,7 +167,7 @@ class Stack:
         self._limits, self._in = limits, 0
         self._out = [0 for _ in names]  # bytes that came out of each decoder
         self._tails, self._shown = [Tail() for _ in names], Tail()
-        self._given = [bytearray() for _ in names]  # to each decoder, with the latest piece
+        self._given: list[list[bytes]] = [[] for _ in names]  # to each decoder, with the latest piece
 
     @property
     def undoes(self) -> bool:
@@ -184,12 +184,13 @@ class Stack:
         pieces: list[bytes] = []
         self._through(0, data, pieces)
         for tail, given in zip(self._tails, self._given, strict=True):
-            tail.add(bytes(given))
+            for one in given:
+                tail.add(one)
         return pieces
 
-    def given(self) -> list[tuple[str, bytes]]:
-        """Return each coding, the outermost first, and the bytes that it was undone from with the latest piece."""
-        return [(name, bytes(one)) for name, one in zip(self._names, self._given, strict=True)]
+    def given(self) -> list[tuple[str, list[bytes]]]:
+        """Return each coding, the outermost first, and the bytes that it was undone from with the latest piece, in pieces."""
+        return [(name, list(one)) for name, one in zip(self._names, self._given, strict=True)]
 
     def _through(self, level: int, data: bytes, pieces: list[bytes]) -> None:
         if level:
@@ -198,7 +199,7 @@ class Stack:
             self._shown.add(data)
             pieces.append(data)
             return
-        self._given[level] += data
+        self._given[level].append(data)
         decoder, step = self._decoders[level]
         for start in range(0, len(data), step):
             out = decoder.feed(data[start : start + step], PIECE)

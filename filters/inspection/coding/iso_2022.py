@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-_ESCAPES: Final = re.compile(rb"\x1b(?:\([@-~]|\$[()]?[@-~])")
+_ESCAPES: Final = re.compile(rb"\x1b(?:[(.][@-~]|\$[()*+]?[@-~]|N)")
 _SHIFTS_TOO: Final = re.compile(_ESCAPES.pattern + rb"|[\x0e\x0f]")
-_UNFINISHED: Final = re.compile(rb"\x1b(?:\(|\$[()]?)?\Z")
+_UNFINISHED: Final = re.compile(rb"\x1b(?:[(.]|\$[()*+]?)?\Z")
 
 
 class Unchanged:

@@ -1,10 +1,13 @@
 """Undo what JSON does to text (RFC 8259 section 7), piece by piece, whatever else the text is."""
 
 import re
+from functools import lru_cache
+from typing import Final
 
-_LAST = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
-_ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
-_SHORT = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f"}
+_LAST: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
+_CHARACTER: Final = re.compile(rb"\\u([0-9A-Fa-f]{4})")
+_PAIR: Final = b"\xff"  # stands for an escaped backslash meanwhile: no byte of UTF-8
+_SHORT: Final = ((b"\\n", b"\n"), (b"\\t", b"\t"), (b"\\r", b"\r"), (b"\\b", b"\b"), (b"\\f", b"\f"))
 
 
 class JsonText:
@@ -18,7 +21,7 @@ class JsonText:
         data = self._left + data
         end = _whole(data)
         self._left = data[end:]
-        return _ESCAPE.sub(_character, data[:end])
+        return _undone(data[:end])
 
     def finish(self) -> bytes:
         """Say that no more comes; return what waited."""
@@ -35,7 +38,20 @@ def _whole(data: bytes) -> int:
     return len(data) if (len(before) - len(before.rstrip(b"\\"))) % 2 else last.start()
 
 
-def _character(match: "re.Match[bytes]") -> bytes:
-    if match[1]:
-        return chr(int(match[1], 16)).encode("utf-8", "replace")
-    return _SHORT.get(match[2], match[2])
+def _undone(data: bytes) -> bytes:
+    """Undo whole escapes, with nothing called for each of the short ones: there may be one for every two bytes."""
+    if b"\\" not in data:
+        return data
+    data = data.replace(b"\\\\", _PAIR)
+    parts = _CHARACTER.split(data)
+    parts[1::2] = map(_character, parts[1::2])
+    data = b"".join(parts)
+    if b"\\" in data:
+        for escape, said in _SHORT:
+            data = data.replace(escape, said)
+    return data.replace(b"\\", b"").replace(_PAIR, b"\\")
+
+
+@lru_cache(1024)
+def _character(digits: bytes) -> bytes:
+    return chr(int(digits, 16)).encode("utf-8", "replace").replace(b"\\", _PAIR)

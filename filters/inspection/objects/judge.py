@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from filters.inspection.coding.said import readings
+from filters.inspection.coding.decoder import PIECE
+from filters.inspection.coding.said import Said
 from filters.inspection.finding import Finding, LimitHit, Refusal
 from filters.inspection.fingerprints.markup import is_markup, plain
 from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Database
-from filters.inspection.matching.scanner import Match, scan_whole
+from filters.inspection.matching.scanner import Match, Scanner, scan_whole
 from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.archive_kinds import is_compressed
 from filters.inspection.objects.as_sent import AsSent, hides_archive, own_type
@@ -153,7 +155,7 @@ class Judge:
 
     def _part(self, part: Part, name: str, depth: int, budget: Budget) -> Iterator[Finding]:
         path = f"{name}/{_printable(part.name)}"
-        yield from self.text(part.content, path)
+        yield from self.text(part.content, path, part.media_type or "")
         if part.media_type:
             yield from self._one(part.content, path, depth, budget)
 
@@ -175,7 +177,7 @@ class Judge:
                 inside=name,
             )
 
-    def text(self, data: bytes, name: str) -> Iterator[Finding]:
+    def text(self, data: bytes, name: str, media_type: str = "") -> Iterator[Finding]:
         """Yield what the patterns and fingerprints find in bytes that stand alone."""
         if self.fingerprints:
             yield from (one.at(None, "", name) for one in self.fingerprints.inside(data))
@@ -183,12 +185,29 @@ class Judge:
         for match in scan_whole(self.patterns, data):
             seen.add(match.pattern)
             yield _finding(match, name)
-        for said in readings(data):
-            told = scan_whole(self.patterns, said)
-            yield from (_finding(match, name) for match in told if match.pattern not in seen)
+        told = _matches_said(self.patterns, data, media_type)
+        yield from (_finding(match, name) for match in told if match.pattern not in seen)
         if len(data) <= _MARKUP and is_markup(data):  # marks may stand in the middle of a word
             told = scan_whole(self.patterns, plain(data))
             yield from (_finding(match, name) for match in told if match.pattern not in seen)
+
+
+def _matches_said(patterns: Database, data: bytes, media_type: str) -> Iterator[Match]:
+    """Yield the matches in what a whole text says beside its bytes; in steps, for it may be large."""
+    said, scanners = Said(media_type), dict[str, Scanner]()
+    steps = (said.feed(data[at : at + PIECE]) for at in range(0, len(data), PIECE))
+    try:
+        for how, text in chain(chain.from_iterable(steps), said.finish()):
+            if text is None:
+                scanners.pop(how).close()
+                continue
+            if how not in scanners:
+                scanners[how] = Scanner(patterns)
+            yield from scanners[how].scan(text)
+        yield from (one.doubtful for one in scanners.values() if one.doubtful)
+    finally:
+        for one in scanners.values():
+            one.close()
 
 
 def _may_be_mail(kind: FileType, data: bytes) -> bool:

@@ -2,6 +2,11 @@
 
 import base64
 import json
+import random
+import time
+import tracemalloc
+import zlib
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.inspection.coding.charset import foreign, named
-from filters.inspection.coding.said import Said, readings
+from filters.inspection.coding.decoder import PIECE, Stack
+from filters.inspection.coding.json_text import JsonText
+from filters.inspection.coding.said import Said
+from filters.inspection.limits import DEFAULT_LIMITS
 from filters.inspection.patterns.pattern import REACH
 from tests.filters.inspection.drive import (
     DOWN,
@@ -26,6 +34,16 @@ from tests.filters.inspection.test_objects import zipped
 from tests.filters.inspection.test_protocols import smtp
 
 KEY = "secrets.aws-access-key"
+
+
+def readings(data: bytes) -> list[bytes]:
+    """What a whole text says beside its bytes, in each way to read it."""
+    said, whole = Said(), dict[str, bytes]()
+    for how, text in (*said.feed(data), *said.finish()):
+        whole[how] = whole.get(how, b"") + (text or b"")
+    return list(whole.values())
+
+
 ESCAPED = b'{"key": "' + b"".join(b"\\u%04x" % one for one in SECRET) + b'"}'
 JUMPING = b"".join(b"\x1b(B" + bytes([one]) for one in SECRET)
 MANY = "日本語のテキスト。" * 40
@@ -163,7 +181,7 @@ def test_cuts_change_nothing(words: list[bytes], cuts: list[int]) -> None:
         *(one for start, stop in pairwise(places) for one in said.feed(data[start:stop])),
         *said.finish(),
     ):
-        pieces[how] = pieces.get(how, b"") + text
+        pieces[how] = pieces.get(how, b"") + (text or b"")
     whole = list(readings(data))
     assert len(data) < REACH
     assert list(pieces.values()) == whole or sorted(pieces.values()) == sorted(whole)
@@ -187,3 +205,78 @@ def test_ordinary_text_and_noise_need_no_reading() -> None:
     ):
         assert list(readings(data)) == []
     assert list(readings(json.dumps({"a": "ü"}).encode())) == ['{"a": "ü"}'.encode()]
+
+
+def test_a_reading_ends_where_what_it_is_for_does_and_begins_anew() -> None:
+    quiet = b"x" * (1 << 18)
+    said = Said()
+    assert [how for how, _ in said.feed(b"\\u0041 \x1b(B " + quiet)] == ["json", "sets"]
+    assert [text is None for _, text in said.feed(quiet)] == [False, True, False, True]
+    assert list(said.feed(quiet)) == list(said.finish()) == []
+    assert list(said.feed(b"\\u0041")) == [("json", b"x" * REACH + b"A")]
+    driven = Driven().feed(UP, b"\1\2\3 no protocol \\u0041")
+    for data in (quiet, quiet, ESCAPED):
+        driven.feed(UP, data)
+    assert driven.checks == [KEY]
+
+
+def test_noise_behind_a_brace_is_no_json() -> None:
+    noise = random.Random(1).randbytes(1 << 18)
+    assert [how for how, _ in Said().feed(b"{" + noise) if how == "json"] == []
+
+
+def test_finds_what_is_escaped_between_many_backslashes_in_little_time() -> None:
+    for unit in (b"\\\\", b"\\/", b"\\\\\\n"):
+        began = time.process_time()
+        text = JsonText()
+        for _ in range(64):
+            text.feed(unit * (PIECE // len(unit)))
+        assert time.process_time() - began < 1  # 0.25 s alone; a call for each of them took 1.8 s
+    assert JsonText().feed(rb"\\\\u0041\u005cn\/\u0000\q") == b"\\\\u0041\\n/\0q"
+
+
+def test_finds_what_json_escapes_behind_a_prefix_that_its_label_explains() -> None:
+    secret = b'{"key": "' + b"".join(b"\\" + SECRET[at : at + 1] for at in range(len(SECRET))) + b'"}'
+    secret = secret.replace(b"\\N", b"N")  # this and the like are no letters
+    for prefix in (b")]}'\n", b"for(;;);", b"cb(", b"\x1e"):
+        assert checks(prefix + secret, b"application/json") == {KEY}
+    assert checks(b"\x1e" + secret, b"text/plain") == {KEY}
+    mail = b"Content-Type: application/json\r\n\r\n)]}'\r\n"
+    assert KEY in exchange(smtp(mail + secret + b"\r\n")).checks
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_finds_wide_json_behind_a_character_with_a_backslash_in_it(encoding: str) -> None:
+    for other in ("\u5c00", "\u4e5c", "\u5c5c"):
+        wide = ('"some words: ' + other + "\\u0041" + SECRET[1:].decode() + ' "').encode(encoding)
+        for size in (0, 1, 3):
+            assert checks(wide, b"application/json", size=size) == {KEY}
+
+
+@pytest.mark.parametrize("jump", [b"\x1b.A", b"\x1b.F", b"\x1b(B\x1b$)C", b"\x1b(J\x1b$*H", b"\x1b(B\x1b$+I"])
+def test_finds_text_between_escapes_for_other_sets_that_change_nothing(jump: bytes) -> None:
+    body = b"key " + b"".join(jump + bytes([one]) for one in SECRET) + b"\n"
+    for size in (0, 1, 5):
+        assert checks(body, b"text/plain; charset=iso-2022-jp-2", size=size) == {KEY}
+
+
+def test_finds_in_large_members_what_json_escapes_and_keeps_little_of_it() -> None:
+    member = b"{" + b"\\\\" * (4 << 20) + ESCAPED
+    judge = toolbox().judge(SPEC)
+    tracemalloc.start()
+    began = time.process_time()
+    assert {one.check for one in judge.text(member, "a")} == {KEY}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.process_time() - began < 3
+    assert peak < 8 << 20
+
+
+def test_finds_in_stacked_codings_what_is_told_in_bounded_pieces() -> None:
+    inner = zlib.compress(b"\\u0041" + b"\\" * (16 << 20), wbits=31, level=0)
+    stack = Stack(["gzip", "gzip"], replace(DEFAULT_LIMITS, ratio=1 << 20))
+    stack.feed(zlib.compress(inner, wbits=31))
+    (_, outer), (_, inside) = stack.given()
+    assert b"".join(inside) == inner
+    assert max(map(len, inside)) <= PIECE
+    assert len(outer) == 1

@@ -193,11 +193,12 @@ class HttpConnection:
             self._body_done(direction)
 
     def _tell_coded(self, direction: Direction, codings: Stack, *, shown: bool) -> None:
-        for level, (coding, data) in enumerate(codings.given()):
-            if level:
-                self._sink.text(direction, f"coded {level}", data)
+        for level, (coding, pieces) in enumerate(codings.given()):
             self._begin_object(direction)
-            self._sink.coded(direction, level, coding, data, shown=shown)
+            for data in pieces:
+                if level:
+                    self._sink.text(direction, f"coded {level}", data)
+                self._sink.coded(direction, level, coding, data, shown=shown)
 
     def _begin_object(self, direction: Direction) -> None:
         side = self._sides[direction]
