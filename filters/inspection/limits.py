@@ -22,6 +22,7 @@ class Limits:
     unpacked: int = 256 << 20  # everything that came out of one object
     pending: int = 64  # HTTP requests without an answer yet
     scan_s: float = 10.0  # judging one object
+    hits: int = 2 << 20  # possible matches in what one piece from the wire decodes to, a second's work
 
 
 DEFAULT_LIMITS = Limits()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from filters.inspection.coding.said import READINGS, Said
-from filters.inspection.finding import Direction, Finding, Refusal
+from filters.inspection.finding import Direction, Finding, LimitHit, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Database
 from filters.inspection.matching.scanner import Match, Scanner
@@ -80,6 +80,7 @@ class StreamInspector:
         self._asked: dict[int, int] = {}  # bytes of what is being judged
         self._jobs: list[Job] = []
         self._numbered = 0
+        self._hits = 0  # possible matches in the latest piece
         self._new: list[Finding] = []
         self._cut: Finding | None = None
         self.notes: deque[tuple[str, dict[str, str]]] = deque(maxlen=256)  # the latest
@@ -91,6 +92,7 @@ class StreamInspector:
 
     def feed(self, direction: Direction, data: bytes) -> Verdict:
         """Take the next bytes of one direction."""
+        self._hits = 0
         self._objects[direction].new_piece(self._fed[direction])
         if not self._in_doubt(direction):
             self._sure[direction] = self._fed[direction]
@@ -158,6 +160,9 @@ class StreamInspector:
             scanner = self._scanners[direction, channel] = Scanner(self._patterns)
         for match in scanner.scan(data):
             self._matched(direction, channel, match)
+        self._hits += scanner.take_hits()
+        if self._hits > self._limits.hits:
+            raise LimitHit("hits", self._limits.hits, " possible matches in one piece")
         if self._watches:
             for found in self._watches[direction].scan(channel, data):
                 self._found_in(direction, channel, found)

@@ -36,6 +36,7 @@ class Scanner:
         # what may yet become a match: by number of the hit, the first and the last place of hits near each other
         self._open: dict[int, list[tuple[int, int]]] = {}
         self._told: dict[tuple[str, int], int] = {}
+        self._hits = 0  # of the first stage, not yet taken: each costs as much as hundreds of bytes
         self._looks = 0  # at what stands before short matches
         self.doubtful: Match | None = None  # it ends where the stream ends so far
         self.struck = False  # whether the first stage found anything that ends in the latest piece
@@ -43,11 +44,17 @@ class Scanner:
 
     def _hit(self, number: int, end: int) -> None:
         self.struck = True
+        self._hits += 1
         spans = self._open.setdefault(number, [])
         if spans and spans[-1][0] <= end <= spans[-1][1] + 2 * REACH:
             spans[-1] = spans[-1][0], max(spans[-1][1], end)  # what is looked at around both is one stretch
         else:
             spans.append((end, end))
+
+    def take_hits(self) -> int:
+        """Return how often the first stage found something since the last call."""
+        count, self._hits = self._hits, 0
+        return count + (self._wide[0].take_hits() if self._wide else 0)
 
     def scan(self, data: bytes) -> Sequence[Match]:
         """Return the matches that `data` completes. Then `doubtful` tells of those that only the next byte decides."""

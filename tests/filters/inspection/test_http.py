@@ -73,6 +73,14 @@ def test_a_bomb_ends_the_flow_before_it_fills_memory(coding: str) -> None:
     assert (driven.cut.check, driven.cut.reason) == ("ratio", DropReason.RESOURCE_LIMIT)
 
 
+def test_many_possible_matches_end_the_flow_before_they_keep_the_inspector_busy() -> None:
+    packed = answer(gzip.compress(b"A" * 100_000), b"Content-Encoding: gzip")
+    assert exchange([(UP, GET), (DOWN, packed)], hits=50_000).checks == ["hits"]
+    plain = answer(b"A" * 100_000)  # as many, but as many bytes too: it comes in several pieces
+    pieces = [(DOWN, plain[at : at + 40_000]) for at in range(0, len(plain), 40_000)]
+    assert exchange([(UP, GET), *pieces], hits=50_000).checks == []
+
+
 def test_ordinary_exchanges_pass_whole() -> None:
     cases = {
         "pipelined": [(UP, GET * 3), (DOWN, answer(b"one") + answer(b"two") + answer(b""))],
