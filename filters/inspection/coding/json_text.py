@@ -7,6 +7,7 @@ from typing import Final
 _LAST: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _CHARACTER: Final = re.compile(rb"\\u([0-9A-Fa-f]{4})")
 _PAIR: Final = b"\xff"  # stands for an escaped backslash meanwhile: no byte of UTF-8
+_NONE: Final = b"\xfe"  # instead of such a byte: none of UTF-8 either
 _SHORT: Final = ((b"\\n", b"\n"), (b"\\t", b"\t"), (b"\\r", b"\r"), (b"\\b", b"\b"), (b"\\f", b"\f"))
 
 
@@ -18,7 +19,7 @@ class JsonText:
 
     def feed(self, data: bytes) -> bytes:
         """Return what `data` says; an escape that is not whole waits for the next piece."""
-        data = self._left + data
+        data = self._left + data.replace(_PAIR, _NONE)
         end = _whole(data)
         self._left = data[end:]
         return _undone(data[:end])

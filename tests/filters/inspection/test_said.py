@@ -233,6 +233,7 @@ def test_finds_what_is_escaped_between_many_backslashes_in_little_time() -> None
             text.feed(unit * (PIECE // len(unit)))
         assert time.process_time() - began < 1  # 0.25 s alone; a call for each of them took 1.8 s
     assert JsonText().feed(rb"\\\\u0041\u005cn\/\u0000\q") == b"\\\\u0041\\n/\0q"
+    assert JsonText().feed(b"\xff\\u0041\xff") == b"\xfeA\xfe"  # no byte of text is taken for an escape
 
 
 def test_finds_what_json_escapes_behind_a_prefix_that_its_label_explains() -> None:

@@ -220,7 +220,7 @@ def test_material_whose_judges_do_not_start_is_not_taken(monkeypatch: pytest.Mon
 def test_what_breaks_while_it_judges_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> list[list[Finding]]:
         judging = Judging(Material(), None, 10)
-        odd = Job(1, None, "", "", None, whole=True)  # type: ignore[arg-type]
+        odd = Job(1, None, "", "", 1, whole=True)  # type: ignore[arg-type]
         try:
             jobs = [odd] * (PROCESSES + 1) + [OBJECT]
             return [await judging.judge("a", InspectionSpec(), one) for one in jobs]
