@@ -13,17 +13,21 @@ from tests.foreign.setup import Setup
 from tests.foreign.wire import M1, HungUp, Refused, Wire, u8, u32
 
 CONNECTIONS = 60
-BYTE_EVERY_S = 0.05
+BYTE_EVERY_S, LET_IN_S = 0.05, 0.3
 
 
 def trickle(setup: Setup, until: float) -> list[str]:
-    """Send an m1 a byte at a time, again and again; return the refusals."""
-    answers = []
+    """Send an m1 a byte at a time, again and again, with a crowd beside the first one that is let in; return the refusals."""
+    answers, idle = [], list[socket.socket]()
     while time.monotonic() < until:
         try:
-            link = Wire.connect(*setup.address)
-            link.sock.sendall(u32(4096) + u8(M1))
-            _drip(link, until)
+            with contextlib.closing(Wire.connect(*setup.address)) as link:
+                link.sock.sendall(u32(4096) + u8(M1))
+                _drip(link, time.monotonic() + LET_IN_S)  # who is not is hung up on at once
+                if not idle:
+                    idle = crowd(setup)
+                    say(connections=len(idle))
+                _drip(link, until)
         except Refused as refusal:
             answers.append(str(refusal))
         except (HungUp, OSError):
@@ -33,11 +37,10 @@ def trickle(setup: Setup, until: float) -> list[str]:
 
 def _drip(link: Wire, until: float) -> None:
     link.sock.settimeout(BYTE_EVERY_S)
-    with contextlib.closing(link):
-        while time.monotonic() < until:
-            link.sock.sendall(b"x")
-            with contextlib.suppress(TimeoutError):
-                link.receive()
+    while time.monotonic() < until:
+        link.sock.sendall(b"x")
+        with contextlib.suppress(TimeoutError):
+            link.receive()
 
 
 def crowd(setup: Setup) -> list[socket.socket]:
@@ -53,8 +56,6 @@ def crowd(setup: Setup) -> list[socket.socket]:
 
 def main() -> None:
     setup, until = Setup(sys.argv[1]), time.monotonic() + float(sys.argv[2])
-    idle = crowd(setup)
-    say(connections=len(idle))
     say(answers=trickle(setup, until))
 
 

@@ -249,7 +249,7 @@ def test_others_attest_while_one_trickles(lab: RunningLab) -> None:
     since = lab.last_sequence()
     with (
         unharmed(lab, "db", "ops"),
-        started(lab, "ops", f"{ATTACKERS}.slow_loris", lab.setup("ops"), 6.5) as loris,
+        started(lab, "ops", f"{ATTACKERS}.slow_loris", lab.setup("ops"), 7.5) as loris,
     ):
         assert loris.stdout is not None
         loris.stdout.readline()
