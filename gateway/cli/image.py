@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from authn.pcr import HashAlg
 from authn.reference import ReferenceSet
 from authn.signing import key_id
@@ -20,6 +18,7 @@ from gateway.errors import GatewayError
 from vmhost.image.references import Image, value_name
 from vmhost.lab.setup import PROJECT
 from vmhost.names import Lab
+from vmhost.signing_key import load_signing_key
 
 if TYPE_CHECKING:
     from vmhost.image.build import Built
@@ -120,7 +119,7 @@ def predict(arguments: argparse.Namespace) -> int:
 def sign(arguments: argparse.Namespace) -> int:
     """Write the signed reference set of an image."""
     image = Image.load(arguments.out, arguments.image)
-    key = _signing_key(arguments.key)
+    key = load_signing_key(arguments.key)
     not_after = time.time() + arguments.days * 86400
     document = ReferenceSet(arguments.version, not_after, image.values()).sign(key)
     arguments.output.write_bytes(document)
@@ -142,7 +141,7 @@ def bundle(arguments: argparse.Namespace) -> int:
 
     lab = Lab(arguments.lab)
     image, authority = Image.load(arguments.out, arguments.image), arguments.authority or lab.authority_key
-    key = _signing_key(arguments.key or lab.administrator_key)
+    key = load_signing_key(arguments.key or lab.administrator_key)
     not_after = time.time() + arguments.days * 86400
     try:
         made = write_bundle(
@@ -160,12 +159,3 @@ def bundle(arguments: argparse.Namespace) -> int:
         f"{made.directory}: version {made.version}; next: quotegate update check"
     )
     return EXIT_OK
-
-
-def _signing_key(path: Path) -> Ed25519PrivateKey:
-    try:
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
-    except (OSError, ValueError) as error:
-        raise GatewayError(
-            "bad-key", f"{path}: expected a file with 64 hex digits (an Ed25519 key), got: {error}"
-        ) from error

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,21 +21,8 @@ from gateway.audit.heads import SignedHead
 from gateway.audit.kept import reading, stream_records
 from gateway.audit.spool import AuditSpool
 from gateway.audit.verify import KnownHead, verify_audit
-from tests.tpms import running_swtpm
 
 SELECTION = PcrSelection.of([4])
-
-
-@pytest.fixture(scope="module")
-def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tpm]:
-    with running_swtpm(tmp_path_factory.mktemp("tpm")) as tcti, Tpm(tcti) as tpm:
-        yield tpm
-
-
-@pytest.fixture(scope="module")
-def key(tpm: Tpm) -> AttestationKey:
-    identity = tpm.provision()
-    return AttestationKey.from_public(identity.ak_public, identity.ek_public)
 
 
 def write(path: Path, tpm: Tpm, count: int) -> list[KnownHead]:

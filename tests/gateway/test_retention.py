@@ -37,21 +37,8 @@ from gateway.daemon import record_keeper
 from gateway.daemon.record_keeper import LITTLE_ROOM, RecordKeeper
 from gateway.errors import GatewayError
 from gateway.events import model
-from tests.tpms import running_swtpm
 
 SELECTION = PcrSelection.of([4])
-
-
-@pytest.fixture(scope="module")
-def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tpm]:
-    with running_swtpm(tmp_path_factory.mktemp("tpm")) as tcti, Tpm(tcti) as tpm:
-        yield tpm
-
-
-@pytest.fixture(scope="module")
-def key(tpm: Tpm) -> AttestationKey:
-    identity = tpm.provision()
-    return AttestationKey.from_public(identity.ak_public, identity.ek_public)
 
 
 @dataclass

@@ -4,11 +4,10 @@ import argparse
 import time
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from vmhost.errors import HostError
 from vmhost.lab.vms import golden_dir
 from vmhost.names import Lab
+from vmhost.signing_key import load_signing_key
 from vmhost.spec import MOST_DAYS, VALID_DAYS
 from vmhost.vm.golden import sign_golden
 
@@ -38,7 +37,7 @@ def sign(arguments: argparse.Namespace) -> int:
     lab = Lab(arguments.lab)
     if not 1 <= arguments.days <= MOST_DAYS:
         raise HostError("bad-days", f"--days must be from 1 to {MOST_DAYS}, got {arguments.days}")
-    key, directory = _key(arguments.key or lab.administrator_key), golden_dir(lab)
+    key, directory = load_signing_key(arguments.key or lab.administrator_key), golden_dir(lab)
     until = time.time() + arguments.days * 86400
     try:
         digest = sign_golden(arguments.firmware, directory, arguments.version, until, key)
@@ -48,12 +47,3 @@ def sign(arguments: argparse.Namespace) -> int:
         ) from error
     print(f"{digest}  version {arguments.version}, for {arguments.days} days: {directory}")  # noqa: T201 - the command's answer
     return 0
-
-
-def _key(path: Path) -> Ed25519PrivateKey:
-    try:
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
-    except (OSError, ValueError) as error:
-        raise HostError(
-            "bad-key", f"{path}: expected the administrator's key, a file with 64 hex digits, got: {error}"
-        ) from error
