@@ -176,14 +176,15 @@ def test_beacons_do_not_wait_for_testimonies(tmp_path: Path) -> None:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
-            await asyncio.sleep(0.01)
+            await go_on.wait()
             under_way -= 1
 
-        live = Live(Mock(), Mock(), Mock())
+        live, go_on = Live(Mock(), Mock(), Mock()), asyncio.Event()
         with patch.object(agent, "_witness", slow):
             for number in range(2 * WAITING_TESTIMONIES):
                 await asyncio.wait_for(agent._handle(live, messages.DeliveryQuery(number, "s", 1, 1)), 1)
             asked = len(live.testimonies)
+            go_on.set()
             await asyncio.gather(*live.testimonies)
         return most, asked
 
