@@ -1,14 +1,20 @@
 """Undo what JSON does to text (RFC 8259 section 7), piece by piece, whatever else the text is."""
 
+import codecs
 import re
 from functools import lru_cache
 from typing import Final
 
 _LAST: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _CHARACTER: Final = re.compile(rb"\\u([0-9A-Fa-f]{4})")
+# what Python's decoder of escapes reads otherwise, and what would look as the mark below does
+_ODD: Final = re.compile(rb"\\(?![\"/bfnrt]|u(?!00[fF]{2})[0-9A-Fa-f]{4})")
 _PAIR: Final = b"\xff"  # stands for an escaped backslash meanwhile: no byte of UTF-8
 _NONE: Final = b"\xfe"  # instead of such a byte: none of UTF-8 either
-_SHORT: Final = ((b"\\n", b"\n"), (b"\\t", b"\t"), (b"\\r", b"\r"), (b"\\b", b"\b"), (b"\\f", b"\f"))
+# the frequent ones first: when none is left, the others are not looked for
+_SHORT: Final = (
+    (b'\\"', b'"'), (b"\\n", b"\n"), (b"\\/", b"/"), (b"\\t", b"\t"), (b"\\r", b"\r"), (b"\\b", b"\b"), (b"\\f", b"\f"),
+)  # fmt: skip
 
 
 class JsonText:
@@ -43,14 +49,25 @@ def _undone(data: bytes) -> bytes:
     """Undo whole escapes, with nothing called for each of the short ones: there may be one for every two bytes."""
     if b"\\" not in data:
         return data
+    is_ascii = data.isascii()
     data = data.replace(b"\\\\", _PAIR)
-    parts = _CHARACTER.split(data)
-    parts[1::2] = map(_character, parts[1::2])
-    data = b"".join(parts)
-    if b"\\" in data:
-        for escape, said in _SHORT:
-            data = data.replace(escape, said)
+    if b"\\u" in data:
+        if is_ascii and _ODD.search(data) is None:
+            return _undone_at_once(data)
+        parts = _CHARACTER.split(data)
+        parts[1::2] = map(_character, parts[1::2])
+        data = b"".join(parts)
+    for escape, said in _SHORT:
+        if b"\\" not in data:
+            break
+        data = data.replace(escape, said)
     return data.replace(b"\\", b"").replace(_PAIR, b"\\")
+
+
+def _undone_at_once(data: bytes) -> bytes:
+    """Do the same, pairs being marked, to ASCII without odd escapes: Python's own decoder is many times faster."""
+    said, _ = codecs.unicode_escape_decode(data.replace(b"\\/", b"/"))
+    return said.encode("utf-8", "replace").replace(_PAIR.decode("latin-1").encode(), b"\\")
 
 
 @lru_cache(1024)

@@ -3,47 +3,77 @@
 import codecs
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from filters.inspection.coding.iso_2022 import Unchanged
 from filters.inspection.coding.json_text import JsonText
 from filters.inspection.coding.wide import LOOKED_AT, begins_wide
+from filters.inspection.matching.database import Signs
 from filters.inspection.patterns.pattern import REACH
 
-_READERS: Final[dict[str, Callable[[], JsonText | Unchanged]]] = {"json": JsonText, "sets": Unchanged}
-READINGS: Final = tuple(_READERS)
 _LABEL: Final = re.compile(r"[/+](?:x-)?(?:nd)?json\b", re.IGNORECASE)
 _BLANK: Final = b" \t\r\n\0\x1e\xef\xbb\xbf\xfe\xff"  # may stand before JSON: marks too
 _BLANKS: Final = 1024  # bytes: what begins with more of them is no JSON
 _JSON: Final = (b"{", b"[", b'"')
-_ESCAPE: Final = re.compile(rb"\\u[0-9A-Fa-f]{4}")
-_SETS: Final = re.compile(rb"\x1b(?:\([BJ]|\.[AF])")
-_LONGEST: Final = 6  # bytes, of these two
 _BIG: Final = (codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-_QUIET: Final = 64 << 10  # bytes without what a reading is for end it: in noise it begins by chance
+_NEAR: Final = 4 * REACH  # bytes: signs nearer to each other than that are read in one stretch
 _CONTROL: Final = bytes({*range(0x20)} - {*b"\0\t\n\r"})
 _SAMPLE: Final = 4096  # bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """What a reading is for. begins: its first bytes; longest: how many it has at most."""
+
+    begins: bytes
+    whole: re.Pattern[bytes]
+    longest: int
+
+    def find(self, data: bytes, start: int) -> int:
+        """Return where the first one from `start` on begins, or -1."""
+        found = self.whole.search(data, start)
+        return found.start() if found else -1
+
+    def find_last(self, data: bytes, start: int, stop: int) -> int:
+        """Return where the last one between two places begins, or -1; there may be one for every few bytes."""
+        while (last := data.rfind(self.begins, start, stop)) >= 0 and not self.whole.match(data, last):
+            stop = last
+        return last
+
+    def stands_between(self, before: bytes, data: bytes) -> bool:
+        """Tell whether one begins in what came before and ends in `data`."""
+        start = before[1 - self.longest :] if self.longest > 1 else b""
+        return self.begins[:1] in start and self.find(start + data[: self.longest - 1], 0) >= 0
+
+
+_BACKSLASH: Final = _Sign(b"\\", re.compile(rb"\\"), 1)  # in JSON any escapes something
+_ESCAPE: Final = _Sign(b"\\u", re.compile(rb"\\u[0-9A-Fa-f]{4}"), 6)
+_SET: Final = _Sign(b"\x1b", re.compile(rb"\x1b(?:\([BJ]|\.[AF])"), 3)
+_SIGNS: Final = Signs(_ESCAPE.whole.pattern, _SET.whole.pattern)
+READINGS: Final = ("json", "sets")
+
+
 class Said:
-    """One text, in pieces. A reading begins with what it is for, and with as much before it as a match may span."""
+    """One text, in pieces. It is read otherwise near the signs of that, and with as much before them as a match may span."""
 
     def __init__(self, media_type: str = "") -> None:
         """Take what the text is said to be; without a word of JSON its first byte tells."""
         self._before = b""  # the last REACH bytes
         self._seen = 0
         self._wide: codecs.IncrementalDecoder | None = None
-        self._is_json = True if _LABEL.search(media_type) else None  # then any backslash escapes something
-        self._readers: dict[str, JsonText | Unchanged] = {}
-        self._quiet: dict[str, int] = {}
+        self._is_json = True if _LABEL.search(media_type) else None
+        self._readings = [
+            _Reading(how, make) for how, make in zip(READINGS, (JsonText, Unchanged), strict=True)
+        ]
 
     def feed(self, data: bytes) -> Iterator[tuple[str, bytes | None]]:
         """Yield how `data` was read, and what it says so, or None where a reading ended: the next is another text."""
         if self._wide is None and self._seen < LOOKED_AT and begins_wide(self._before + data):
             data, self._before = self._before + data, b""
             self._wide = _wide_decoder(data)
-            yield from ((how, None) for how in self._readers)
-            self._readers.clear()
+            for reading in self._readings:
+                yield from reading.give_up()
         self._seen += len(data)
         if self._wide:
             data = self._wide.decode(data).replace("\0", "").encode("utf-8", "replace")
@@ -51,47 +81,74 @@ class Said:
             begins = data[:_BLANKS].lstrip(_BLANK)
             if begins or self._seen > _BLANKS:
                 self._is_json = begins.startswith(_JSON)
-        yield from self._read("json", data, self._escapes(data))
-        yield from self._read("sets", data, self._changes(data))
+        for reading, sign, first in self._signs(data):
+            yield from reading.read(self._before, data, sign, first)
         self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
+
+    def _signs(self, data: bytes) -> Iterator[tuple["_Reading", _Sign, int]]:
+        """Yield each reading, its sign in `data`, and where the first of them begins, or -1; 0 also where it began before."""
+        escapes = _BACKSLASH if self._is_json and not _is_noise(data) else _ESCAPE
+        looks = b"\x1b" in data or (escapes is _ESCAPE and b"\\" in data)
+        ends = dict(_SIGNS.ends(data)) if looks else {}
+        for number, (reading, sign) in enumerate(zip(self._readings, (escapes, _SET), strict=True)):
+            first = -1
+            if sign.stands_between(self._before, data):
+                first = 0
+            elif sign is _BACKSLASH or number in ends:
+                first = sign.find(data, max(0, ends.get(number, 0) - sign.longest))
+            yield reading, sign, first
 
     def finish(self) -> Iterator[tuple[str, bytes]]:
         """Say that no more comes; yield what waited."""
-        for how, reader in self._readers.items():
-            yield how, reader.finish()
+        for reading in self._readings:
+            yield from reading.finish()
 
-    def _read(self, how: str, data: bytes, place: int) -> Iterator[tuple[str, bytes | None]]:
-        """Read `data`; place: of the first that the reading is for, or -1."""
-        reader = self._readers.get(how)
-        if reader is None:
-            if place < 0:
+
+class _Reading:
+    """One way to read a text, stretch by stretch."""
+
+    def __init__(self, how: str, make: Callable[[], JsonText | Unchanged]) -> None:
+        self._how, self._make = how, make
+        self._reader: JsonText | Unchanged | None = None
+        self._left = 0  # bytes that are read in any case: a sign was near
+
+    def read(self, before: bytes, data: bytes, sign: _Sign, first: int) -> Iterator[tuple[str, bytes | None]]:
+        """Read `data` where it is near a sign; first: where the first one begins, or -1."""
+        start = 0
+        if self._reader is None:
+            start = first - REACH
+        elif first == 0:
+            self._left = max(self._left, _NEAR)
+        while self._reader or first >= 0:
+            if self._reader is None:
+                self._reader, self._left = self._make(), first + _NEAR
+            stop = _end(data, sign, max(start, 0), self._left)
+            text = before[start:] + data[:stop] if start < 0 else data[start:stop]
+            yield self._how, self._reader.feed(text)
+            if stop > len(data):
+                self._left = stop - len(data)
                 return
-            reader = self._readers[how] = _READERS[how]()
-            data = data[place - REACH :] if place >= REACH else self._before + data
-        yield how, reader.feed(data)
-        self._quiet[how] = 0 if place >= 0 else self._quiet[how] + len(data)
-        if self._quiet[how] >= _QUIET:
-            del self._readers[how]
-            yield how, None
+            yield from self.give_up()
+            first = sign.find(data, stop)
+            start = first - REACH
 
-    def _escapes(self, data: bytes) -> int:
-        if self._is_json and not _is_noise(data):
-            return data.find(b"\\")
-        if b"\\" in data or b"\\" in self._before[1 - _LONGEST :]:
-            return self._place(_ESCAPE, data)
-        return -1
+    def give_up(self) -> Iterator[tuple[str, None]]:
+        """End the stretch; what stands behind it is read as it is, and that is done in any case."""
+        if self._reader:
+            self._reader = None
+            yield self._how, None
 
-    def _changes(self, data: bytes) -> int:
-        if b"\x1b" in data or b"\x1b" in self._before[-2:]:
-            return self._place(_SETS, data)
-        return -1
+    def finish(self) -> Iterator[tuple[str, bytes]]:
+        """See Said."""
+        if self._reader:
+            yield self._how, self._reader.finish()
 
-    def _place(self, sign: re.Pattern[bytes], data: bytes) -> int:
-        """Return where a sign begins that `data` brings; one that began before counts from there."""
-        if sign.search(self._before[1 - _LONGEST :] + data[: _LONGEST - 1]):
-            return 0
-        found = sign.search(data)
-        return found.start() if found else -1
+
+def _end(data: bytes, sign: _Sign, at: int, end: int) -> int:
+    """Return where a stretch ends that goes to `end` at least: some way behind its last sign."""
+    while (last := sign.find_last(data, at, end + _NEAR)) >= 0:
+        at, end = last + 1, max(end, last + _NEAR)
+    return end
 
 
 def _wide_decoder(start: bytes) -> codecs.IncrementalDecoder:

@@ -5,7 +5,7 @@ with RE2: linear in what it reads, whatever the pattern and the bytes are.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import hyperscan
@@ -100,6 +100,27 @@ class Words:
     def watch(self, on_hit: Callable[[int, int], None]) -> "Watch":
         """Return a stream; `on_hit` gets the literal's number and its end in the stream."""
         return Watch(self._first, on_hit)
+
+
+class Signs:
+    """Short expressions that are looked for in bytes that stand alone, all in one pass over them."""
+
+    def __init__(self, *expressions: bytes) -> None:
+        """Raises hyperscan's error: they are our own."""
+        self._all = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        flag = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
+        count = len(expressions)
+        self._all.compile(expressions=list(expressions), ids=list(range(count)), elements=count, flags=flag)
+        self._ends: dict[int, int] = {}
+
+    def ends(self, data: bytes) -> Mapping[int, int]:
+        """Return where the first of each expression ends, by its number. It holds until the next call."""
+        self._ends.clear()
+        self._all.scan(data, match_event_handler=self._found)
+        return self._ends
+
+    def _found(self, number: int, _start: int, end: int, _flags: int, _context: object) -> None:
+        self._ends[number] = end
 
 
 class Expression:

@@ -191,7 +191,7 @@ def test_a_reading_begins_with_what_stands_before_it() -> None:
     said = Said()
     assert list(said.feed(b"x" * 2000)) == []
     ((how, text),) = said.feed(SECRET[:3] + b"\\u%04x" % SECRET[3])
-    assert (how, text) == ("json", b"x" * REACH + SECRET[:4])
+    assert (how, text) == ("json", b"x" * (REACH - 3) + SECRET[:4])
 
 
 def test_ordinary_text_and_noise_need_no_reading() -> None:
@@ -207,17 +207,57 @@ def test_ordinary_text_and_noise_need_no_reading() -> None:
     assert list(readings(json.dumps({"a": "ü"}).encode())) == ['{"a": "ü"}'.encode()]
 
 
-def test_a_reading_ends_where_what_it_is_for_does_and_begins_anew() -> None:
+def test_reads_what_is_near_signs_and_nothing_else() -> None:
     quiet = b"x" * (1 << 18)
     said = Said()
-    assert [how for how, _ in said.feed(b"\\u0041 \x1b(B " + quiet)] == ["json", "sets"]
-    assert [text is None for _, text in said.feed(quiet)] == [False, True, False, True]
+    told = list(said.feed(b"\\u0041 \x1b(B " + quiet))
+    assert [(how, text is None) for how, text in told] == [
+        ("json", False), ("json", True), ("sets", False), ("sets", True),
+    ]  # fmt: skip
+    assert all(len(text) < 6 * REACH for _, text in told if text)
     assert list(said.feed(quiet)) == list(said.finish()) == []
     assert list(said.feed(b"\\u0041")) == [("json", b"x" * REACH + b"A")]
     driven = Driven().feed(UP, b"\1\2\3 no protocol \\u0041")
     for data in (quiet, quiet, ESCAPED):
         driven.feed(UP, data)
     assert driven.checks == [KEY]
+
+
+@pytest.mark.parametrize("gap", [0, REACH, 4 * REACH - 1, 4 * REACH, 4 * REACH + 1, 9 * REACH])
+@pytest.mark.parametrize("size", [0, 1, 1000, 4 * REACH])
+def test_finds_what_is_escaped_wherever_stretches_end(gap: int, size: int) -> None:
+    for sign in (b"\\u0041", b"\x1b(B"):
+        for filler in (b" ", b"\\", b"\x1b"):
+            data = b"words " + sign + filler * gap + b" "
+            assert checks(data + ESCAPED, b"text/plain", size=size) == {KEY}
+            assert checks(data + JUMPING + b" ", b"text/plain", size=size) == {KEY}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                r"\u0041",
+                r"\u673a",
+                r"\ud83d",
+                r"\n",
+                r"\t",
+                r"\\",
+                r"\/",
+                r"\"",
+                r"\b",
+                "u0041",
+                "/",
+                "a",
+                "n",
+            ]
+        )
+    )
+)
+def test_both_ways_to_undo_escapes_say_the_same(words: list[str]) -> None:
+    text = "".join(words).encode()
+    assert JsonText().feed(b"\xc3\xa9" + text) == b"\xc3\xa9" + JsonText().feed(text)
 
 
 def test_noise_behind_a_brace_is_no_json() -> None:

@@ -57,7 +57,8 @@ class Body:
             raise Refusal("http-body-incomplete", "the connection ended inside a body")
 
     def _counted(self, buffer: bytearray) -> Iterator[bytes]:
-        piece = bytes(buffer[: self._left])
+        with memoryview(buffer) as view:
+            piece = view[: self._left].tobytes()  # copied once
         del buffer[: self._left]
         self._left -= len(piece)
         if piece:
