@@ -3,7 +3,6 @@
 import codecs
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from filters.inspection.coding.iso_2022 import Unchanged
@@ -22,35 +21,40 @@ _CONTROL: Final = bytes({*range(0x20)} - {*b"\0\t\n\r"})
 _SAMPLE: Final = 4096  # bytes
 
 
-@dataclass(frozen=True, slots=True)
 class _Sign:
-    """What a reading is for. begins: its first bytes; longest: how many it has at most."""
+    """What a reading is for."""
 
-    begins: bytes
-    whole: re.Pattern[bytes]
-    longest: int
+    def __init__(self, begins: bytes, whole: bytes, longest: int, anywhere: bytes) -> None:
+        """begins: its first bytes; longest: how many it has at most; anywhere: what is quickly found where there is one."""
+        self._begins, self._whole, self._longest = begins, re.compile(whole), longest
+        self._anywhere = Signs(anywhere)
 
-    def find(self, data: bytes, start: int) -> int:
+    def find(self, data: bytes, start: int = 0) -> int:
         """Return where the first one from `start` on begins, or -1."""
-        found = self.whole.search(data, start)
+        first = data.find(self._begins[:1], start)
+        if first < 0 or self._longest == 1:
+            return first
+        if not (ends := self._anywhere.ends(data[first:])):
+            return -1
+        found = self._whole.search(data, first + max(0, ends[0] - self._longest))
         return found.start() if found else -1
 
     def find_last(self, data: bytes, start: int, stop: int) -> int:
         """Return where the last one between two places begins, or -1; there may be one for every few bytes."""
-        while (last := data.rfind(self.begins, start, stop)) >= 0 and not self.whole.match(data, last):
+        while (last := data.rfind(self._begins, start, stop)) >= 0 and not self._whole.match(data, last):
             stop = last
         return last
 
     def stands_between(self, before: bytes, data: bytes) -> bool:
         """Tell whether one begins in what came before and ends in `data`."""
-        start = before[1 - self.longest :] if self.longest > 1 else b""
-        return self.begins[:1] in start and self.find(start + data[: self.longest - 1], 0) >= 0
+        beside = self._longest - 1
+        start = before[-beside:] if beside else b""
+        return self._begins[:1] in start and self._whole.search(start + data[:beside]) is not None
 
 
-_BACKSLASH: Final = _Sign(b"\\", re.compile(rb"\\"), 1)  # in JSON any escapes something
-_ESCAPE: Final = _Sign(b"\\u", re.compile(rb"\\u[0-9A-Fa-f]{4}"), 6)
-_SET: Final = _Sign(b"\x1b", re.compile(rb"\x1b(?:\([BJ]|\.[AF])"), 3)
-_SIGNS: Final = Signs(_ESCAPE.whole.pattern, _SET.whole.pattern)
+_BACKSLASH: Final = _Sign(b"\\", rb"\\", 1, rb"\\")  # in JSON any escapes something
+_ESCAPE: Final = _Sign(b"\\u", rb"\\u[0-9A-Fa-f]{4}", 6, rb"\\u")
+_SET: Final = _Sign(b"\x1b", rb"\x1b(?:\([BJ]|\.[AF])", 3, rb"\x1b(?:\([BJ]|\.[AF])")
 READINGS: Final = ("json", "sets")
 
 
@@ -81,22 +85,11 @@ class Said:
             begins = data[:_BLANKS].lstrip(_BLANK)
             if begins or self._seen > _BLANKS:
                 self._is_json = begins.startswith(_JSON)
-        for reading, sign, first in self._signs(data):
+        escapes = _BACKSLASH if self._is_json and not _is_noise(data) else _ESCAPE
+        for reading, sign in zip(self._readings, (escapes, _SET), strict=True):
+            first = 0 if sign.stands_between(self._before, data) else sign.find(data)
             yield from reading.read(self._before, data, sign, first)
         self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
-
-    def _signs(self, data: bytes) -> Iterator[tuple["_Reading", _Sign, int]]:
-        """Yield each reading, its sign in `data`, and where the first of them begins, or -1; 0 also where it began before."""
-        escapes = _BACKSLASH if self._is_json and not _is_noise(data) else _ESCAPE
-        looks = b"\x1b" in data or (escapes is _ESCAPE and b"\\" in data)
-        ends = dict(_SIGNS.ends(data)) if looks else {}
-        for number, (reading, sign) in enumerate(zip(self._readings, (escapes, _SET), strict=True)):
-            first = -1
-            if sign.stands_between(self._before, data):
-                first = 0
-            elif sign is _BACKSLASH or number in ends:
-                first = sign.find(data, max(0, ends.get(number, 0) - sign.longest))
-            yield reading, sign, first
 
     def finish(self) -> Iterator[tuple[str, bytes]]:
         """Say that no more comes; yield what waited."""
