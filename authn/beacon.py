@@ -1,7 +1,7 @@
 """Beacons: the gateway asks, unpredictably and all the time; a peer that stops proving itself expires.
 
 Pure; times are seconds of one steady clock, passed in. Nothing has to happen for a bad peer to lose
-access: permission ends at *beacon sent* + 2T by itself.
+access: what a pass permits ends by itself, at *beacon sent* + 2T at the latest.
 """
 
 from collections import deque
@@ -27,9 +27,9 @@ CHECK_EVERY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A full pass: the peer may communicate until `expires_at`."""
+    """A full pass: what it proves is as fresh as its beacon, which was sent at `asked_at`."""
 
-    expires_at: float
+    asked_at: float
     counters: Counters
 
 
@@ -90,7 +90,7 @@ class BeaconTracker:
             self.check(Measured((), (), self.pcr_values))
             self._check_at = now + CHECK_EVERY_S
         self.late = 0
-        return Pass(self._sent_at + 2 * self.interval, self.counters)
+        return Pass(self._sent_at, self.counters)
 
     def note_files(self, untrusted_more: bytes) -> None:
         """Take the next piece of the IMA list, also when the quote that came with it does not count."""

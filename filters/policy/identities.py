@@ -26,7 +26,7 @@ def parse_profile(table: Table) -> ProfileSpec:
     layers = tuple(dict.fromkeys(table.parse_all("layers", parse_label, ["tpm"])))
     if not layers:
         raise table.error("bad-value", "layers", f"{table.name}: `layers` demands no evidence at all")
-    age = table.parse("max_quote_age", parse_duration_ms, "3s")
+    age = table.parse("max_quote_age", parse_duration_ms) if table.has("max_quote_age") else None
     on_fail = (
         _on_fail(table.table("on_fail"))
         if table.has("on_fail")

@@ -50,11 +50,14 @@ class OnFail:
 
 @dataclass(frozen=True, slots=True)
 class ProfileSpec:
-    """What a quote must prove: reference names by PCR of the SHA-256 bank (`ima:NAME` for PCR 10: a list of files)."""
+    """What a quote must prove: reference names by PCR of the SHA-256 bank (`ima:NAME` for PCR 10: a list of files).
+
+    max_quote_age_ms: for so long at most a quote is worth trust; None: for two beacon intervals, as with any larger age.
+    """
 
     name: str
     pcrs: Mapping[int, str]
-    max_quote_age_ms: int
+    max_quote_age_ms: int | None
     on_fail: OnFail
     layers: tuple[str, ...] = ("tpm",)
 

@@ -76,7 +76,7 @@ class Service:
         self.store = Store(setup.state_dir / "state.db")
         self.spool = AuditSpool(setup.state_dir / "audit.db")
         self.evidence = evidence_keeper(setup)
-        self.policy = PolicyHolder(setup.interface, setup.ip, setup.control_port)
+        self.policy = PolicyHolder(setup.interface, setup.ip, setup.control_port, setup.beacon_interval_ms)
         self.recorder = Recorder(
             self.spool, self.clock, setup.gateway_id, lambda: self.policy.policy.revision
         )
@@ -93,7 +93,7 @@ class Service:
         )  # fmt: skip
         self.trust = TrustKeeper(
             self.registry, netd, self.store, self.recorder, self.clock, setup.beacon_interval_ms / 1000,
-            self.broker.close_peer, self.recovery.begin,
+            self.policy.quote_age, self.broker.close_peer, self.recovery.begin,
         )  # fmt: skip
         gate = AuthorityGate(setup.administrator_keys)
         self.authority = AuthorityKeeper(

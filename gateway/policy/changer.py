@@ -69,10 +69,11 @@ class PolicyChanger:
             text = self.revisions.text(current.number)
             try:
                 policy, _ = await asyncio.to_thread(check_text, text, f"revision {current.number}")
+                compiled = await asyncio.to_thread(self._holder.compile, policy)
             except PolicyError as error:
                 await self._close(current.number, error)
                 return
-            await self._kernel.load_policy(await asyncio.to_thread(self._holder.compile, policy))
+            await self._kernel.load_policy(compiled)
             self._holder.policy = policy
 
     async def _return_to(self, number: int) -> None:

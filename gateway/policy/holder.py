@@ -6,7 +6,7 @@ from authn.profile import Profile
 from filters.errors import PolicyError
 from filters.policy.check import check_policy
 from filters.policy.compiled import CompiledPolicy, compile_policy
-from filters.policy.model import OnFail, Policy
+from filters.policy.model import OnFail, Policy, ProfileSpec
 from filters.policy.parser import parse_policy
 
 EMPTY = parse_policy("schema = 1\n")
@@ -27,12 +27,17 @@ def check_text(text: str, file: str) -> tuple[Policy, list[str]]:
 class PolicyHolder:
     """The policy in force; only `gateway.policy.changer` replaces it."""
 
-    def __init__(self, interface: str, gateway_ip: IPv4Address, control_port: int) -> None:
+    def __init__(
+        self, interface: str, gateway_ip: IPv4Address, control_port: int, beacon_interval_ms: int
+    ) -> None:
         self.policy: Policy = EMPTY
         self._interface, self._gateway_ip, self._control_port = interface, gateway_ip, control_port
+        self._beacon_interval_ms = beacon_interval_ms
 
     def compile(self, policy: Policy) -> CompiledPolicy:
-        """Compile for this gateway."""
+        """Compile for this gateway; raises PolicyError when it can't keep what a profile demands."""
+        for profile in policy.profiles.values():
+            self._check_age(profile)
         return compile_policy(
             policy, interface=self._interface, gateway_ip=self._gateway_ip, control_port=self._control_port
         )
@@ -44,6 +49,22 @@ class PolicyHolder:
             raise PolicyError("unknown-peer", f"the policy has no peer {peer}")
         spec = self.policy.profiles[known.profile]
         return Profile.of(spec.name, spec.pcrs, layers=spec.layers)
+
+    def _check_age(self, profile: ProfileSpec) -> None:
+        """Refuse an age that honest peers would exceed: the next quote may come half an interval after its beacon."""
+        age, least = profile.max_quote_age_ms, self._beacon_interval_ms * 3 // 2
+        if age is not None and age < least:
+            raise PolicyError(
+                "bad-value",
+                f"profile.{profile.name}: `max_quote_age` is {age} ms; this gateway asks every {self._beacon_interval_ms} ms, "
+                f"so expected at least {least} ms: raise it, or lower the beacon interval",
+            )
+
+    def quote_age(self, peer: str) -> float | None:
+        """Return for how many seconds a peer's quote is worth trust at most; None: the profile does not say."""
+        known = self.policy.peers.get(peer)
+        age = self.policy.profiles[known.profile].max_quote_age_ms if known else None
+        return None if age is None else age / 1000
 
     def ek(self, peer: str) -> str | None:
         """Return the fingerprint of the endorsement key that a peer must have; None: the enrolled one."""

@@ -23,10 +23,11 @@ PROOF_EVERY = 5
 HIGH_WATER_EVERY_S = 10.0
 Cut = Callable[[PeerRecord, str], Awaitable[None]]
 Failed = Callable[[PeerRecord, str], None]
+QuoteAge = Callable[[str], float | None]
 
 
 class TrustKeeper:
-    """Decide about trust. `cut` ends a peer's sessions, `failed` starts its recovery."""
+    """Decide about trust. `quote_age` says what the policy allows, `cut` ends a peer's sessions, `failed` starts its recovery."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class TrustKeeper:
         recorder: Recorder,
         clock: Clock,
         interval: float,
+        quote_age: QuoteAge,
         cut: Cut,
         failed: Failed,
     ) -> None:
@@ -43,7 +45,7 @@ class TrustKeeper:
         self._recorder, self._clock = recorder, clock
         self.interval = interval
         self.silence_limit = 25 * interval
-        self._cut, self._failed = cut, failed
+        self._quote_age, self._cut, self._failed = quote_age, cut, failed
         self._saved: dict[str, float] = {}
         self._failing: set[str] = set()  # what they failed by is not marked yet
         self._attended = self._attentive_since = clock.now()
@@ -78,7 +80,7 @@ class TrustKeeper:
         peer.link, peer.session_id = link, link.session.session_id
         peer.pcr_values, peer.silent_since = dict(link.session.pcr_values), None
         peer.last_quote_at, peer.counters = proved_at, verified.counters
-        await self._kernel.trust(peer.ip, proved_at + 2 * self.interval)
+        await self._kernel.trust(peer.ip, proved_at + self._worth(peer))
         if peer.link is not link:  # it failed after that, and the kernel was told so after that
             raise AttestationError(
                 AttestationFailure.UNKNOWN_PEER, f"{peer.name} was cut while it was being admitted"
@@ -112,7 +114,7 @@ class TrustKeeper:
             return
         if passed is None or not self._stands(peer, link):
             return
-        await self._kernel.trust(peer.ip, passed.expires_at)
+        await self._kernel.trust(peer.ip, passed.asked_at + self._worth(peer))
         if not self._stands(peer, link):  # the kernel was told so after that
             return
         peer.last_quote_at, peer.counters, peer.silent_since = self._clock.now(), passed.counters, None
@@ -194,7 +196,7 @@ class TrustKeeper:
     async def watch_silence(self, peer: PeerRecord) -> None:
         """Notice a peer whose permission has run out in the kernel, and one that is silent past the limit."""
         now = self._clock.now()
-        if peer.state is PeerState.TRUSTED and now > (peer.last_quote_at or 0.0) + 2 * self.interval:
+        if peer.state is PeerState.TRUSTED and now > (peer.last_quote_at or 0.0) + self._worth(peer):
             peer.silent_since = peer.last_quote_at
             late = peer.link is not None and peer.link.tracker.late
             reason = AttestationFailure.LATE_ANSWER if late else AttestationFailure.NO_ANSWER
@@ -206,6 +208,11 @@ class TrustKeeper:
         if silent and peer.state in (PeerState.STALE, PeerState.UNREACHABLE):
             limit = f"nothing was heard for more than {self.silence_limit:.1f} s"
             await self.fail(peer, AttestationError(AttestationFailure.NO_ANSWER, limit))
+
+    def _worth(self, peer: PeerRecord) -> float:
+        """Return for how many seconds a quote of this peer is worth trust."""
+        age = self._quote_age(peer.name)
+        return 2 * self.interval if age is None else min(age, 2 * self.interval)
 
     @staticmethod
     def _stands(peer: PeerRecord, link: PeerLink) -> bool:

@@ -41,10 +41,10 @@ def answer(tpm: Tpm, beacon: Beacon, exporter: bytes = EXPORTER) -> BeaconAnswer
     return BeaconAnswer(beacon.number, quote, b"c" * 32, b"")
 
 
-def test_a_pass_lasts_two_intervals_from_sending(tracker: BeaconTracker, tpm: Tpm) -> None:
+def test_a_pass_is_as_fresh_as_its_beacon(tracker: BeaconTracker, tpm: Tpm) -> None:
     passed = tracker.judge(answer(tpm, tracker.next_beacon(10.0, AUDIT, None)), 10.4)
     assert passed is not None
-    assert passed.expires_at == 12.0
+    assert passed.asked_at == 10.0
 
 
 def test_an_answer_counts_once(tracker: BeaconTracker, tpm: Tpm) -> None:

@@ -48,7 +48,7 @@ class Scene:
         self.store.raise_high_water("web", Counters(10, 5, 0, True))
         anyone: Any = self
         self.keeper = TrustKeeper(
-            self.registry, anyone, self.store, anyone, clock, 0.2, self.cut, self.failed
+            self.registry, anyone, self.store, anyone, clock, 0.2, lambda _: None, self.cut, self.failed
         )
         introduction: Any = SimpleNamespace(store=self.store, clock=clock)
         self.server = ControlServer(

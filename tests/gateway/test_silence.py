@@ -40,7 +40,7 @@ class Keeper(TrustKeeper):
 
     def __init__(self, clock: Clock) -> None:
         deaf: Any = Deaf()
-        super().__init__(deaf, deaf, deaf, deaf, clock, T, deaf.cut, lambda *_: None)
+        super().__init__(deaf, deaf, deaf, deaf, clock, T, lambda _: None, deaf.cut, lambda *_: None)
         self.punished: list[float] = []
 
     async def fail(self, peer: PeerRecord, error: object) -> None:

@@ -43,10 +43,11 @@ class Scene:
         self.kernel, self.cut, self.store = SlowKernel(), AsyncMock(), Mock()
         anyone: Any = self.kernel
         self.keeper = TrustKeeper(
-            self.registry, anyone, self.store, Mock(), SimpleNamespace(now=lambda: 100.0, wall=lambda: 1.0), 0.2, self.cut, Mock(),
+            self.registry, anyone, self.store, Mock(), SimpleNamespace(now=lambda: 100.0, wall=lambda: 1.0), 0.2, lambda _: None, self.cut, Mock(),
         )  # fmt: skip
         self.peer = next(iter(self.registry))
-        self.link = Mock(spec=PeerLink, tracker=Mock(), session=Mock(pcr_values={}))
+        tracker = Mock(judge=Mock(return_value=Mock(asked_at=100.0)))
+        self.link = Mock(spec=PeerLink, tracker=tracker, session=Mock(pcr_values={}))
         self.peer.state, self.peer.link = PeerState.TRUSTED, self.link
 
     async def answers_meanwhile(self, withdrawing: Any) -> None:

@@ -9,8 +9,8 @@ ON_FAIL = 'on_fail = { peer = "restart", max_restarts = 3, window = "15m", then 
 
 
 def profile_text(profile: Profile, on_fail: str = ON_FAIL) -> str:
-    """Write a profile: what a quote must prove, how old it may be, what follows a failure."""
-    return f'{measured_text(profile)}max_quote_age = "3s"\n{on_fail}\n'
+    """Write a profile: what a quote must prove, what follows a failure."""
+    return f"{measured_text(profile)}{on_fail}\n"
 
 
 def measured_text(profile: Profile) -> str:

@@ -59,7 +59,7 @@ class Gateway:
     clock: HandClock = field(default_factory=HandClock)
 
     def __post_init__(self) -> None:
-        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443)
+        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443, 200)
         self.store = Store(self.directory / "state.db")
         self.spool = AuditSpool(self.directory / "audit.db")
         recorder = Recorder(self.spool, self.clock, "lab/gw", lambda: self.holder.policy.revision)
@@ -285,23 +285,26 @@ def test_a_policy_that_is_applied_amid_the_start_is_not_overwritten(
 
 
 OTHER_VERSIONS = ONE.replace("allow", "allow-in-a-later-version")
+TOO_FAST = ONE.replace('max_quote_age = "3s"', 'max_quote_age = "100ms"')
 
 
-def written_by_another_version(directory: Path, number: int) -> None:
+def written_by_another_version(directory: Path, number: int, text: str = OTHER_VERSIONS) -> None:
     store = Store(directory / "state.db")
-    store._database.execute("UPDATE policy SET text = ? WHERE number = ?", (OTHER_VERSIONS, number))
+    store._database.execute("UPDATE policy SET text = ? WHERE number = ?", (text, number))
     store.close()
 
 
-def test_a_stored_policy_that_does_not_parse_leaves_none_in_force_until_one_is_applied(
-    run: Callable[[Dialogue], Gateway], tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("text", [OTHER_VERSIONS, TOO_FAST])
+def test_a_stored_policy_that_cant_be_taken_up_leaves_none_in_force_until_one_is_applied(
+    run: Callable[[Dialogue], Gateway], tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
+    assert text != ONE
     run(_nothing)
-    written_by_another_version(tmp_path, 1)
+    written_by_another_version(tmp_path, 1, text)
 
     async def closed(gateway: Gateway) -> None:
         assert (gateway.in_force, gateway.kernel.loaded) == ("", [""])
-        assert "revision 1:" in gateway.changer.closed
+        assert "revision 1:" in gateway.changer.closed or "max_quote_age" in gateway.changer.closed
         await asyncio.sleep(0.05)
         assert gateway.outcomes() == ["set up", "closed"]
 
