@@ -52,4 +52,4 @@ class Narrower:
             text = text[len(self._last) :]
         if data:
             self._last = data[-1:].strip(b"\0")
-        return text.replace(b"\0", b"")
+        return text.translate(None, b"\0")  # ten times as fast as to replace it

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from filters.inspection.coding.line_ends import stray_line_end
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.parser import Parser, Sink
@@ -28,7 +29,6 @@ RECIPIENTS: Final = 1000  # of one message; RFC 5321 section 4.5.3.1.8 wants 100
 UNANSWERED: Final = 1024  # commands: a message and all its recipients fit
 _CHUNK: Final = (1 << 31) - 1  # bytes: some servers count with 32 bits
 _REPLY = re.compile(rb"([2-5][0-9]{2})([ -])?([\t \x21-\x7e\x80-\xff]*)")
-_STRAY = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 _END = b"\r\n.\r\n"
 _ENVELOPE = {
     b"EHLO": "smtp.helo",
@@ -112,7 +112,7 @@ class Smtp:
     def _line(self, buffer: bytearray, check: str) -> bytes | None:
         end = buffer.find(b"\r\n")
         line = bytes(buffer if end < 0 else buffer[:end])
-        if _STRAY.search(line) or (end >= 0 and b"\r" in line):
+        if stray_line_end(line) >= 0 or b"\0" in line or (end >= 0 and b"\r" in line):
             raise Refusal(check, f"expected CRLF; got another line end in {line[:60]!r}")
         if len(line) > 4096:
             raise LimitHit("head", 4096, " bytes in a line")
@@ -211,10 +211,11 @@ class Smtp:
         text = keep + bytes(client.buffer)
         end = text.find(_END)
         # what follows the message has rules of its own
-        if stray := _STRAY.search(text, 0, end + len(_END) if end >= 0 else len(text)):
+        ours = text[: end + len(_END)] if end >= 0 else text
+        stray = max(stray_line_end(ours), ours.find(b"\0"))
+        if stray >= 0:
             raise Refusal(
-                "smtp-line-end",
-                f"expected CRLF; got {text[stray.start() : stray.start() + 1]!r} alone in a message",
+                "smtp-line-end", f"expected CRLF; got {ours[stray : stray + 1]!r} alone in a message"
             )
         if end >= 0:
             self._text(text[: end + 2], len(keep))
