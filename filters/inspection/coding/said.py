@@ -17,44 +17,82 @@ _BLANKS: Final = 1024  # bytes: what begins with more of them is no JSON
 _JSON: Final = (b"{", b"[", b'"')
 _BIG: Final = (codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _NEAR: Final = 4 * REACH  # bytes: signs nearer to each other than that are read in one stretch
+_FAR: Final = (
+    64 << 10
+)  # bytes behind a whole sign in which its first byte is one: what means something has more of them
 _CONTROL: Final = bytes({*range(0x20)} - {*b"\0\t\n\r"})
 _SAMPLE: Final = 4096  # bytes
 
 
-class _Sign:
-    """What a reading is for."""
+class _Reading:
+    """One way to read a text, stretch by stretch, and what is worth it."""
 
-    def __init__(self, begins: bytes, whole: bytes, longest: int, anywhere: bytes) -> None:
-        """begins: its first bytes; longest: how many it has at most; anywhere: what is quickly found where there is one."""
-        self._begins, self._whole, self._longest = begins, re.compile(whole), longest
-        self._anywhere = Signs(anywhere)
+    def __init__(
+        self,
+        how: str,
+        make: Callable[[], JsonText | Unchanged],
+        begins: bytes,
+        sign: bytes,
+        longest: int,
+        quick: Signs,
+    ) -> None:
+        """begins: the first byte of its sign, which has `longest` bytes at most; quick: finds one, or says that there is none."""
+        self.how, self.begins = how, begins
+        self._make, self._sign, self._beside, self._quick = make, re.compile(sign), longest - 1, quick
+        self.reader: JsonText | Unchanged | None = None
+        self.left = 0  # bytes to come that are read in any case: a sign was near
+        self._far = 0  # bytes to come in which its first byte is a sign
+        self._is_known = False  # then it is everywhere
 
-    def find(self, data: bytes, start: int = 0) -> int:
-        """Return where the first one from `start` on begins, or -1."""
-        first = data.find(self._begins[:1], start)
-        if first < 0 or self._longest == 1:
-            return first
-        if not (ends := self._anywhere.ends(data[first:])):
+    def first(self, before: bytes, data: bytes, *, is_known: bool) -> int:
+        """Return where the first sign in a piece begins, 0 also for one that began before, or -1. is_known: its first byte is one."""
+        self._is_known = is_known
+        beside = before[-self._beside :]
+        if self.begins in beside and self._sign.search(beside + data[: self._beside]):
+            self._far = _FAR
+            return 0
+        return self.next(data, 0)
+
+    def next(self, data: bytes, at: int) -> int:
+        """Return where the next sign begins, or -1."""
+        near = data.find(self.begins, at, len(data) if self._is_known else self._far)
+        if near >= 0 or self._is_known:
+            return near
+        start = data.find(self.begins, max(at, self._far))
+        if start < 0 or not (ends := self._quick.ends(data[start:])):
             return -1
-        found = self._whole.search(data, first + max(0, ends[0] - self._longest))
-        return found.start() if found else -1
+        found = self._sign.search(data, start + max(0, ends[0] - self._beside - 1))
+        if found is None:
+            return -1
+        self._far = found.start() + _FAR
+        return found.start()
 
-    def find_last(self, data: bytes, start: int, stop: int) -> int:
-        """Return where the last one between two places begins, or -1; there may be one for every few bytes."""
-        while (last := data.rfind(self._begins, start, stop)) >= 0 and not self._whole.match(data, last):
-            stop = last
-        return last
+    def pass_on(self, size: int) -> None:
+        """Say that a piece is over."""
+        self._far = max(0, self._far - size)
 
-    def stands_between(self, before: bytes, data: bytes) -> bool:
-        """Tell whether one begins in what came before and ends in `data`."""
-        beside = self._longest - 1
-        start = before[-beside:] if beside else b""
-        return self._begins[:1] in start and self._whole.search(start + data[:beside]) is not None
+    def begin(self, left: int) -> None:
+        """Begin a stretch, of which so many bytes of the piece are near a sign."""
+        self.reader, self.left = self._make(), left
+
+    def end(self, data: bytes, at: int) -> int:
+        """Return where the stretch ends: some way behind its last sign in `data`, from `at` on."""
+        end = self.left
+        while (last := data.rfind(self.begins, at, end + _NEAR)) >= 0:
+            at, end = last + 1, max(end, last + _NEAR)
+        if recent := self._sign.search(data, max(0, end - _NEAR - _FAR // 2), end):
+            self._far = max(self._far, recent.start() + _FAR)
+        return end
+
+    def give_up(self) -> Iterator[tuple[str, None]]:
+        """End the stretch; what stands behind it is read as it is, and that is done in any case."""
+        if self.reader:
+            self.reader = None
+            yield self.how, None
 
 
-_BACKSLASH: Final = _Sign(b"\\", rb"\\", 1, rb"\\")  # in JSON any escapes something
-_ESCAPE: Final = _Sign(b"\\u", rb"\\u[0-9A-Fa-f]{4}", 6, rb"\\u")
-_SET: Final = _Sign(b"\x1b", rb"\x1b(?:\([BJ]|\.[AF])", 3, rb"\x1b(?:\([BJ]|\.[AF])")
+_ESCAPES: Final = rb"\\u[0-9A-Fa-f]{4}", 6, Signs(rb"\\u")
+_SETS: Final = rb"\x1b(?:\([BJ]|\.[AF])", 3, Signs(rb"\x1b(?:\([BJ]|\.[AF])")
 READINGS: Final = ("json", "sets")
 
 
@@ -64,20 +102,19 @@ class Said:
     def __init__(self, media_type: str = "") -> None:
         """Take what the text is said to be; without a word of JSON its first byte tells."""
         self._before = b""  # the last REACH bytes
+        self._odd = False  # whether an odd number of backslashes stands right before these
         self._seen = 0
         self._wide: codecs.IncrementalDecoder | None = None
         self._is_json = True if _LABEL.search(media_type) else None
-        self._readings = [
-            _Reading(how, make) for how, make in zip(READINGS, (JsonText, Unchanged), strict=True)
-        ]
+        self._json = _Reading("json", JsonText, b"\\", *_ESCAPES)
+        self._sets = _Reading("sets", Unchanged, b"\x1b", *_SETS)
 
     def feed(self, data: bytes) -> Iterator[tuple[str, bytes | None]]:
         """Yield how `data` was read, and what it says so, or None where a reading ended: the next is another text."""
         if self._wide is None and self._seen < LOOKED_AT and begins_wide(self._before + data):
             data, self._before = self._before + data, b""
             self._wide = _wide_decoder(data)
-            for reading in self._readings:
-                yield from reading.give_up()
+            yield from (*self._json.give_up(), *self._sets.give_up())
         self._seen += len(data)
         if self._wide:
             data = self._wide.decode(data).replace("\0", "").encode("utf-8", "replace")
@@ -85,63 +122,52 @@ class Said:
             begins = data[:_BLANKS].lstrip(_BLANK)
             if begins or self._seen > _BLANKS:
                 self._is_json = begins.startswith(_JSON)
-        escapes = _BACKSLASH if self._is_json and not _is_noise(data) else _ESCAPE
-        for reading, sign in zip(self._readings, (escapes, _SET), strict=True):
-            first = 0 if sign.stands_between(self._before, data) else sign.find(data)
-            yield from reading.read(self._before, data, sign, first)
-        self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
+        # in JSON any backslash escapes something
+        yield from self._read(self._json, data, is_known=self._is_json is True and not _is_noise(data))
+        yield from self._read(self._sets, data, is_known=False)
+        self._keep(data)
 
     def finish(self) -> Iterator[tuple[str, bytes]]:
         """Say that no more comes; yield what waited."""
-        for reading in self._readings:
-            yield from reading.finish()
+        for reading in (self._json, self._sets):
+            if reading.reader:
+                yield reading.how, reading.reader.finish()
 
-
-class _Reading:
-    """One way to read a text, stretch by stretch."""
-
-    def __init__(self, how: str, make: Callable[[], JsonText | Unchanged]) -> None:
-        self._how, self._make = how, make
-        self._reader: JsonText | Unchanged | None = None
-        self._left = 0  # bytes that are read in any case: a sign was near
-
-    def read(self, before: bytes, data: bytes, sign: _Sign, first: int) -> Iterator[tuple[str, bytes | None]]:
-        """Read `data` where it is near a sign; first: where the first one begins, or -1."""
-        start = 0
-        if self._reader is None:
-            start = first - REACH
-        elif first == 0:
-            self._left = max(self._left, _NEAR)
-        while self._reader or first >= 0:
-            if self._reader is None:
-                self._reader, self._left = self._make(), first + _NEAR
-            stop = _end(data, sign, max(start, 0), self._left)
-            text = before[start:] + data[:stop] if start < 0 else data[start:stop]
-            yield self._how, self._reader.feed(text)
+    def _read(self, reading: _Reading, data: bytes, *, is_known: bool) -> Iterator[tuple[str, bytes | None]]:
+        first, start = reading.first(self._before, data, is_known=is_known), 0
+        if reading.reader and first == 0:
+            reading.left = max(reading.left, _NEAR)
+        while reading.reader or first >= 0:
+            if reading.reader is None:
+                start = first - REACH + self._is_escaped(data, first - REACH)
+                reading.begin(first + _NEAR)
+            assert reading.reader  # noqa: S101 - begun just now
+            stop = reading.end(data, max(start, 0))
+            text = self._before[start:] + data[:stop] if start < 0 else data[start:stop]
+            yield reading.how, reading.reader.feed(text)
             if stop > len(data):
-                self._left = stop - len(data)
-                return
-            yield from self.give_up()
-            first = sign.find(data, stop)
-            start = first - REACH
+                reading.left = stop - len(data)
+                break
+            yield from reading.give_up()
+            first = reading.next(data, stop)
+        reading.pass_on(len(data))
 
-    def give_up(self) -> Iterator[tuple[str, None]]:
-        """End the stretch; what stands behind it is read as it is, and that is done in any case."""
-        if self._reader:
-            self._reader = None
-            yield self._how, None
+    def _is_escaped(self, data: bytes, place: int) -> bool:
+        """Tell whether an odd number of backslashes stands right before a place; before the piece it is negative."""
+        ahead = data[:place] if place > 0 else self._before[: len(self._before) + place]
+        if ahead and not ahead.endswith(b"\\"):
+            return False
+        run = len(ahead) - len(ahead.rstrip(b"\\"))
+        if run < len(ahead):
+            return run % 2 == 1
+        return (run % 2 == 1) != (self._is_escaped(data, 0) if place > 0 else self._odd)
 
-    def finish(self) -> Iterator[tuple[str, bytes]]:
-        """See Said."""
-        if self._reader:
-            yield self._how, self._reader.finish()
-
-
-def _end(data: bytes, sign: _Sign, at: int, end: int) -> int:
-    """Return where a stretch ends that goes to `end` at least: some way behind its last sign."""
-    while (last := sign.find_last(data, at, end + _NEAR)) >= 0:
-        at, end = last + 1, max(end, last + _NEAR)
-    return end
+    def _keep(self, data: bytes) -> None:
+        """Keep the last bytes: a match, or an escape, may have begun in them."""
+        more = len(self._before) + len(data) - REACH
+        if more > 0:
+            self._odd = self._is_escaped(data, more - len(self._before))
+        self._before = data[-REACH:] if len(data) >= REACH else (self._before + data)[-REACH:]
 
 
 def _wide_decoder(start: bytes) -> codecs.IncrementalDecoder:

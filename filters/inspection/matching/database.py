@@ -103,7 +103,7 @@ class Words:
 
 
 class Signs:
-    """Short expressions that are looked for in bytes that stand alone, all in one pass over them."""
+    """Short expressions that are looked for in bytes that stand alone, all in one pass over them. For one thread."""
 
     def __init__(self, *expressions: bytes) -> None:
         """Raises hyperscan's error: they are our own."""

@@ -233,6 +233,47 @@ def test_finds_what_is_escaped_wherever_stretches_end(gap: int, size: int) -> No
             assert checks(data + JUMPING + b" ", b"text/plain", size=size) == {KEY}
 
 
+URL = b'"dsn":"postgres:\\/\\/admin:s3cr3tPassw0rd@db.corp.net:5432\\/x"}\n'
+
+
+@pytest.mark.parametrize("gap", [0, 1500, 2500, 4200, 30_000, 60_000])
+def test_short_escapes_count_far_behind_a_long_one(gap: int) -> None:
+    event = b'data: {"n":"Ren\\u00e9","pad":"' + b"w" * gap + b'",' + URL
+    for size in (0, 1000):
+        assert checks(event, b"text/event-stream", size=size) == {"secrets.url-password"}
+
+
+@pytest.mark.parametrize("far", [b"", b"\\u00e9 " + b"word " * 1000])
+@pytest.mark.parametrize("count", [1, 255, 256, 300, 2000])
+def test_a_stretch_never_begins_amid_a_pair_of_backslashes(far: bytes, count: int) -> None:
+    token = b"npm_a\\u0031B2c3D4e5F6" + b"a1B2c3D4e5F6" * 2
+    pairs = b"\\\\" * count
+    for size in (0, 1, 1000):
+        text = b'data: {"a":"' + far + pairs + token + b' "}\n'
+        assert checks(text, b"text/event-stream", size=size) == {"secrets.npm-token"}
+        text = b'data: {"a":"' + far + pairs + b"\\u0041" + SECRET[1:] + b' "}\n'
+        assert checks(text, b"text/event-stream", size=size) == {KEY}
+
+
+@pytest.mark.parametrize("jump", [b"\x1b$)C", b"\x1b$)A", b"\x1bN", b"\x1b.F"])
+def test_other_escapes_of_sets_count_far_behind_a_plain_one(jump: bytes) -> None:
+    text = b"\x1b(B ok " + b"word " * 1000 + b" " + b"".join(jump + bytes([one]) for one in SECRET) + b" \n"
+    assert any(SECRET in one for one in readings(text))
+
+
+def test_signs_all_over_cost_little() -> None:
+    for filler in (b"\x1b", b"\\u", b"\\", b"\\u\x1b"):
+        for sign in (b"\x1b(B", b"\\u0041", b"\\u0041\x1b(B"):
+            for distance in (2049, 4098):
+                piece = ((filler * distance)[:distance] + sign) * 200
+                said, began = Said(), time.process_time()
+                for at in range(0, len(piece), PIECE):
+                    list(said.feed(piece[at : at + PIECE]))
+                assert (
+                    time.process_time() - began < 0.15 * len(piece) / PIECE
+                )  # 0.006 each; 0.18 with a step for each
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
