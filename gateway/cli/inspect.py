@@ -5,6 +5,7 @@ import json
 import resource
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ from filters.inspection.material import Kind, Material, SourceFile, sift
 from filters.inspection.objects.judge import Judge
 from filters.inspection.offline.capture import Capture, CaptureError
 from filters.inspection.offline.selection import Choose
-from filters.inspection.offline.summary import Endpoint, Event, Summary
+from filters.inspection.offline.summary import Endpoint, Event, Flow, Learnt, Summary
 from filters.inspection.offline.twin import Twin, inspect_file
 from filters.inspection.spec import DETECTORS, InspectionSpec
 from filters.inspection.toolbox import Toolbox
@@ -142,7 +143,9 @@ def _capture(judge: Judge | Choose, file: BinaryIO, path: Path, arguments: argpa
         raise GatewayError("no-capture", f"{path}: {error}; use --file for any other file") from error
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one for each large object under way
-    twin = Twin(judge)
+    twin = Twin(
+        judge, tell=partial(_tell_flow, as_json=arguments.json) if arguments.flows else lambda _: None
+    )
     for event in twin.events(capture):
         say(json.dumps(_event_json(event)) if arguments.json else _event_text(event))
     summary = twin.summary
@@ -184,23 +187,42 @@ def _finding_json(one: Finding) -> dict[str, object]:
     }
 
 
+def _tell_flow(one: Learnt, *, as_json: bool) -> None:
+    if as_json:
+        notes = [{"kind": kind, **facts} for kind, facts in one.notes]
+        say(
+            json.dumps(
+                {"event": "flow", "flow": _ends_json(one.flow), "protocol": one.spoken, "notes": notes}
+            )
+        )
+        return
+    said = [
+        f"{kind} " + " ".join(f"{name}={value}" for name, value in facts.items() if value)
+        for kind, facts in one.notes
+        if kind != "protocol"
+    ]
+    say("; ".join([f"   flow  {one.spoken:<16}  {_ends(one.flow)}", *said]))
+
+
+def _ends_json(flow: Flow) -> dict[str, object]:
+    return {
+        "transport": flow.protocol,
+        "client": {"ip": flow.client[0], "port": flow.client[1]},
+        "server": {"ip": flow.server[0], "port": flow.server[1]},
+    }
+
+
+def _ends(flow: Flow) -> str:
+    return f"{flow.client[0]}:{flow.client[1]} → {flow.server[0]}:{flow.server[1]}"
+
+
 def _event_json(event: Event) -> dict[str, object]:
-    flow = event.flow
-    ends = (
-        {
-            "transport": flow.protocol,
-            "client": {"ip": flow.client[0], "port": flow.client[1]},
-            "server": {"ip": flow.server[0], "port": flow.server[1]},
-        }
-        if flow
-        else None
-    )
+    ends = _ends_json(event.flow) if event.flow else None
     return {**_finding_json(event.finding), "flow": ends, "frame": event.frame, "time": event.time}
 
 
 def _event_text(event: Event) -> str:
-    one, flow = event.finding, event.flow
-    ends = f"{flow.client[0]}:{flow.client[1]} → {flow.server[0]}:{flow.server[1]}" if flow else "-"
+    one, ends = event.finding, _ends(event.flow) if event.flow else "-"
     return f"{event.frame:>7}  {one.reason:<16}  {one.check:<28}  {ends}  {_where(one)}{one.detail}"
 
 

@@ -420,6 +420,11 @@ def _add_inspect(inspect: argparse.ArgumentParser) -> None:
     inspect.add_argument(
         "--fingerprints", type=Path, metavar="PATH", help="a set that `quotegate fingerprint add` made"
     )
+    inspect.add_argument(
+        "--flows",
+        action="store_true",
+        help="tell of each flow of a capture what it spoke: hosts, TLS names, versions and JA4, SSH banners",
+    )
     inspect.add_argument("--check", action="store_true", help="exit 4 when something is found")
 
 

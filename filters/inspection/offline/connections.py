@@ -10,7 +10,7 @@ from filters.inspection.limits import Limits
 from filters.inspection.objects.judge import Judge
 from filters.inspection.offline.reassembly import Side
 from filters.inspection.offline.selection import MOST_FLOWS, Selection
-from filters.inspection.offline.summary import Endpoint, Flow, Summary
+from filters.inspection.offline.summary import Endpoint, Flow, Learnt, Summary, Tell
 from filters.inspection.packet import ACK, RST, SYN, TCP, Packet
 from filters.inspection.stream import StreamInspector, Verdict
 
@@ -67,8 +67,8 @@ class _Connection:
 class Connections:
     """All connections that are open, and the latest of those that are over."""
 
-    def __init__(self, selection: Selection, limits: Limits, summary: Summary) -> None:
-        self._selection, self._limits, self._summary = selection, limits, summary
+    def __init__(self, selection: Selection, limits: Limits, summary: Summary, tell: Tell) -> None:
+        self._selection, self._limits, self._summary, self._tell = selection, limits, summary, tell
         self._open: OrderedDict[_Key, _Connection] = OrderedDict()
         self._held = 0
 
@@ -166,8 +166,10 @@ class Connections:
             self._summary.refused_flows += 1
 
     def _close(self, connection: _Connection, inspector: StreamInspector) -> None:
-        """Count a connection, and free all that is kept of it."""
-        self._summary.protocols[inspector.protocol or "none"] += 1
+        """Count and tell of a connection, and free all that is kept of it."""
+        spoken = inspector.protocol or "none"
+        self._summary.protocols[spoken] += 1
+        self._tell(Learnt(connection.flow, spoken, tuple(inspector.notes)))
         inspector.close()
         connection.inspector = None
         for side in connection.sides:

@@ -8,7 +8,7 @@ from filters.inspection.assignments import Assignment
 from filters.inspection.datagrams import DatagramFlow
 from filters.inspection.finding import Direction, Finding
 from filters.inspection.offline.selection import MOST_FLOWS, Selection
-from filters.inspection.offline.summary import Endpoint, Flow, Summary
+from filters.inspection.offline.summary import Endpoint, Flow, Learnt, Summary, Tell
 from filters.inspection.packet import UDP, Packet
 from filters.inspection.protocols.dns_tunnel import TunnelWatch
 
@@ -18,8 +18,8 @@ MOST_TUNNELS: Final = 1024  # pairs of machines that speak DNS
 class DatagramFlows:
     """All flows of datagrams, the latest first to be kept."""
 
-    def __init__(self, selection: Selection, summary: Summary) -> None:
-        self._selection, self._summary = selection, summary
+    def __init__(self, selection: Selection, summary: Summary, tell: Tell) -> None:
+        self._selection, self._summary, self._tell = selection, summary, tell
         self._flows: OrderedDict[Flow, DatagramFlow] = OrderedDict()
         self._tunnels: OrderedDict[tuple[str, str], TunnelWatch] = OrderedDict()
 
@@ -65,8 +65,9 @@ class DatagramFlows:
         return flow, known, _way(flow, source)
 
     def _forget(self) -> None:
-        _, flow = self._flows.popitem(last=False)
+        ends, flow = self._flows.popitem(last=False)
         self._summary.protocols[flow.spoken] += 1
+        self._tell(Learnt(ends, flow.spoken))
         flow.close()
 
     def _tunnel(self, flow: Flow, time: float) -> TunnelWatch:

@@ -1,6 +1,7 @@
 """What is told of a capture: findings with their flows, and what was read."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from filters.inspection.finding import Finding
@@ -15,6 +16,18 @@ class Flow:
     protocol: str
     client: Endpoint
     server: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What a flow spoke, and what its parser learnt of it (see `parser.Sink.note`), the latest of much."""
+
+    flow: Flow
+    spoken: str
+    notes: tuple[tuple[str, dict[str, str]], ...] = ()
+
+
+Tell = Callable[[Learnt], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from filters.inspection.offline.datagram_flows import DatagramFlows
 from filters.inspection.offline.fragments import Fragments
 from filters.inspection.offline.link import strip_link
 from filters.inspection.offline.selection import Choose, Selection
-from filters.inspection.offline.summary import Event, Flow, Summary
+from filters.inspection.offline.summary import Event, Flow, Summary, Tell
 from filters.inspection.packet import TCP, Unreadable, parse_ip, parse_whole
 from filters.reason import DropReason
 
@@ -19,14 +19,19 @@ from filters.reason import DropReason
 class Twin:
     """Inspect one capture. Iterate over `events`, then read `summary`."""
 
-    def __init__(self, judge: Judge | Choose, limits: Limits = DEFAULT_LIMITS) -> None:
-        """judge: what inspects every flow, or chooses by protocol, client and server; None: that flow is not inspected."""
+    def __init__(
+        self, judge: Judge | Choose, limits: Limits = DEFAULT_LIMITS, tell: Tell = lambda _: None
+    ) -> None:
+        """judge: what inspects every flow, or chooses by protocol, client and server; None: that flow is not inspected.
+
+        tell: hears of each flow when it is over.
+        """
         choose: Choose = (lambda _, __, ___: judge) if isinstance(judge, Judge) else judge
         self.summary = Summary()
         selection = Selection(choose, self.summary)
         self._fragments = Fragments()
-        self._connections = Connections(selection, limits, self.summary)
-        self._datagrams = DatagramFlows(selection, self.summary)
+        self._connections = Connections(selection, limits, self.summary, tell)
+        self._datagrams = DatagramFlows(selection, self.summary, tell)
 
     def events(self, capture: Capture) -> Iterator[Event]:
         """Yield what is found, in the order of the frames; ends of connections that the capture lacks come last."""

@@ -11,6 +11,7 @@ from gateway.cli.parser import build_parser
 from gateway.errors import GatewayError
 from tests.filters.inspection.drive import EICAR
 from tests.filters.inspection.test_offline import HALVES, connection, pcap, up
+from tests.filters.inspection.test_protocols import client_hello
 
 
 def run(*words: object) -> int:
@@ -33,6 +34,35 @@ def test_one_line_a_finding_and_a_summary(capture: Path, capsys: pytest.CaptureF
     assert (summary["event"], summary["flows"], summary["refused_flows"]) == ("summary", 1, 1)
     assert run(capture, "--check") == 4
     assert "malware.eicar" in capsys.readouterr().out
+
+
+def test_tells_what_each_flow_spoke_and_no_secret_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = b"GET http://me:s3cr3t@shop/cart?token=s3cr3t HTTP/1.1\r\nHost: shop\r\n\r\n"
+    packets = [up(99, flags="S"), up(100, ask)]
+    packets += [up(99, flags="S", port=40001), up(100, client_hello("db.example"), port=40001)]
+    path = tmp_path / "x.pcap"
+    path.write_bytes(pcap(packets))
+    assert run(path, "--flows", "--json") == 0
+    asked, hello = [
+        one for one in map(json.loads, capsys.readouterr().out.splitlines()) if one["event"] == "flow"
+    ]
+    assert (asked["protocol"], asked["flow"]["client"]) == ("http", {"ip": "10.0.0.2", "port": 40000})
+    assert asked["notes"][-1] == {
+        "kind": "http-request",
+        "method": "GET",
+        "host": "shop",
+        "target": "http://shop/cart",
+    }
+    assert (hello["protocol"], hello["notes"][-1]["sni"]) == ("tls", "db.example")
+    assert run(path, "--flows") == 0
+    said = capsys.readouterr().out
+    assert "10.0.0.2:40000 → 10.0.0.3:80; http-request method=GET host=shop target=http://shop/cart" in said
+    assert "ja4=t13d" in said
+    assert "s3cr3t" not in said
+    assert run(path) == 0
+    assert "db.example" not in capsys.readouterr().out
 
 
 def test_a_file_is_inspected_as_an_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """One HTTP/1.x connection: requests and their answers, pipelined, each body decoded and handed on."""
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from filters.inspection.protocols.http.ranges import is_whole, is_whole_request
 from filters.inspection.protocols.http.websocket import WebSocket
 
 _FORM = "application/x-www-form-urlencoded"
+_USER = re.compile(rb"//[^/]*@")
 
 
 @dataclass(slots=True)
@@ -46,6 +48,11 @@ def _readers(media_type: str) -> Sequence[UrlEncoded | Reader]:
     """Return what reads a body whose label means that it says something beside its bytes."""
     form = [UrlEncoded()] if media_type.lower().startswith(_FORM) else []
     return [*form, *foreign(media_type)]
+
+
+def _shown(target: bytes) -> str:
+    """Return a request's target without what may be a secret in it: its query, and a user's name and password."""
+    return _USER.sub(b"//", target.partition(b"?")[0]).decode("latin-1")
 
 
 class HttpConnection:
@@ -120,7 +127,7 @@ class HttpConnection:
             "http-request",
             method=request.method.decode("latin-1"),
             host=(request.fields.single(b"host") or b"").decode("latin-1"),
-            target=request.target.decode("latin-1"),
+            target=_shown(request.target),
         )
         if not is_whole_request(request.fields):
             self._sink.partial_object(Direction.TO_SERVER, "a request with a part of the object only")

@@ -118,7 +118,7 @@ def test_what_no_rule_inspects_is_counted_once_a_flow() -> None:
 
 
 def test_takes_no_months_names_for_a_tunnel() -> None:
-    flows = DatagramFlows(Selection(lambda *_: toolbox().judge(SPEC), Summary()), Summary())
+    flows = DatagramFlows(Selection(lambda *_: toolbox().judge(SPEC), Summary()), Summary(), lambda _: None)
 
     def found(every_s: float) -> set[str]:
         return {
@@ -163,7 +163,7 @@ def test_remembers_only_the_latest_flows_that_nobody_inspects(monkeypatch: pytes
 def test_bounds_what_is_remembered_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagram_flows, "MOST_TUNNELS", 10)
     query = b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"
-    flows = DatagramFlows(Selection(lambda *_: toolbox().judge(SPEC), Summary()), Summary())
+    flows = DatagramFlows(Selection(lambda *_: toolbox().judge(SPEC), Summary()), Summary(), lambda _: None)
     for at in range(30):
         list(flows.datagram(Datagram(f"10.0.1.{at}", SERVER, 17, 40000, 53, query), 0.0))
     assert [client for client, _ in flows._tunnels] == [f"10.0.1.{at}" for at in range(20, 30)]
