@@ -13,6 +13,7 @@ from gateway.cli.operate import EXIT_OK, read_text
 from gateway.cli.output import say, show_json, table
 from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
 from gateway.errors import GatewayError
+from gateway.policy.holder import check_quote_ages
 from vmhost.commands import in_namespace, run
 from vmhost.lab.defaults import default_spec, make_spec, place, vm_spec
 from vmhost.lab.kept import is_kept, noted_off
@@ -21,7 +22,7 @@ from vmhost.lab.tamper import Alteration
 from vmhost.lab.teardown import tear_down
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
-from vmhost.spec import MOST_DAYS, LabSpec
+from vmhost.spec import BEACON_INTERVAL_MS, MOST_DAYS, LabSpec
 from vmhost.topology import namespaces_of
 
 TAMPER_PCR = 10
@@ -36,6 +37,7 @@ def spec_from(lab: Lab, count: int, policy: Path | None) -> LabSpec:
             raise GatewayError("bad-count", f"--peers must be from 2 to 200, got {count}")
         return default_spec(lab, count)
     parsed = parse_policy(read_text(policy), str(policy))
+    check_quote_ages(parsed, BEACON_INTERVAL_MS)
     if not parsed.peers:
         raise GatewayError("no-peers", f"{policy}: a lab needs at least one [peer.NAME]")
     peers = [place(peer.name, peer.ip, peer.port, peer.mac) for peer in parsed.peers.values()]

@@ -6,7 +6,7 @@ from authn.profile import Profile
 from filters.errors import PolicyError
 from filters.policy.check import check_policy
 from filters.policy.compiled import CompiledPolicy, compile_policy
-from filters.policy.model import OnFail, Policy, ProfileSpec
+from filters.policy.model import OnFail, Policy
 from filters.policy.parser import parse_policy
 
 EMPTY = parse_policy("schema = 1\n")
@@ -24,6 +24,22 @@ def check_text(text: str, file: str) -> tuple[Policy, list[str]]:
     return policy, [f"{file}:{one.line}:1: {one.message}" for one in findings]
 
 
+def check_quote_ages(policy: Policy, beacon_interval_ms: int) -> None:
+    """Refuse an age of quotes that honest peers would exceed; raises PolicyError.
+
+    The next quote may come an interval and a half after the beacon that asked for the former one, and later when the
+    gateway has to prove itself first.
+    """
+    least = -(-beacon_interval_ms * 7 // 4)
+    for profile in policy.profiles.values():
+        if profile.max_quote_age_ms is not None and profile.max_quote_age_ms < least:
+            raise PolicyError(
+                "bad-value",
+                f"profile.{profile.name}: `max_quote_age` is {profile.max_quote_age_ms} ms; this gateway asks every "
+                f"{beacon_interval_ms} ms, so expected at least {least} ms: raise it, or lower the beacon interval",
+            )
+
+
 class PolicyHolder:
     """The policy in force; only `gateway.policy.changer` replaces it."""
 
@@ -36,8 +52,7 @@ class PolicyHolder:
 
     def compile(self, policy: Policy) -> CompiledPolicy:
         """Compile for this gateway; raises PolicyError when it can't keep what a profile demands."""
-        for profile in policy.profiles.values():
-            self._check_age(profile)
+        check_quote_ages(policy, self._beacon_interval_ms)
         return compile_policy(
             policy, interface=self._interface, gateway_ip=self._gateway_ip, control_port=self._control_port
         )
@@ -49,16 +64,6 @@ class PolicyHolder:
             raise PolicyError("unknown-peer", f"the policy has no peer {peer}")
         spec = self.policy.profiles[known.profile]
         return Profile.of(spec.name, spec.pcrs, layers=spec.layers)
-
-    def _check_age(self, profile: ProfileSpec) -> None:
-        """Refuse an age that honest peers would exceed: the next quote may come half an interval after its beacon."""
-        age, least = profile.max_quote_age_ms, self._beacon_interval_ms * 3 // 2
-        if age is not None and age < least:
-            raise PolicyError(
-                "bad-value",
-                f"profile.{profile.name}: `max_quote_age` is {age} ms; this gateway asks every {self._beacon_interval_ms} ms, "
-                f"so expected at least {least} ms: raise it, or lower the beacon interval",
-            )
 
     def quote_age(self, peer: str) -> float | None:
         """Return for how many seconds a peer's quote is worth trust at most; None: the profile does not say."""

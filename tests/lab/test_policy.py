@@ -105,14 +105,14 @@ def test_a_tighter_age_of_quotes_is_kept_and_one_that_nobody_can_keep_is_refused
     lab: RunningLab, tmp_path: Path
 ) -> None:
     pcrs = re.compile(r"^(pcrs = .*)$", re.MULTILINE)
-    paths = {age: tmp_path / f"{age}.toml" for age in ("299ms", "300ms")}
+    paths = {age: tmp_path / f"{age}.toml" for age in ("349ms", "350ms")}
     for age, path in paths.items():
         path.write_text(pcrs.sub(rf'\1\nmax_quote_age = "{age}"', lab.spec.policy_text))
     before = _revision(lab)
-    refused = lab.cli("policy", "apply", str(paths["299ms"]), check=False)
-    assert b"expected at least 300 ms" in refused.stderr
+    refused = lab.cli("policy", "apply", str(paths["349ms"]), check=False)
+    assert b"expected at least 350 ms" in refused.stderr
     assert _revision(lab) == before
-    lab.cli("policy", "apply", str(paths["300ms"]))
+    lab.cli("policy", "apply", str(paths["350ms"]))
     time.sleep(3)
     states = {
         one["name"]: one["reason"] for one in lab.api.get("/v1/peers")["peers"] if one["state"] != "trusted"

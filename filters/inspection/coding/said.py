@@ -19,7 +19,7 @@ _BIG: Final = (codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _NEAR: Final = 4 * REACH  # bytes: signs nearer to each other than that are read in one stretch
 _FAR: Final = (
     64 << 10
-)  # bytes behind a whole sign in which its first byte is one: what means something has more of them
+)  # bytes behind a whole sign in which its first byte is one: where one is there are more
 _CONTROL: Final = bytes({*range(0x20)} - {*b"\0\t\n\r"})
 _SAMPLE: Final = 4096  # bytes
 
@@ -75,14 +75,26 @@ class _Reading:
         """Begin a stretch, of which so many bytes of the piece are near a sign."""
         self.reader, self.left = self._make(), left
 
-    def end(self, data: bytes, at: int) -> int:
-        """Return where the stretch ends: some way behind its last sign in `data`, from `at` on."""
-        end = self.left
+    def end(self, data: bytes, start: int) -> int:
+        """Return where the stretch ends that begins at `start`: some way behind its last sign."""
+        at, end = start, self.left
         while (last := data.rfind(self.begins, at, end + _NEAR)) >= 0:
             at, end = last + 1, max(end, last + _NEAR)
-        if recent := self._sign.search(data, max(0, end - _NEAR - _FAR // 2), end):
-            self._far = max(self._far, recent.start() + _FAR)
+        if not self._is_known:
+            self._far = max(self._far, self._last(data, start, min(end, len(data))) + _FAR)
         return end
+
+    def _last(self, data: bytes, low: int, high: int) -> int:
+        """Return where the last whole sign between two places begins, or something far below; it is likely near the end."""
+        size = 16 * self._beside
+        while low < high:
+            start, found = max(low, high - size), None
+            for found in self._sign.finditer(data, start, high + self._beside):  # noqa: B007 - the last one counts
+                pass
+            if found:
+                return found.start()
+            high, size = start, 2 * size
+        return -_FAR
 
     def give_up(self) -> Iterator[tuple[str, None]]:
         """End the stretch; what stands behind it is read as it is, and that is done in any case."""
@@ -154,9 +166,9 @@ class Said:
 
     def _is_escaped(self, data: bytes, place: int) -> bool:
         """Tell whether an odd number of backslashes stands right before a place; before the piece it is negative."""
-        ahead = data[:place] if place > 0 else self._before[: len(self._before) + place]
-        if ahead and not ahead.endswith(b"\\"):
+        if place > 0 and data[place - 1 : place] != b"\\":
             return False
+        ahead = data[:place] if place > 0 else self._before[: len(self._before) + place]
         run = len(ahead) - len(ahead.rstrip(b"\\"))
         if run < len(ahead):
             return run % 2 == 1

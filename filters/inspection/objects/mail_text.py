@@ -37,20 +37,21 @@ def _word(match: "re.Match[bytes]") -> bytes:
 
 def uuencoded(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (name, content) of each file in a text; a line that can't be read ends its file."""
-    for begin in _at_line_starts(_BEGIN, text):
+    for begin in _at_line_starts(_BEGIN, b"begin ", text):
         yield begin[1], b"".join(_lines(text, begin.end()))
-    for begin in _at_line_starts(_BEGIN_64, text):
+    for begin in _at_line_starts(_BEGIN_64, b"begin-base64 ", text):
         yield begin[1], unpacked(begin[2].split(b"====")[0])
 
 
-def _at_line_starts(pattern: re.Pattern[bytes], text: bytes) -> Iterator["re.Match[bytes]"]:
-    """Yield what a line begins with: to look at that afterwards finds the words ten times as fast."""
-    at = 0
-    while found := pattern.search(text, at):
-        at = found.start() + 1
-        if at == 1 or text[at - 2] == ord("\n"):
+def _at_line_starts(pattern: re.Pattern[bytes], word: bytes, text: bytes) -> Iterator["re.Match[bytes]"]:
+    """Yield what lines begin with; the word that it begins with itself is found ten times as fast as a line's begin."""
+    at = text.find(word)
+    while at >= 0:
+        begins_line = at == 0 or text[at - 1] == ord("\n")
+        found = pattern.match(text, at) if begins_line else None
+        if found:
             yield found
-            at = found.end()
+        at = text.find(word, found.end() if found else at + 1)
 
 
 def unpacked(text: bytes) -> bytes:

@@ -212,11 +212,11 @@ class Smtp:
         end = text.find(_END)
         # what follows the message has rules of its own
         ours = text[: end + len(_END)] if end >= 0 else text
-        stray = max(stray_line_end(ours), ours.find(b"\0"))
-        if stray >= 0:
-            raise Refusal(
-                "smtp-line-end", f"expected CRLF; got {ours[stray : stray + 1]!r} alone in a message"
-            )
+        for stray in (stray_line_end(ours), ours.find(b"\0")):
+            if stray >= 0:
+                raise Refusal(
+                    "smtp-line-end", f"expected CRLF; got {ours[stray : stray + 1]!r} alone in a message"
+                )
         if end >= 0:
             self._text(text[: end + 2], len(keep))
             del client.buffer[: end + len(_END) - len(keep)]

@@ -243,6 +243,13 @@ def test_short_escapes_count_far_behind_a_long_one(gap: int) -> None:
         assert checks(event, b"text/event-stream", size=size) == {"secrets.url-password"}
 
 
+def test_short_escapes_count_far_behind_the_last_of_many() -> None:
+    for count, gap in ((1, 63_000), (10, 50_000), (20, 63_000), (22, 33_000)):
+        text = b'x="' + (b"\\u00e9" + b"w" * 1700) * count + b'"\n' + b"q " * (gap // 2) + URL
+        for size in (0, 4096):
+            assert checks(text, b"text/plain", size=size) == {"secrets.url-password"}
+
+
 @pytest.mark.parametrize("far", [b"", b"\\u00e9 " + b"word " * 1000])
 @pytest.mark.parametrize("count", [1, 255, 256, 300, 2000])
 def test_a_stretch_never_begins_amid_a_pair_of_backslashes(far: bytes, count: int) -> None:
