@@ -1,6 +1,5 @@
 """Receive samples of dropped packets from NFLOG (linux/netfilter/nfnetlink_log.h)."""
 
-import errno
 import struct
 from collections.abc import Iterator
 from typing import Final
@@ -17,7 +16,6 @@ _BIND, _COPY_PACKET, _FLAG_SEQUENCE = 1, 2, 1
 _PAYLOAD, _PREFIX, _SEQUENCE = 9, 10, 12  # NFULA_*
 _TIMEOUT: Final = 5  # 1/100 s until a half full batch is delivered
 _THRESHOLD: Final = 32
-_RECEIVE: Final = 1 << 17
 _BURST: Final = 16
 
 
@@ -69,19 +67,9 @@ class DropLog:
         self._netlink.close()
 
     def receive(self) -> Iterator[Dropped]:
-        """Yield what has come, at most one burst."""
-        for _ in range(_BURST):
-            try:
-                data = self._netlink.socket.recv(_RECEIVE)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                continue  # the gap in the numbers says how many
-            for message in nl.messages(data):
-                if message.type == nl.Subsystem.ULOG << 8 | _PACKET:
-                    yield from self._sample(message.payload)
+        """Yield what has come, at most one burst. After an overrun the gap in the numbers says how many are lost."""
+        for payload in self._netlink.arrived(nl.Subsystem.ULOG << 8 | _PACKET, _BURST):
+            yield from self._sample(payload)
 
     def _sample(self, payload: bytes) -> Iterator[Dropped]:
         sample, number = read_sample(payload)

@@ -15,6 +15,7 @@ NETLINK_ROUTE: Final = 0
 NETLINK_NETFILTER: Final = 12
 SOL_NETLINK: Final = 270
 _RECEIVE: Final = 1 << 18
+_ARRIVING: Final = 1 << 17
 _BUFFER: Final = 1 << 22
 _SO_RCVBUFFORCE: Final = 33
 _SO_SNDBUFFORCE: Final = 32
@@ -27,6 +28,7 @@ class NetlinkSocket:
     def __init__(self, protocol: int = NETLINK_NETFILTER, buffer: int = _BUFFER) -> None:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sequence = 0
+        self.overruns = 0  # how often what came by itself found no room
         with contextlib.suppress(PermissionError):
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, buffer)
@@ -67,6 +69,22 @@ class NetlinkSocket:
         if not acknowledged:
             raise NetdError(NetdCode.KERNEL.value, f"{what}: the kernel did not acknowledge", errno=None)
         return answers
+
+    def arrived(self, kind: int, most: int) -> Iterator[bytes]:
+        """Yield the payloads of one type of message in what has come by itself, with at most so many reads."""
+        for _ in range(most):
+            try:
+                data = self.socket.recv(_ARRIVING)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.overruns += 1
+                continue
+            for message in nl.messages(data):
+                if message.type == kind:
+                    yield message.payload
 
     def dump(self, raw: bytes, what: str, *, steady: bool = True) -> list[nl.Message]:
         """Send a dump request and return its messages.

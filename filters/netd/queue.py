@@ -1,6 +1,5 @@
 """Queues: receive packets from NFQUEUE and give verdicts (linux/netfilter/nfnetlink_queue.h)."""
 
-import errno
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ _BIND, _COPY_PACKET = 1, 2  # NFQNL_CFG_CMD_BIND, NFQNL_COPY_PACKET
 _PACKET_HDR, _VERDICT_HDR, _MARK, _PAYLOAD = 1, 2, 3, 10  # NFQA_*
 WHOLE: Final = 0xFFFF  # bytes of a packet to copy: all of it
 _QUEUE_LENGTH: Final = 4096  # above what may wait, so that the bounds in hold.py decide
-_RECEIVE: Final = 1 << 17
 _BURST: Final = 64  # datagrams per turn of the event loop: a flood must not starve the requests
 
 
@@ -66,7 +64,11 @@ class PacketQueue:
         self._netlink = NetlinkSocket()
         sequence = self._netlink.sequence()
         self._netlink.execute(bind_message(number, sequence, copied), sequence, "bind a queue")
-        self.lost = 0
+
+    @property
+    def lost(self) -> int:
+        """Return how often what came overran the socket."""
+        return self._netlink.overruns
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""
@@ -77,20 +79,9 @@ class PacketQueue:
         self._netlink.close()
 
     def receive(self) -> Iterator[QueuedPacket]:
-        """Yield what has come, at most one burst; counts in `lost` what overran the socket."""
-        for _ in range(_BURST):
-            try:
-                data = self._netlink.socket.recv(_RECEIVE)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self.lost += 1
-                continue
-            for message in nl.messages(data):
-                if message.type == nl.Subsystem.QUEUE << 8 | _PACKET:
-                    yield read_packet(message.payload)
+        """Yield what has come, at most one burst."""
+        for payload in self._netlink.arrived(nl.Subsystem.QUEUE << 8 | _PACKET, _BURST):
+            yield read_packet(payload)
 
     def decide(self, packet_ids: Iterable[int], verdict: Verdict, mark: int = 0) -> None:
         """Give one verdict to several packets; those the kernel no longer has are ignored."""

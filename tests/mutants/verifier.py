@@ -237,9 +237,9 @@ MUTANTS = (
     _never("beacon.py", "answer.number <= self._answered", "test_an_answer_counts_once"),
     Mutant(
         "beacon.py",
-        "return Pass(self._sent_at + 2 * self.interval",
-        "return Pass(now + 2 * self.interval",
-        "test_a_pass_lasts_two_intervals_from_sending",
+        "return Pass(self._sent_at",
+        "return Pass(now",
+        "test_a_pass_is_as_fresh_as_its_beacon",
     ),
     Mutant(
         "beacon.py",
