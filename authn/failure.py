@@ -26,6 +26,7 @@ class AttestationFailure(StrEnum):
     MALFORMED_EVENT_LOG = "malformed-event-log"
     REFERENCE_MISMATCH = "reference-mismatch"
     REFERENCE_EXPIRED = "reference-expired"
+    UNKNOWN_REFERENCE = "unknown-reference"
     ZERO_PCR = "zero-pcr"
     UNKNOWN_LAYER = "unknown-layer"
     MALFORMED_IMA_LIST = "malformed-ima-list"
@@ -52,7 +53,13 @@ class AttestationFailure(StrEnum):
 
 
 # What an operator or the gateway itself has to mend: a restart of the peer would not help.
-NOT_THE_PEERS_FAULT = frozenset({AttestationFailure.REFERENCE_EXPIRED, AttestationFailure.UNKNOWN_LAYER})
+NOT_THE_PEERS_FAULT = frozenset(
+    {
+        AttestationFailure.REFERENCE_EXPIRED,
+        AttestationFailure.UNKNOWN_REFERENCE,
+        AttestationFailure.UNKNOWN_LAYER,
+    }
+)
 
 # What refutes a gateway to its peer, as opposed to a broken or refused conversation: the peer tells the host's monitor.
 REFUTES_THE_GATEWAY = frozenset(

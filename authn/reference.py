@@ -68,10 +68,10 @@ class ReferenceSet:
 def check_reference(profile: Profile, measured: Measured, sets: Iterable[ReferenceSet], now: float) -> None:
     """Accept what was measured when one valid set has all of it; raises AttestationError.
 
-    The error explains what differs from the newest set that has the profile's values: others are for other images.
+    The error explains what differs from the newest set that has most of the profile's values: others are for other images.
     """
     names = {name.removeprefix(IMA_PREFIX) for name in profile.references.values()}
-    sets = sorted(sets, key=lambda one: (not names <= one.values.keys(), -one.version))
+    sets = sorted(sets, key=lambda one: (len(names - one.values.keys()), -one.version))
     valid = [one for one in sets if now <= one.not_after]
     if not valid:
         raise AttestationError(
@@ -105,8 +105,7 @@ def _refusal(profile: Profile, measured: Measured, reference: ReferenceSet) -> A
             continue
         wanted = reference.values.get(name)
         if wanted is None:
-            message = f"PCR {index}: the reference set has no value named {name}"
-            return AttestationError(AttestationFailure.REFERENCE_MISMATCH, message, pcr=index)
+            return _unknown(index, name)
         if reference.value(name, profile.selection.bank) != value:
             differences += _differences(measured.events, index, wanted) or [
                 _Difference(index, name, "the reference value", value.hex())
@@ -118,12 +117,16 @@ def _refusal(profile: Profile, measured: Measured, reference: ReferenceSet) -> A
     return None
 
 
+def _unknown(index: int, name: str) -> AttestationError:
+    message = f"PCR {index}: no reference set has a value named {name}, which the profile demands"
+    return AttestationError(AttestationFailure.UNKNOWN_REFERENCE, message, pcr=index)
+
+
 def _file_refusal(files: Sequence[ImaEntry], name: str, reference: ReferenceSet) -> AttestationError | None:
     """Compare each measured file with the allowed ones."""
     allowed = reference.values.get(name)
     if allowed is None:
-        message = f"PCR {IMA_PCR}: the reference set has no value named {name}"
-        return AttestationError(AttestationFailure.REFERENCE_MISMATCH, message, pcr=IMA_PCR)
+        return _unknown(IMA_PCR, name)
     digests = {event.digest for event in allowed}
     for entry in files:
         if entry.violation:

@@ -45,7 +45,7 @@ def parse_duration_ms(text: str) -> int:
     """Read a duration such as `800ms`, `3s`, `5m` or `8h` as milliseconds."""
     match = _DURATION.fullmatch(text)
     if match is None or not int(match[1]):
-        raise ValueError(f"expected a duration such as 800ms, 3s, 5m or 8h; got {text!r}")
+        raise ValueError(f"expected a duration above 0, such as 800ms, 3s, 5m or 8h; got {text!r}")
     return int(match[1]) * _UNITS_MS[match[2]]
 
 

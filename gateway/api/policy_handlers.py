@@ -66,6 +66,7 @@ async def check_policy(call: Call) -> dict[str, Any]:
     policy, warnings = await asyncio.to_thread(
         check_text, text_of(call.body, "text"), text_of(call.body, "file")
     )
+    service.policy.check_new(policy)
     compiled = await asyncio.to_thread(service.policy.compile, policy)
     try:
         await service.netd.check_policy(compiled)
@@ -81,6 +82,7 @@ async def plan_policy(call: Call) -> dict[str, Any]:
     draft, warnings = await asyncio.to_thread(
         check_text, text_of(call.body, "text"), text_of(call.body, "file")
     )
+    service.policy.check_new(draft)
     live = tuple(service.broker.book)
     known = ((peer.name, service.store.identity(peer.name)) for peer in service.registry)
     enrolled = {name: identity.ek_fingerprint for name, identity in known if identity}
@@ -132,7 +134,9 @@ async def replay_policy(call: Call) -> dict[str, Any]:
     service, before = call.service, call.service.policy.policy
     hours = call.body.get("hours")
     if not isinstance(hours, int | float) or not 0 < hours <= 24 * 366:
-        raise GatewayError("malformed-request", "`hours` must be a number from 0 to 8784")
+        raise GatewayError(
+            "malformed-request", f"`hours` must be more than 0 and at most 8784, got {hours!r}"
+        )
     draft, _ = await asyncio.to_thread(check_text, text_of(call.body, "text"), text_of(call.body, "file"))
     since_ms = int((time.time() - hours * 3600) * 1000)
 

@@ -29,6 +29,10 @@ def export(arguments: argparse.Namespace) -> int:
                 count += 1
             file.flush()
             os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise GatewayError(
+            "unwritable", f"{path}: expected a name that is free, and a file is there; choose another"
+        ) from error
     except OSError as error:
         raise GatewayError("unwritable", f"{path}: {error.strerror}") from error
     except GatewayError:
@@ -38,7 +42,8 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json({"file": str(path), "records": count - 2, "through": through, "hash": digest.hex()})
     else:
-        say(f"{path}: {count - 2} records, up to number {through}; then: quotegate audit prune {path}")
+        then = f"; then: quotegate audit prune {path}" if count > 2 else "; there is nothing to prune"
+        say(f"{path}: {count - 2} records, up to number {through}{then}")
     return EXIT_OK
 
 
@@ -91,7 +96,10 @@ def read_export(path: Path) -> tuple[int, bytes]:
     except OSError as error:
         raise GatewayError("unreadable", f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise GatewayError("bad-export", f"{path} is no export of an audit record: {error!r}") from error
+        raise GatewayError(
+            "bad-export",
+            f"{path} is no export of an audit record: expected what quotegate audit export writes",
+        ) from error
     return sequence, digest
 
 

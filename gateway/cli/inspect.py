@@ -34,9 +34,14 @@ FOUND = 4
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Inspect a capture or, with --file, one object; with --check exit 4 when something was found."""
-    toolbox = _toolbox(arguments)
     if bool(arguments.capture) == bool(arguments.file):
         raise GatewayError("nothing-to-inspect", "expected a capture, or --file and one file")
+    if arguments.file and (arguments.policy or arguments.flows):
+        raise GatewayError(
+            "no-capture", "--policy and --flows are about the flows of a capture, and --file is none"
+        )
+    toolbox = _toolbox(arguments)
+    _check_material(toolbox, arguments)
     path = Path(arguments.capture or arguments.file)
     try:
         with path.open("rb") as file:
@@ -56,6 +61,8 @@ def _spec(arguments: argparse.Namespace) -> InspectionSpec:
     detectors = frozenset(one.strip() for one in arguments.detectors.split(",") if one.strip())
     if unknown := detectors - set(DETECTORS):
         raise GatewayError("unknown-detector", f"{min(unknown)!r}: expected some of {', '.join(DETECTORS)}")
+    if not detectors:
+        raise GatewayError("no-detector", f"--detectors is empty: expected some of {', '.join(DETECTORS)}")
     if arguments.patterns:
         detectors |= {"patterns", "marks"}
     if arguments.clamd:
@@ -69,6 +76,22 @@ def _spec(arguments: argparse.Namespace) -> InspectionSpec:
     elif "rules" in detectors:
         raise GatewayError("no-rules", "the detector rules needs a file of Suricata rules: --rules FILE")
     return InspectionSpec(detectors)
+
+
+def _check_material(toolbox: Toolbox, arguments: argparse.Namespace) -> None:
+    """Refuse to look for what nobody said; raises GatewayError."""
+    named = {one.strip() for one in arguments.detectors.split(",")} | (
+        {"clamd"} if arguments.clamd else set()
+    )
+    wanted = toolbox.lacking(_spec(arguments)) & named
+    if wanted and not arguments.policy:
+        raise GatewayError(
+            "material-missing",
+            f"nothing could be found by {', '.join(sorted(wanted))}: give --patterns FILE for patterns and marks, "
+            "--clamd SOCKET of a clamd that runs",
+        )
+    if arguments.rules and not toolbox.coverage.loaded:
+        raise GatewayError("no-rules", "none of the rules given can be used; quotegate rules check says why")
 
 
 def _chooser(toolbox: Toolbox, arguments: argparse.Namespace) -> Judge | Choose:
@@ -98,6 +121,8 @@ def _toolbox(arguments: argparse.Namespace) -> Toolbox:
     toolbox = Toolbox(
         _material(arguments), clamd=arguments.clamd, rules=texts, variables=variables(arguments.var)
     )
+    if assumed := toolbox.coverage.assumed:
+        complain(f"variables taken as any: {', '.join(sorted(assumed))} (set them: --var NAME=VALUE)")
     if not toolbox.coverage.is_complete:
         words = " ".join(map(str, arguments.rules))
         missing = len(toolbox.coverage.unsupported) + len(toolbox.coverage.broken)
@@ -223,7 +248,8 @@ def _event_json(event: Event) -> dict[str, object]:
 
 def _event_text(event: Event) -> str:
     one, ends = event.finding, _ends(event.flow) if event.flow else "-"
-    return f"{event.frame:>7}  {one.reason:<16}  {one.check:<28}  {ends}  {_where(one)}{one.detail}"
+    told = "" if one.cuts else "  (told only: the flow goes on)"
+    return f"{event.frame:>7}  {one.reason:<16}  {one.check:<28}  {ends}  {_where(one)}{one.detail}{told}"
 
 
 def _where(one: Finding) -> str:

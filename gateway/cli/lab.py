@@ -13,13 +13,15 @@ from gateway.cli.operate import EXIT_OK, read_text
 from gateway.cli.output import say, show_json, table
 from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
 from gateway.errors import GatewayError
-from gateway.policy.holder import check_quote_ages
+from gateway.policy.holder import check_quote_ages, check_references
 from vmhost.commands import in_namespace, run
 from vmhost.lab.defaults import default_spec, make_spec, place, vm_spec
 from vmhost.lab.kept import is_kept, noted_off
-from vmhost.lab.setup import PROJECT, bring_back, bring_up
+from vmhost.lab.provisioning import PEER_PROFILE
+from vmhost.lab.setup import PROJECT, bring_back, bring_up, demand_root, is_up
 from vmhost.lab.tamper import Alteration
 from vmhost.lab.teardown import tear_down
+from vmhost.measured_boot import profile_for
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
 from vmhost.spec import BEACON_INTERVAL_MS, MOST_DAYS, LabSpec
@@ -38,6 +40,7 @@ def spec_from(lab: Lab, count: int, policy: Path | None) -> LabSpec:
         return default_spec(lab, count)
     parsed = parse_policy(read_text(policy), str(policy))
     check_quote_ages(parsed, BEACON_INTERVAL_MS)
+    check_references(parsed, set(profile_for(PEER_PROFILE).references.values()))
     if not parsed.peers:
         raise GatewayError("no-peers", f"{policy}: a lab needs at least one [peer.NAME]")
     peers = [place(peer.name, peer.ip, peer.port, peer.mac) for peer in parsed.peers.values()]
@@ -57,12 +60,22 @@ def vm_spec_from(lab: Lab, count: int, policy: Path | None, images: Path) -> Lab
         )
     if not 2 <= count <= MAX_VMS:
         raise GatewayError("bad-count", f"--peers must be from 2 to {MAX_VMS} with --vm, got {count}")
+    if not (images / "guest.json").is_file():
+        raise GatewayError(
+            "no-images", f"{images}: expected guest.json and the images it tells of; build them: make image"
+        )
     return vm_spec(lab, images.resolve(), count)
 
 
 def up(arguments: argparse.Namespace) -> int:
     """Bring the lab up; the state of virtual machines is given up at an operator's word alone."""
     lab = Lab(arguments.lab)
+    if is_up(lab) and not arguments.discard:
+        raise GatewayError(
+            "already-up",
+            f"lab {lab.name}: expected none that runs, found one; nothing was changed: quotegate lab down --lab {lab.name} first, or "
+            f"end it with all it recorded: quotegate lab up --discard --lab {lab.name}",
+        )
     if is_kept(lab) and not arguments.discard:
         raise GatewayError(
             "state-kept",
@@ -103,6 +116,7 @@ def _say_up(spec: LabSpec) -> None:
 
 def down(arguments: argparse.Namespace) -> int:
     """Take the lab down; with --keep the state of virtual machines stays, and where none can be kept nothing is done."""
+    demand_root()
     lab = Lab(arguments.lab)
     state = is_kept(lab)
     if arguments.keep and not state and lab.state_dir.exists():
@@ -124,11 +138,12 @@ def down(arguments: argparse.Namespace) -> int:
 
 def exec_in(arguments: argparse.Namespace) -> int:
     """Run a command in a peer, as its root."""
+    demand_root()
     lab = Lab(arguments.lab)
     command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     vm = is_vm(lab, arguments.peer)
     if not vm and lab.peer_namespace(arguments.peer) not in namespaces_of(lab):
-        raise GatewayError("unknown-peer", f"lab {lab.name} has no peer {arguments.peer!r}; is it up?")
+        raise _no_peer(lab, arguments.peer)
     if not command:
         raise GatewayError("no-command", "say what to run: quotegate lab exec web -- ping -c 1 10.77.0.3")
     if vm:
@@ -140,8 +155,16 @@ def exec_in(arguments: argparse.Namespace) -> int:
     os.execvp(argv[0], argv)  # noqa: S606 - running the user's command is what this is for
 
 
+def _no_peer(lab: Lab, name: str) -> GatewayError:
+    start = lab.peer_namespace("")
+    peers = ", ".join(sorted(one.removeprefix(start) for one in namespaces_of(lab) if one.startswith(start)))
+    found = f"expected one of {peers}" if peers else f"it is not up: quotegate lab up --lab {lab.name}"
+    return GatewayError("unknown-peer", f"lab {lab.name} has no peer {name!r} that runs; {found}")
+
+
 def tamper(arguments: argparse.Namespace) -> int:
     """Change a peer behind its agent's back: a VM as --with says, a namespace's PCR 10 with an independent tool."""
+    demand_root()
     lab = Lab(arguments.lab)
     if is_vm(lab, arguments.peer):
         return _tamper_vm(lab, arguments.peer, arguments.what or PROGRAM)
@@ -149,7 +172,7 @@ def tamper(arguments: argparse.Namespace) -> int:
         raise GatewayError("not-a-vm", f"{arguments.peer} is a namespace: --with is for virtual machines")
     socket = lab.tpm_socket(arguments.peer)
     if not socket.exists():
-        raise GatewayError("unknown-peer", f"lab {lab.name} has no running peer {arguments.peer!r}")
+        raise _no_peer(lab, arguments.peer)
     digest = os.urandom(32).hex()
     run(["tpm2_pcrextend", "-T", f"swtpm:path={socket}", f"{TAMPER_PCR}:sha256={digest}"])
     say(f"{arguments.peer}: PCR {TAMPER_PCR} extended with {digest}")

@@ -160,7 +160,7 @@ def audit_verify(arguments: argparse.Namespace) -> int:
     for path in arguments.head or sorted(
         (Path("/var/lib/quotegate") / arguments.lab / "peers").glob("*/audit_head.json")
     ):
-        heads.append(json.loads(read_text(Path(path))))
+        heads.append(_head(Path(path)))
     answer = client(arguments, WHOLE_RECORD_S).post("/v1/audit/verify", known_heads=heads)
     if arguments.json:
         show_json(answer)
@@ -170,3 +170,17 @@ def audit_verify(arguments: argparse.Namespace) -> int:
         verdict = "intact" if answer["intact"] else "NOT INTACT"
         say(f"{answer['records']} records, {answer['witnesses']} witnesses: {verdict}")
     return EXIT_OK if answer["intact"] else EXIT_FOUND
+
+
+def _head(path: Path) -> dict[str, Any]:
+    """Read a head as an agent keeps it; raises GatewayError."""
+    try:
+        head = json.loads(read_text(path))
+    except ValueError as error:
+        raise GatewayError("bad-head", f"--head {path}: expected JSON, got other text: {error}") from error
+    if not isinstance(head, dict) or not {"source", "sequence", "hash"} <= head.keys():
+        raise GatewayError(
+            "bad-head",
+            f"--head {path}: expected an object with source, sequence and hash, as an agent keeps it in audit_head.json",
+        )
+    return head

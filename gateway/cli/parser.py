@@ -28,6 +28,15 @@ def _call(module: str, function: str) -> Command:
     return run
 
 
+class _Version(argparse.Action):
+    """Print what is installed; looked up only when somebody asks, for the command must start fast."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """See argparse.Action."""
+        version = importlib.import_module("importlib.metadata").version("quotegate")
+        parser.exit(message=f"quotegate {version}\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Declare every command with its help."""
     parser = argparse.ArgumentParser(
@@ -36,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and end")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--lab", default="lab", help="which lab (default: lab)")
@@ -324,10 +334,12 @@ def _add_lab(lab: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Ad
         lab,
         "up",
         _call("lab", "up"),
-        "bring the lab up; an earlier one of the same name is cleared first, but not virtual machines' state",
+        "bring the lab up; what is left of an earlier one of the same name is cleared first, but not virtual machines' state",
     )
     up.add_argument(
-        "--discard", action="store_true", help="delete the state that virtual machines of this lab left"
+        "--discard",
+        action="store_true",
+        help="end this lab where it runs, and delete the state that its virtual machines left",
     )
     up.add_argument("--peers", type=int, default=3, help="how many peers without --policy (default: 3)")
     up.add_argument("--days", type=int, default=30, help="how long what is signed for it holds (default: 30)")

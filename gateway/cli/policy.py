@@ -26,6 +26,7 @@ HISTORY_COLUMNS = ("number", "revision", "at", "actor", "outcome")
 # any gateway's place will do for a dry run; the addresses are reserved for documentation (RFC 5737)
 NO_PLACE = {"interface": "eth0", "gateway_ip": IPv4Address("192.0.2.1"), "control_port": 7443}
 NOT_CHECKED = "kernel: NOT CHECKED"
+_REFUSED = ": refused: "
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -41,15 +42,18 @@ def check(arguments: argparse.Namespace) -> int:
         kernel = _dry_run(arguments, policy)
     except PolicyError as error:
         findings.append({"severity": "error", "code": error.code, "message": error.message})
-    if kernel.startswith("kernel: refused"):
-        findings.append({"severity": "error", "code": "kernel", "message": kernel})
+    if _REFUSED in kernel:
+        findings.append(
+            {"severity": "error", "code": kernel.partition(":")[0], "message": f"{arguments.file}: {kernel}"}
+        )
     errors = sum(one["severity"] == "error" for one in findings)
     if arguments.json:
         show_json({"ok": not errors, "rules": rules, "findings": findings, "kernel": kernel})
     else:
         for one in findings:
             say(f"{one['severity']}: {one['message']}")
-        say(kernel)
+        if _REFUSED not in kernel:
+            say(kernel)
         say(f"{arguments.file}: {rules} rules, {errors} errors, {len(findings) - errors} warnings")
     return EXIT_FOUND if errors else EXIT_OK
 
@@ -58,10 +62,10 @@ def _dry_run(arguments: argparse.Namespace, policy: Policy) -> str:
     """Ask the running gateway's kernel, else this machine's own in a namespace of its own."""
     try:
         answer = client(arguments).post("/v1/policy/check", **_draft(arguments))
-        return "kernel: accepted by the gateway's" if answer["ok"] else f"kernel: refused: {answer['kernel']}"
+        return "kernel: accepted by the gateway's" if answer["ok"] else f"kernel{_REFUSED}{answer['kernel']}"
     except ApiError as error:
         if error.code not in ("away", "not-permitted"):
-            return f"kernel: refused: {error.message}"
+            return f"gateway{_REFUSED}{error.message}"
     if os.geteuid() != 0:
         return f"{NOT_CHECKED}: no gateway that lets this user ask, and only root can ask this machine's own kernel"
     compiled = compile_policy(policy, **NO_PLACE)  # type: ignore[arg-type]
@@ -75,7 +79,7 @@ def _dry_run(arguments: argparse.Namespace, policy: Policy) -> str:
     return (
         "kernel: accepted by this machine's"
         if not done.returncode
-        else f"kernel: refused: {done.stderr[:300]}"
+        else f"kernel{_REFUSED}{done.stderr[:300]}"
     )
 
 

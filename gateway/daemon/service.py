@@ -76,7 +76,13 @@ class Service:
         self.store = Store(setup.state_dir / "state.db")
         self.spool = AuditSpool(setup.state_dir / "audit.db")
         self.evidence = evidence_keeper(setup)
-        self.policy = PolicyHolder(setup.interface, setup.ip, setup.control_port, setup.beacon_interval_ms)
+        self.policy = PolicyHolder(
+            setup.interface,
+            setup.ip,
+            setup.control_port,
+            setup.beacon_interval_ms,
+            {name for one in self.references for name in one.values},
+        )
         self.recorder = Recorder(
             self.spool, self.clock, setup.gateway_id, lambda: self.policy.policy.revision
         )

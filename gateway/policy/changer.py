@@ -16,7 +16,7 @@ from gateway.events.model import PolicyApplied, PolicyClosed
 from gateway.kernel import Kernel
 from gateway.policy.confirmation import Confirmation
 from gateway.policy.holder import EMPTY, PolicyHolder, check_text
-from gateway.policy.revisions import Revisions
+from gateway.policy.revisions import ON_PROBATION, Revisions
 
 Revoked = Callable[[tuple[int, ...]], Awaitable[int]]
 ITSELF = "quotegated"
@@ -97,12 +97,14 @@ class PolicyChanger:
         """Put another policy in force, on probation where a time is given; raises GatewayError, FiltersError."""
         async with self._lock:
             self.confirmation.check_free(self._clock.now())
+            policy, _ = await asyncio.to_thread(check_text, text, file)
+            self._holder.check_new(policy)
             if confirm_within_s is None:
                 return await self._switch(text, file, actor, "applied")
             self.confirmation.check_within(confirm_within_s)
             current = self.revisions.current()
             fallback = current.number if current else 0
-            change = await self._switch(text, file, actor, "to be confirmed", fallback)
+            change = await self._switch(text, file, actor, ON_PROBATION, fallback)
             self.confirmation.begin(fallback, self._clock.now() + confirm_within_s)
             return change
 

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 
 from gateway.errors import GatewayError
 
+ON_PROBATION = "to be confirmed"
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One entry of the history. `revision` is the SHA-256 of the text, `at` seconds since the epoch."""
+    """One entry of the history. `revision` is the SHA-256 of the text, `at` seconds since the epoch.
+
+    outcome: how it came into force; of one on probation also how that ended.
+    """
 
     number: int
     revision: str
@@ -28,17 +33,25 @@ class Revisions:
     ) -> int:
         """Note the policy that is now in force and return its number; `fallback` puts it on probation."""
         with self._transaction():
+            self._end_probation("not confirmed")
             cursor = self._database.execute(
                 "INSERT INTO policy (revision, text, at, actor, outcome) VALUES (?, ?, ?, ?, ?)",
                 (revision, text, at, actor, outcome),
             )
-            self._database.execute("DELETE FROM policy_pending")
             if fallback is not None:
                 self._database.execute("INSERT INTO policy_pending VALUES (1, ?)", (fallback,))
         return int(cursor.lastrowid or 0)
 
     def confirm(self) -> None:
-        """End the probation."""
+        """End the probation well."""
+        with self._transaction():
+            self._end_probation("confirmed")
+
+    def _end_probation(self, outcome: str) -> None:
+        self._database.execute(
+            "UPDATE policy SET outcome = ? WHERE outcome = ? AND number = (SELECT max(number) FROM policy)",
+            (outcome, ON_PROBATION),
+        )
         self._database.execute("DELETE FROM policy_pending")
 
     def pending_fallback(self) -> int | None:

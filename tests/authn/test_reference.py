@@ -7,9 +7,9 @@ import pytest
 from authn.appraisal import Measured
 from authn.errors import AttestationError
 from authn.event_log import EV_IPL, LogEvent, replay
-from authn.failure import AttestationFailure
+from authn.failure import NOT_THE_PEERS_FAULT, AttestationFailure
 from authn.profile import Profile
-from authn.reference import ReferenceEvent, ReferenceSet, check_reference
+from authn.reference import ReferenceEvent, ReferenceSet, _refusal, check_reference
 
 
 def event(pcr: int, text: str) -> LogEvent:
@@ -61,6 +61,16 @@ def test_rejects_reference_mismatch(how: str) -> None:
     with pytest.raises(AttestationError, match=says) as caught:
         check_reference(PROFILE, Measured(bad, (), replay(bad, PROFILE.selection)), sets, now=1.0)
     assert caught.value.failure is AttestationFailure.REFERENCE_MISMATCH
+
+
+@pytest.mark.parametrize(("pcr", "name"), [(7, "typo"), (10, "ima:typo")])
+def test_a_value_that_a_set_has_not_is_not_held_against_the_peer(pcr: int, name: str) -> None:
+    values = {**replay(EVENTS, PROFILE.selection), 10: bytes(32)}
+    refusal = _refusal(Profile.of("p", {4: "boot", pcr: name}), Measured(EVENTS, (), values), SET)
+    assert refusal is not None
+    assert refusal.message.startswith(f"PCR {pcr}: no reference set has a value named typo")
+    assert refusal.failure is AttestationFailure.UNKNOWN_REFERENCE
+    assert refusal.failure in NOT_THE_PEERS_FAULT
 
 
 def test_rejects_expired_references() -> None:

@@ -90,6 +90,23 @@ def test_a_killed_monitor_is_cleared_by_the_next_up() -> None:
     wait_clean(lab)
 
 
+def test_a_lab_that_runs_is_not_brought_up_again_unless_somebody_says_so() -> None:
+    lab = Lab(f"again{os.getpid()}")
+    try:
+        run([QUOTEGATE, "lab", "up", "--lab", lab.name, "--peers", "2"])
+        before = api_socket(lab.name).stat().st_ino
+        again = subprocess.run(
+            [QUOTEGATE, "lab", "up", "--lab", lab.name], capture_output=True, text=True, check=False
+        )
+        assert (again.returncode, api_socket(lab.name).stat().st_ino) == (1, before)
+        assert "already-up" in again.stderr
+        assert f"quotegate lab down --lab {lab.name}" in again.stderr
+        run([QUOTEGATE, "lab", "up", "--lab", lab.name, "--peers", "2", "--discard"])
+        assert api_socket(lab.name).stat().st_ino != before
+    finally:
+        run([QUOTEGATE, "lab", "down", "--lab", lab.name])
+
+
 def test_two_labs_stand_side_by_side() -> None:
     labs = [Lab(f"a{os.getpid()}"), Lab(f"b{os.getpid()}")]
     try:

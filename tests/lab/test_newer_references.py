@@ -33,7 +33,7 @@ def updated(lab: RunningLab) -> Iterator[RunningLab]:
     for peer in lab.spec.peers:
         edit(paths.peer_setup(peer.peer), references=[str(stale)])
         ask(lab.lab, "restart_peer", peer=peer.peer)
-    lab.until(lambda: b"reference-mismatch" in lab.exec("web", "quotegate-agent", "status").stdout)
+    lab.until(lambda: b"unknown-reference" in lab.exec("web", "quotegate-agent", "status").stdout)
     edit(paths.gateway_setup, own_references=str(own))
     ask(lab.lab, "restart_gateway")
     yield lab

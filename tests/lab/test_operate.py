@@ -97,7 +97,7 @@ def test_events_and_audit_agree(lab: RunningLab) -> None:
         (("peer", "release", "web"), "not quarantined"),
         (("authority", "grant", "--for", "soon"), "expected a duration"),
         (("policy", "apply", "/nonexistent.toml"), "No such file"),
-        (("lab", "tamper", "nobody"), "no running peer"),
+        (("lab", "tamper", "nobody"), "that runs; expected one of db, ops, web"),
         (("lab", "exec", "nobody", "--", "true"), "has no peer"),
     ],
 )

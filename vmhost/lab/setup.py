@@ -27,7 +27,7 @@ def bring_up(spec: LabSpec, owner_fd: int | None = None) -> None:
 
     With `owner_fd` (the read end of a pipe) the lab takes itself down when the other end closes.
     """
-    _demand_root()
+    demand_root()
     tear_down(spec.lab)
     with _files_that_services_read(), ExitStack() as undo:
         undo.callback(tear_down, spec.lab)
@@ -39,14 +39,19 @@ def bring_up(spec: LabSpec, owner_fd: int | None = None) -> None:
         undo.pop_all()
 
 
+def is_up(lab: Lab) -> bool:
+    """Tell whether the lab's monitor runs."""
+    return recorded_process(lab.run_dir / MONITOR_PID) is not None
+
+
 def bring_back(lab: Lab) -> LabSpec:
     """Start a lab's virtual machines again with the state that was kept, and return once every agent runs.
 
     A failure keeps the state. Raises HostError.
     """
-    _demand_root()
+    demand_root()
     spec = kept_spec(lab)  # before anything is said of a monitor: there may be nothing to come back to
-    if recorded_process(lab.run_dir / MONITOR_PID) is not None:
+    if is_up(lab):
         raise HostError(
             "already-up",
             f"lab {lab.name}: expected no monitor, found one that runs; nothing was changed: to start all machines anew, "
@@ -64,9 +69,10 @@ def bring_back(lab: Lab) -> LabSpec:
     return spec
 
 
-def _demand_root() -> None:
+def demand_root() -> None:
+    """Refuse whoever is not root; raises HostError."""
     if os.geteuid() != 0:
-        raise HostError("not-root", "the lab makes network namespaces: run this as root")
+        raise HostError("not-root", "the lab's network namespaces and processes are root's: run this as root")
 
 
 @contextmanager

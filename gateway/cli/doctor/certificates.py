@@ -10,7 +10,7 @@ from cryptography import x509
 
 from gateway.cli.doctor.finding import Finding, bad, ok, skipped, warn
 
-SOON_S = 30 * 86_400.0
+SOON_S = 14 * 86_400.0  # what a lab signs holds for 30 days unless it was told otherwise
 DOCUMENTS = ("portmap.json", "references.json")
 
 

@@ -127,3 +127,19 @@ def test_a_verification_is_waited_for_as_long_as_the_whole_record_takes(
     monkeypatch.setattr(operate, "client", client)
     assert operate.audit_verify(argparse.Namespace(json=False, head=[], lab="none-such")) == 0
     assert waited == [WHOLE_RECORD_S]
+
+
+@pytest.mark.parametrize("text", ["not JSON", "[]", "1", "null", '{"sequence": 1}', "\udcff"])
+def test_rejects_a_head_that_is_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "head.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(GatewayError, match=str(file)):
+        operate.audit_verify(argparse.Namespace(head=[file], lab="lab", json=False))
+
+
+def test_rejects_a_file_that_is_no_export_without_telling_what_is_in_it(tmp_path: Path) -> None:
+    for content in (b"\x7fELF\xff", b"{}", b"[]", b""):
+        file = tmp_path / "record.jsonl"
+        file.write_bytes(content)
+        with pytest.raises(GatewayError, match="is no export of an audit record: expected what"):
+            audit.read_export(file)

@@ -65,6 +65,29 @@ def test_tells_what_each_flow_spoke_and_no_secret_of_it(
     assert "db.example" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["CAPTURE", "--detectors", "patterns"], "material-missing"),
+        (["CAPTURE", "--detectors", "secrets,marks"], "material-missing"),
+        (["CAPTURE", "--clamd", "/nowhere/clamd.sock"], "material-missing"),
+        (["CAPTURE", "--detectors", ""], "no-detector"),
+        (["CAPTURE", "--rules", "NO_RULES"], "no-rules"),
+        (["--file", "CAPTURE", "--flows"], "no-capture"),
+        (["--file", "CAPTURE", "--policy", "/nowhere"], "no-capture"),
+    ],
+)
+def test_looks_for_what_was_named_or_says_why_not(
+    capture: Path, tmp_path: Path, words: list[str], code: str
+) -> None:
+    no_rules = tmp_path / "no.rules"
+    no_rules.write_text("none of these is a rule\n")
+    named = {"CAPTURE": str(capture), "NO_RULES": str(no_rules)}
+    with pytest.raises(GatewayError) as caught:
+        run(*(named.get(one, one) for one in words))
+    assert caught.value.code == code
+
+
 def test_a_file_is_inspected_as_an_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad, fine = tmp_path / "bad.txt", tmp_path / "fine.txt"
     bad.write_bytes(EICAR)

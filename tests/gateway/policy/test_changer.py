@@ -12,6 +12,7 @@ import pytest
 
 from filters.errors import NetdError, PolicyError
 from filters.policy.compiled import CompiledPolicy
+from filters.policy.parser import parse_policy
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
 from gateway.errors import GatewayError
@@ -59,7 +60,8 @@ class Gateway:
     clock: HandClock = field(default_factory=HandClock)
 
     def __post_init__(self) -> None:
-        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443, 200)
+        names = {name for one in parse_policy(HEAD).profiles.values() for name in one.pcrs.values()}
+        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443, 200, names)
         self.store = Store(self.directory / "state.db")
         self.spool = AuditSpool(self.directory / "audit.db")
         recorder = Recorder(self.spool, self.clock, "lab/gw", lambda: self.holder.policy.revision)
@@ -282,6 +284,36 @@ def test_a_policy_that_is_applied_amid_the_start_is_not_overwritten(
         gateway.spool.close()
 
     asyncio.run(whole())
+
+
+def test_the_history_says_how_a_probation_ended(run: Callable[[Dialogue], Gateway]) -> None:
+    async def story(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+        assert gateway.store.revisions.history()[0].outcome == "to be confirmed"
+        await gateway.changer.confirm("uid 0")
+        await gateway.changer.apply(THREE, "three.toml", "uid 0", 60.0)
+        gateway.clock.at += 60
+        await gateway.changer.watch()
+        outcomes = [one.outcome for one in gateway.store.revisions.history()]
+        assert outcomes == ["returned", "not confirmed", "confirmed", "set up"]
+
+    run(story)
+
+
+def test_rejects_a_reference_value_that_no_set_has_and_changes_nothing(
+    run: Callable[[Dialogue], Gateway],
+) -> None:
+    wanted = next(iter(next(iter(parse_policy(HEAD).profiles.values())).pcrs.values()))
+
+    async def story(gateway: Gateway) -> None:
+        mistyped = TWO.replace(f"ref:{wanted}", f"ref:{wanted}x")
+        with pytest.raises(
+            PolicyError, match=rf"'{wanted}x', which no reference set here has; .*did you mean"
+        ):
+            await gateway.changer.apply(mistyped, "two.toml", "uid 0", None)
+        assert (gateway.in_force, gateway.outcomes()) == ("one", ["set up"])
+
+    run(story)
 
 
 OTHER_VERSIONS = ONE.replace("allow", "allow-in-a-later-version")
