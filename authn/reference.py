@@ -71,7 +71,11 @@ def check_reference(profile: Profile, measured: Measured, sets: Iterable[Referen
     The error explains what differs from the newest set that has most of the profile's values: others are for other images.
     """
     names = {name.removeprefix(IMA_PREFIX) for name in profile.references.values()}
-    sets = sorted(sets, key=lambda one: (len(names - one.values.keys()), -one.version))
+
+    def lacks(one: ReferenceSet) -> int:
+        return len(names - one.values.keys())
+
+    sets = sorted(sets, key=lambda one: (lacks(one), -one.version))
     valid = [one for one in sets if now <= one.not_after]
     if not valid:
         raise AttestationError(
@@ -84,6 +88,9 @@ def check_reference(profile: Profile, measured: Measured, sets: Iterable[Referen
         return
     if any(_refusal(profile, measured, one) is None for one in sets if now > one.not_after):
         message = "the reference set that has all of it is not valid any more"
+        raise AttestationError(AttestationFailure.REFERENCE_EXPIRED, message, sets=len(sets))
+    if lacks(sets[0]) < lacks(valid[0]):
+        message = "the reference set that has these values is not valid any more"
         raise AttestationError(AttestationFailure.REFERENCE_EXPIRED, message, sets=len(sets))
     raise refusals[0]
 
@@ -118,7 +125,9 @@ def _refusal(profile: Profile, measured: Measured, reference: ReferenceSet) -> A
 
 
 def _unknown(index: int, name: str) -> AttestationError:
-    message = f"PCR {index}: no reference set has a value named {name}, which the profile demands"
+    message = (
+        f"PCR {index}: the reference set that fits best has no value named {name}, which the profile demands"
+    )
     return AttestationError(AttestationFailure.UNKNOWN_REFERENCE, message, pcr=index)
 
 

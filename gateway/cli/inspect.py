@@ -26,7 +26,7 @@ from filters.policy.parser import parse_policy
 from gateway.cli.operate import read_text
 from gateway.cli.output import complain, say
 from gateway.cli.policy import NO_PLACE
-from gateway.cli.rules import read_rules_text, variables
+from gateway.cli.rules import assumed_text, read_rules_text, variables
 from gateway.errors import GatewayError
 
 FOUND = 4
@@ -58,7 +58,7 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 
 def _spec(arguments: argparse.Namespace) -> InspectionSpec:
-    detectors = frozenset(one.strip() for one in arguments.detectors.split(",") if one.strip())
+    detectors = _named(arguments)
     if unknown := detectors - set(DETECTORS):
         raise GatewayError("unknown-detector", f"{min(unknown)!r}: expected some of {', '.join(DETECTORS)}")
     if not detectors:
@@ -80,18 +80,21 @@ def _spec(arguments: argparse.Namespace) -> InspectionSpec:
 
 def _check_material(toolbox: Toolbox, arguments: argparse.Namespace) -> None:
     """Refuse to look for what nobody said; raises GatewayError."""
-    named = {one.strip() for one in arguments.detectors.split(",")} | (
-        {"clamd"} if arguments.clamd else set()
-    )
-    wanted = toolbox.lacking(_spec(arguments)) & named
-    if wanted and not arguments.policy:
-        raise GatewayError(
-            "material-missing",
-            f"nothing could be found by {', '.join(sorted(wanted))}: give --patterns FILE for patterns and marks, "
-            "--clamd SOCKET of a clamd that runs",
-        )
     if arguments.rules and not toolbox.coverage.loaded:
         raise GatewayError("no-rules", "none of the rules given can be used; quotegate rules check says why")
+    if arguments.policy:
+        return  # its rules say what to look for
+    given = {name for name in ("clamd", "fingerprints") if getattr(arguments, name)}
+    if lacking := toolbox.lacking(_spec(arguments)) & (_named(arguments) | given):
+        raise GatewayError(
+            "material-missing",
+            f"nothing could be found by {', '.join(sorted(lacking))}: give --patterns FILE for patterns and marks, "
+            "--clamd SOCKET of a clamd that runs, --fingerprints of a set with documents",
+        )
+
+
+def _named(arguments: argparse.Namespace) -> frozenset[str]:
+    return frozenset(one.strip() for one in arguments.detectors.split(",") if one.strip())
 
 
 def _chooser(toolbox: Toolbox, arguments: argparse.Namespace) -> Judge | Choose:
@@ -121,8 +124,8 @@ def _toolbox(arguments: argparse.Namespace) -> Toolbox:
     toolbox = Toolbox(
         _material(arguments), clamd=arguments.clamd, rules=texts, variables=variables(arguments.var)
     )
-    if assumed := toolbox.coverage.assumed:
-        complain(f"variables taken as any: {', '.join(sorted(assumed))} (set them: --var NAME=VALUE)")
+    if toolbox.coverage.assumed:
+        complain(assumed_text(toolbox.coverage))
     if not toolbox.coverage.is_complete:
         words = " ".join(map(str, arguments.rules))
         missing = len(toolbox.coverage.unsupported) + len(toolbox.coverage.broken)

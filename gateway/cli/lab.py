@@ -16,13 +16,13 @@ from gateway.errors import GatewayError
 from gateway.policy.holder import check_quote_ages, check_references
 from vmhost.commands import in_namespace, run
 from vmhost.lab.defaults import default_spec, make_spec, place, vm_spec
-from vmhost.lab.kept import is_kept, noted_off
+from vmhost.lab.kept import is_kept, load_spec, noted_off, spec_file
 from vmhost.lab.provisioning import PEER_PROFILE
 from vmhost.lab.setup import PROJECT, bring_back, bring_up, demand_root, is_up
 from vmhost.lab.tamper import Alteration
 from vmhost.lab.teardown import tear_down
 from vmhost.measured_boot import profile_for
-from vmhost.monitor.client import ask
+from vmhost.monitor.client import ask, way_up
 from vmhost.names import Lab
 from vmhost.spec import BEACON_INTERVAL_MS, MOST_DAYS, LabSpec
 from vmhost.topology import namespaces_of
@@ -40,7 +40,7 @@ def spec_from(lab: Lab, count: int, policy: Path | None) -> LabSpec:
         return default_spec(lab, count)
     parsed = parse_policy(read_text(policy), str(policy))
     check_quote_ages(parsed, BEACON_INTERVAL_MS)
-    check_references(parsed, set(profile_for(PEER_PROFILE).references.values()))
+    check_references(parsed, [set(profile_for(PEER_PROFILE).references.values())])
     if not parsed.peers:
         raise GatewayError("no-peers", f"{policy}: a lab needs at least one [peer.NAME]")
     peers = [place(peer.name, peer.ip, peer.port, peer.mac) for peer in parsed.peers.values()]
@@ -71,10 +71,12 @@ def up(arguments: argparse.Namespace) -> int:
     """Bring the lab up; the state of virtual machines is given up at an operator's word alone."""
     lab = Lab(arguments.lab)
     if is_up(lab) and not arguments.discard:
+        keep = is_kept(lab)
+        way = f"quotegate lab down{' --keep' if keep else ''} --lab {lab.name}, then {'resume' if keep else 'up'}"
         raise GatewayError(
             "already-up",
-            f"lab {lab.name}: expected none that runs, found one; nothing was changed: quotegate lab down --lab {lab.name} first, or "
-            f"end it with all it recorded: quotegate lab up --discard --lab {lab.name}",
+            f"lab {lab.name}: expected none that runs, found one; nothing was changed: {way}; or end it with all that it "
+            f"recorded: quotegate lab up --discard --lab {lab.name}",
         )
     if is_kept(lab) and not arguments.discard:
         raise GatewayError(
@@ -156,10 +158,14 @@ def exec_in(arguments: argparse.Namespace) -> int:
 
 
 def _no_peer(lab: Lab, name: str) -> GatewayError:
-    start = lab.peer_namespace("")
-    peers = ", ".join(sorted(one.removeprefix(start) for one in namespaces_of(lab) if one.startswith(start)))
-    found = f"expected one of {peers}" if peers else f"it is not up: quotegate lab up --lab {lab.name}"
-    return GatewayError("unknown-peer", f"lab {lab.name} has no peer {name!r} that runs; {found}")
+    if not is_up(lab):
+        return GatewayError(
+            "unknown-peer", f"lab {lab.name} is not up, so no peer {name!r} runs: {way_up(lab)}"
+        )
+    peers = ", ".join(sorted(one.peer for one in load_spec(spec_file(lab.run_dir)).peers))
+    return GatewayError(
+        "unknown-peer", f"expected a peer of lab {lab.name} that runs ({peers}); got {name!r}"
+    )
 
 
 def tamper(arguments: argparse.Namespace) -> int:

@@ -177,10 +177,10 @@ def _head(path: Path) -> dict[str, Any]:
     try:
         head = json.loads(read_text(path))
     except ValueError as error:
-        raise GatewayError("bad-head", f"--head {path}: expected JSON, got other text: {error}") from error
+        raise GatewayError("bad-head", f"{path}: expected JSON, got other text: {error}") from error
     if not isinstance(head, dict) or not {"source", "sequence", "hash"} <= head.keys():
         raise GatewayError(
             "bad-head",
-            f"--head {path}: expected an object with source, sequence and hash, as an agent keeps it in audit_head.json",
+            f"{path}: expected an object with source, sequence and hash, as an agent keeps it in audit_head.json",
         )
     return head

@@ -34,7 +34,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """See argparse.Action."""
         version = importlib.import_module("importlib.metadata").version("quotegate")
-        parser.exit(message=f"quotegate {version}\n")
+        importlib.import_module("gateway.cli.output").say(f"quotegate {version}")
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:

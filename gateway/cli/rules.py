@@ -57,10 +57,15 @@ def _tell(coverage: Coverage) -> None:
         counted = ", ".join(f"{_printable(word)} {count}" for word, count in coverage.keywords.most_common())
         say(f"unsupported, by what stopped them: {counted}")
     if coverage.assumed:
-        say(f"variables taken as any: {', '.join(sorted(coverage.assumed))} (set them: --var NAME=VALUE)")
+        say(assumed_text(coverage))
     say(
         f"{coverage.loaded} rules loaded, {len(coverage.unsupported)} unsupported, {len(coverage.broken)} with errors"
     )
+
+
+def assumed_text(coverage: Coverage) -> str:
+    """Say which variables nobody set."""
+    return f"variables taken as any: {', '.join(sorted(coverage.assumed))} (set them: --var NAME=VALUE)"
 
 
 def _as_json(coverage: Coverage) -> dict[str, object]:

@@ -165,7 +165,10 @@ class ControlServer:
             await self._trust.fail(record, error)
         else:
             self._refuse(record, stream, error)
-            if record.state is PeerState.ATTESTING:
+            excused = driver.machine.signed_by_peer and error.failure in NOT_THE_PEERS_FAULT
+            if excused:
+                record.excused_at = self._clock.now()
+            if record.state is PeerState.ATTESTING or (excused and record.state is PeerState.RESTARTING):
                 self._registry.move(record, Trigger.HANDSHAKE_ENDED, error.failure.value, error.message)
         await self._keep_evidence(driver, error.failure)
 

@@ -72,7 +72,7 @@ def evidence_keeper(setup: GatewaySetup) -> EvidenceKeeper:
     return EvidenceKeeper(setup.state_dir / "evidence", setup.gateway_id, anchors, references)
 
 
-_HOW = "quotegate image sign; a lab of its own signs at: quotegate lab up"
+_HOW = "quotegate image sign; a lab signs anew at: quotegate lab up --discard"
 
 
 def _reference_document(path: Path, setup: GatewaySetup) -> SignedDocument:

@@ -81,7 +81,7 @@ class Service:
             setup.ip,
             setup.control_port,
             setup.beacon_interval_ms,
-            {name for one in self.references for name in one.values},
+            [one.values.keys() for one in self.references],
         )
         self.recorder = Recorder(
             self.spool, self.clock, setup.gateway_id, lambda: self.policy.policy.revision
@@ -95,7 +95,8 @@ class Service:
         )  # fmt: skip
         self.restarter = MonitorRestarter(setup.sockets.monitor)
         self.recovery = Recovery(
-            self.registry, netd, self.store, self.recorder, self.restarter, self.clock, self.policy.on_fail, setup.return_within_s,
+            self.registry, netd, self.store, self.recorder, self.restarter, self.clock, self.policy.on_fail,
+            lambda name: name in self.policy.policy.peers, setup.return_within_s,
         )  # fmt: skip
         self.trust = TrustKeeper(
             self.registry, netd, self.store, self.recorder, self.clock, setup.beacon_interval_ms / 1000,

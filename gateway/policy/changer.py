@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from filters.errors import FiltersError, PolicyError
+from filters.policy.model import Policy
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
 from gateway.events.model import PolicyApplied, PolicyClosed
@@ -64,11 +65,11 @@ class PolicyChanger:
         if fallback is not None:
             await self._return_to(fallback)
         elif current is None:
-            await self._switch(first_text, file, ITSELF, "set up")
+            await self._switch(first_text, await _checked(first_text, file), ITSELF, "set up")
         else:
             text = self.revisions.text(current.number)
             try:
-                policy, _ = await asyncio.to_thread(check_text, text, f"revision {current.number}")
+                policy, _ = await _checked(text, f"revision {current.number}")
                 compiled = await asyncio.to_thread(self._holder.compile, policy)
             except PolicyError as error:
                 await self._close(current.number, error)
@@ -79,7 +80,8 @@ class PolicyChanger:
     async def _return_to(self, number: int) -> None:
         """Put back in force what nobody needs to confirm."""
         try:
-            await self._switch(self.revisions.text(number), f"revision {number}", ITSELF, "returned")
+            text = self.revisions.text(number)
+            await self._switch(text, await _checked(text, f"revision {number}"), ITSELF, "returned")
         except PolicyError as error:
             await self._close(number, error)
 
@@ -97,14 +99,14 @@ class PolicyChanger:
         """Put another policy in force, on probation where a time is given; raises GatewayError, FiltersError."""
         async with self._lock:
             self.confirmation.check_free(self._clock.now())
-            policy, _ = await asyncio.to_thread(check_text, text, file)
-            self._holder.check_new(policy)
+            checked = await _checked(text, file)
+            self._holder.check_new(checked[0])
             if confirm_within_s is None:
-                return await self._switch(text, file, actor, "applied")
+                return await self._switch(text, checked, actor, "applied")
             self.confirmation.check_within(confirm_within_s)
             current = self.revisions.current()
             fallback = current.number if current else 0
-            change = await self._switch(text, file, actor, ON_PROBATION, fallback)
+            change = await self._switch(text, checked, actor, ON_PROBATION, fallback)
             self.confirmation.begin(fallback, self._clock.now() + confirm_within_s)
             return change
 
@@ -125,7 +127,9 @@ class PolicyChanger:
             else:
                 target = pending.fallback if pending else self.revisions.before().number
             text = self.revisions.text(target)
-            change = await self._switch(text, f"revision {target}", actor, "rolled back")
+            change = await self._switch(
+                text, await _checked(text, f"revision {target}"), actor, "rolled back"
+            )
             self.confirmation.give_up()
             return change
 
@@ -139,10 +143,14 @@ class PolicyChanger:
                 await self._return_to(fallback)
 
     async def _switch(
-        self, text: str, file: str, actor: str, outcome: str, fallback: int | None = None
+        self,
+        text: str,
+        checked: tuple[Policy, list[str]],
+        actor: str,
+        outcome: str,
+        fallback: int | None = None,
     ) -> Change:
-        # in threads: a large policy takes longer than a beacon may wait
-        policy, warnings = await asyncio.to_thread(check_text, text, file)
+        policy, warnings = checked
         compiled = await asyncio.to_thread(self._holder.compile, policy)
         before = self._holder.policy
         await self._recorder.record(PolicyApplied(policy.revision, before.revision, actor, 0, outcome))
@@ -155,3 +163,8 @@ class PolicyChanger:
         self._holder.policy, self.closed = policy, ""
         number = self.revisions.add(policy.revision, text, self._clock.wall(), actor, outcome, fallback)
         return Change(number, policy.revision, await self._revoked(gone), tuple(warnings))
+
+
+async def _checked(text: str, file: str) -> tuple[Policy, list[str]]:
+    """Check in a thread: a large policy takes longer than a beacon may wait. Raises PolicyError."""
+    return await asyncio.to_thread(check_text, text, file)

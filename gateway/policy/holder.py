@@ -1,6 +1,6 @@
 """Hold the policy in force and what it says of each peer."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address
 
 from authn.profile import IMA_PREFIX, Profile
@@ -26,18 +26,22 @@ def check_text(text: str, file: str) -> tuple[Policy, list[str]]:
     return policy, [f"{file}:{one.line}:1: {one.message}" for one in findings]
 
 
-def check_references(policy: Policy, known: Collection[str]) -> None:
-    """Refuse a profile in use that names a reference value no set has: nobody could prove it. Raises PolicyError."""
-    for name in sorted({peer.profile for peer in policy.peers.values()}):
-        for pcr, wanted in policy.profiles[name].pcrs.items():
-            value = wanted.removeprefix(IMA_PREFIX)
-            if value not in known:
-                listed = ", ".join(sorted(known)) or "none"
-                raise PolicyError(
-                    "unknown-reference",
-                    f"profile.{name}: PCR {pcr} demands the reference value {value!r}, which no reference set here has; "
-                    f"expected one of {listed}{suggestion(value, tuple(known))}",
-                )
+def check_references(policy: Policy, sets: Sequence[Collection[str]]) -> None:
+    """Refuse a profile that a peer has and nobody could prove: one set must have all its values. Raises PolicyError.
+
+    sets: the names that each reference set here has.
+    """
+    known = tuple(sorted({name for one in sets for name in one}))
+    for profile in sorted({peer.profile for peer in policy.peers.values()}):
+        wanted = {name.removeprefix(IMA_PREFIX) for name in policy.profiles[profile].pcrs.values()}
+        if any(wanted <= set(one) for one in sets):
+            continue
+        if missing := sorted(wanted - set(known)):
+            lacks = f"no reference set here has {', '.join(map(repr, missing))}; expected some of {', '.join(known) or 'none'}"
+            lacks += suggestion(missing[0], known)
+        else:
+            lacks = f"no reference set here has all of {', '.join(sorted(wanted))}: each is in one, and not in the same"
+        raise PolicyError("unknown-reference", f"profile.{profile}: nobody could prove it: {lacks}")
 
 
 def check_quote_ages(policy: Policy, beacon_interval_ms: int) -> None:
@@ -65,9 +69,9 @@ class PolicyHolder:
         gateway_ip: IPv4Address,
         control_port: int,
         beacon_interval_ms: int,
-        references: Collection[str],
+        references: Sequence[Collection[str]],
     ) -> None:
-        """references: the names that the reference sets here have."""
+        """references: the names that each reference set here has."""
         self.policy: Policy = EMPTY
         self._interface, self._gateway_ip, self._control_port = interface, gateway_ip, control_port
         self._beacon_interval_ms, self._references = beacon_interval_ms, references

@@ -49,7 +49,8 @@ class Revisions:
 
     def _end_probation(self, outcome: str) -> None:
         self._database.execute(
-            "UPDATE policy SET outcome = ? WHERE outcome = ? AND number = (SELECT max(number) FROM policy)",
+            "UPDATE policy SET outcome = ? WHERE outcome = ? AND number = (SELECT max(number) FROM policy) "
+            "AND EXISTS (SELECT 1 FROM policy_pending)",
             (outcome, ON_PROBATION),
         )
         self._database.execute("DELETE FROM policy_pending")

@@ -22,7 +22,8 @@ _AWAY = (PeerState.RESTARTING, PeerState.ENROLLED, PeerState.ATTESTING)
 class Recovery:
     """One recovery at a time per peer; each restart is on record before it happens.
 
-    A machine that was restarted, by whomever, has to prove itself in time: one that hangs fails like any other.
+    A machine that was restarted, by whomever, has to prove itself in time: one that hangs fails like any other. While it is
+    refused for what only an operator can mend, its time does not run.
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class Recovery:
         restarter: Restarter,
         clock: Clock,
         on_fail: Callable[[str], OnFail],
+        knows: Callable[[str], bool],
         return_within_s: float,
     ) -> None:
-        """return_within_s: how long a machine that was restarted may take to be trusted again."""
+        """knows: whether the policy has a peer. return_within_s: how long a machine that was restarted may take to be trusted again."""
         self._registry, self._kernel, self._store, self._recorder = registry, kernel, store, recorder
-        self._restarter, self._clock, self._on_fail = restarter, clock, on_fail
+        self._restarter, self._clock, self._on_fail, self._knows = restarter, clock, on_fail, knows
         self._return_within_s = return_within_s
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -134,9 +136,11 @@ class Recovery:
         return await self._returned(peer)
 
     async def _returned(self, peer: PeerRecord) -> bool:
-        deadline = self._clock.now() + self._return_within_s
-        while self._clock.now() < deadline:
+        since = self._clock.now()
+        while self._clock.now() < max(since, peer.excused_at or since) + self._return_within_s:
             if peer.state not in _AWAY:
                 return peer.state is not PeerState.FAILED
+            if not self._knows(peer.name):
+                return True  # whatever it proves, nobody could trust it
             await asyncio.sleep(0.05)
         return False

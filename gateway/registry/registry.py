@@ -32,6 +32,7 @@ class PeerRecord:
     silent_since: float | None = None
     # True while its machine is being restarted: what comes from it now is its former life
     going_down: bool = False
+    excused_at: float | None = None  # when it last signed what was refused for nothing that it could mend
 
     @property
     def ip(self) -> IPv4Address:

@@ -46,6 +46,10 @@ MISMATCHES = {
         "^PCR 4: kernel differs",
     ),
     "values mixed from two sets": (EVENTS[:2], "PCR 7: policy differs"),
+    "an image beside a newer set that has half of its values": (
+        (EVENTS[0], event(4, "evil kernel"), EVENTS[2]),
+        "^PCR 4: kernel differs",
+    ),
 }
 
 
@@ -56,6 +60,7 @@ def test_rejects_reference_mismatch(how: str) -> None:
     more = {
         "mixed": ReferenceSet(2, 1000.0, {"boot": (), "secure-boot": ()}),
         "beside": ReferenceSet(9, 1000.0, {"another-image": ()}),
+        "half": ReferenceSet(8, 1000.0, {"boot": ()}),
     }
     sets = [SET, *(one for word, one in more.items() if word in how)]
     with pytest.raises(AttestationError, match=says) as caught:
@@ -68,7 +73,7 @@ def test_a_value_that_a_set_has_not_is_not_held_against_the_peer(pcr: int, name:
     values = {**replay(EVENTS, PROFILE.selection), 10: bytes(32)}
     refusal = _refusal(Profile.of("p", {4: "boot", pcr: name}), Measured(EVENTS, (), values), SET)
     assert refusal is not None
-    assert refusal.message.startswith(f"PCR {pcr}: no reference set has a value named typo")
+    assert refusal.message.startswith(f"PCR {pcr}: the reference set that fits best has no value named typo")
     assert refusal.failure is AttestationFailure.UNKNOWN_REFERENCE
     assert refusal.failure in NOT_THE_PEERS_FAULT
 
@@ -76,6 +81,14 @@ def test_a_value_that_a_set_has_not_is_not_held_against_the_peer(pcr: int, name:
 def test_rejects_expired_references() -> None:
     with pytest.raises(AttestationError) as caught:
         check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [SET], now=1001.0)
+    assert caught.value.failure is AttestationFailure.REFERENCE_EXPIRED
+
+
+def test_values_that_only_an_expired_set_has_are_expired() -> None:
+    other = ReferenceSet(9, 2000.0, {"boot": ()})
+    evil = Measured((event(4, "evil"),), (), replay((event(4, "evil"),), PROFILE.selection))
+    with pytest.raises(AttestationError) as caught:
+        check_reference(PROFILE, evil, [SET, other], now=1001.0)
     assert caught.value.failure is AttestationFailure.REFERENCE_EXPIRED
 
 

@@ -61,9 +61,10 @@ class Place:
         self.noted, kernel, self.store = Noted(), Deaf(), Store(directory / "state.db")
         here: Any = self
         noted: Any = self.noted
+        self.known = True
         self.recovery = Recovery(
-            self.registry, kernel, self.store, noted, here, SystemClock(), lambda _: ON_FAIL, WITHIN_S
-        )
+            self.registry, kernel, self.store, noted, here, SystemClock(), lambda _: ON_FAIL, lambda _: self.known, WITHIN_S,
+        )  # fmt: skip
 
     boots: Callable[[], None]
 
@@ -89,6 +90,29 @@ def here(tmp_path: Path) -> Place:
 
 
 LATE = f"did not come back trusted within {WITHIN_S:.0f} s after "
+
+
+def test_the_time_of_a_machine_that_nobody_may_blame_does_not_run(here: Place) -> None:
+    async def story() -> None:
+        here.recovery.expect(here.peer, "the gateway's start")
+        for _ in range(8):  # it comes back, and is refused for a reference set that ran out
+            here.peer.excused_at = SystemClock().now()
+            await asyncio.sleep(WITHIN_S / 2)
+            assert here.noted.remedies == []
+        await here.until(PeerState.QUARANTINED)  # then it was silent
+
+    asyncio.run(story())
+    assert here.starts == 2
+
+
+def test_nobody_waits_for_a_machine_that_the_policy_does_not_know(here: Place) -> None:
+    async def story() -> None:
+        here.recovery.expect(here.peer, "the gateway's start")
+        here.known = False
+        await asyncio.sleep(2 * WITHIN_S)
+
+    asyncio.run(story())
+    assert (here.starts, here.peer.state) == (0, PeerState.ENROLLED)
 
 
 async def _by_the_operator(here: Place) -> None:

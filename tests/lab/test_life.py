@@ -12,6 +12,7 @@ import pytest
 from gateway.cli.client import ApiClient, api_socket
 from tests.lab.conftest import QUOTEGATE
 from vmhost.commands import run
+from vmhost.lab.teardown import MONITOR_PID
 from vmhost.names import Lab
 from vmhost.topology import namespaces_of
 
@@ -94,15 +95,15 @@ def test_a_lab_that_runs_is_not_brought_up_again_unless_somebody_says_so() -> No
     lab = Lab(f"again{os.getpid()}")
     try:
         run([QUOTEGATE, "lab", "up", "--lab", lab.name, "--peers", "2"])
-        before = api_socket(lab.name).stat().st_ino
+        before = (lab.run_dir / MONITOR_PID).read_text()
         again = subprocess.run(
             [QUOTEGATE, "lab", "up", "--lab", lab.name], capture_output=True, text=True, check=False
         )
-        assert (again.returncode, api_socket(lab.name).stat().st_ino) == (1, before)
+        assert (again.returncode, (lab.run_dir / MONITOR_PID).read_text()) == (1, before)
         assert "already-up" in again.stderr
         assert f"quotegate lab down --lab {lab.name}" in again.stderr
         run([QUOTEGATE, "lab", "up", "--lab", lab.name, "--peers", "2", "--discard"])
-        assert api_socket(lab.name).stat().st_ino != before
+        assert (lab.run_dir / MONITOR_PID).read_text() != before
     finally:
         run([QUOTEGATE, "lab", "down", "--lab", lab.name])
 

@@ -100,7 +100,7 @@ def kept_spec(lab: Lab) -> LabSpec:
         raise HostError(
             "no-state",
             f"{lab.kept_dir} is missing: of lab {lab.name} no virtual gateway's state is left to start with; a new one, "
-            f"which deletes whatever else the lab has: quotegate lab up --vm --lab {lab.name}",
+            f"which deletes whatever else the lab has: quotegate lab up --vm --discard --lab {lab.name}",
         )
     try:
         spec = load_spec(path)

@@ -21,7 +21,7 @@ class DiskFacts:
     free_inodes: int
     write_error: str
     secrets: tuple[tuple[str, int], ...]
-    is_root: bool = True  # who looked
+    is_forbidden: bool = False  # to who looked: nothing is known of writes
 
 
 def judge_disk(facts: DiskFacts) -> list[Finding]:
@@ -41,7 +41,7 @@ def _room(facts: DiskFacts) -> Finding:
 
 
 def _writing(facts: DiskFacts) -> Finding:
-    if facts.write_error and not facts.is_root:
+    if facts.is_forbidden:
         return skipped("disk writes", f"{facts.path}: {facts.write_error}", "run this as root")
     if facts.write_error:
         return bad(
@@ -70,23 +70,23 @@ def probe_disk(directory: Path) -> DiskFacts:
     secrets = sorted({path for pattern in SECRETS for path in directory.rglob(pattern)})
     while not directory.exists():
         directory = directory.parent
-    space = os.statvfs(directory)
+    space, error = os.statvfs(directory), _write_error(directory)
     return DiskFacts(
-        str(directory), space.f_bavail * space.f_frsize, space.f_favail, _write_error(directory),
-        tuple((str(path), stat.S_IMODE(path.stat().st_mode)) for path in secrets), os.geteuid() == 0,
+        str(directory), space.f_bavail * space.f_frsize, space.f_favail, str(error or ""),
+        tuple((str(path), stat.S_IMODE(path.stat().st_mode)) for path in secrets), isinstance(error, PermissionError),
     )  # fmt: skip
 
 
-def _write_error(directory: Path) -> str:
+def _write_error(directory: Path) -> OSError | None:
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o600)
     except OSError as error:
-        return str(error)
+        return error
     try:
         os.write(descriptor, b"x" * 4096)
         os.fsync(descriptor)
     except OSError as error:
-        return str(error)
+        return error
     finally:
         os.close(descriptor)
-    return ""
+    return None

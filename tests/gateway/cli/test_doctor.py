@@ -89,6 +89,8 @@ def test_names_what_is_wrong_with_the_disk(facts: disk.DiskFacts, check: str, ve
     ("one", "verdict"),
     [
         (Validity("c", NOW - DAY, NOW + 90 * DAY), Verdict.OK),
+        (Validity("c", NOW - DAY, NOW + 29 * DAY), Verdict.OK),
+        (Validity("c", NOW - DAY, NOW + 13 * DAY), Verdict.WARNING),
         (Validity("c", NOW - DAY, NOW + 5 * DAY), Verdict.WARNING),
         (Validity("c", NOW - 9 * DAY, NOW - DAY), Verdict.BAD),
         (Validity("c", NOW + DAY, NOW + 90 * DAY), Verdict.BAD),
@@ -141,3 +143,17 @@ def test_a_disk_is_examined_without_leaving_anything(tmp_path: Path) -> None:
     assert facts.write_error == ""
     assert [(Path(path).name, mode) for path, mode in facts.secrets] == [("a.key", 0o644)]
     assert [one.name for one in tmp_path.iterdir()] == ["a.key"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict", "mend"),
+    [
+        (replace(DISK, write_error="denied", is_forbidden=True), Verdict.NOT_CHECKED, "as root"),
+        (replace(DISK, write_error="read-only"), Verdict.BAD, "mount it writable"),
+    ],
+)
+def test_a_disk_that_nobody_may_look_at_is_not_called_bad(
+    facts: disk.DiskFacts, verdict: Verdict, mend: str
+) -> None:
+    found = next(one for one in disk.judge_disk(facts) if one.check == "disk writes")
+    assert (found.verdict, mend in found.mend) == (verdict, True)

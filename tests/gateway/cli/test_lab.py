@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from filters.errors import PolicyError
 from gateway.cli import lab as commands
 from gateway.cli.parser import build_parser
 from gateway.errors import GatewayError
@@ -22,6 +24,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         noted.append(("down", keep_state))
         return True
 
+    monkeypatch.setattr(commands, "demand_root", lambda: None)
     monkeypatch.setattr(commands, "bring_up", lambda spec: noted.append(("up", spec.valid_days)))
     monkeypatch.setattr(commands, "tear_down", tear_down)
     monkeypatch.setattr(
@@ -54,6 +57,44 @@ def test_rejects_a_lab_in_the_place_of_kept_state(
     assert raised.value.code == "state-kept"
     for way in (f"quotegate lab resume --lab {kept.name}", f"quotegate lab up --discard --lab {kept.name}"):
         assert way in raised.value.message
+    assert done == []
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_rejects_a_lab_in_the_place_of_one_that_runs(
+    kept: Lab, done: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, state: bool
+) -> None:
+    monkeypatch.setattr(commands, "is_up", lambda _: True)
+    monkeypatch.setattr(commands, "is_kept", lambda _: state)
+    with pytest.raises(GatewayError) as raised:
+        run(kept, "up")
+    assert (raised.value.code, done) == ("already-up", [])
+    assert (f"quotegate lab down --keep --lab {kept.name}, then resume" in raised.value.message) == state
+    assert run(kept, "up", "--discard") == 0
+    assert done == [("up", 30)]
+
+
+def test_rejects_virtual_machines_without_images(done: list[tuple[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(GatewayError, match=r"expected guest.json .* make image"):
+        run(Lab("tcd"), "up", "--vm", "--images", str(tmp_path))
+    assert done == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("ref:code", "ref:cod", "no reference set here has 'cod'.*did you mean code"),
+        ('"3s"', '"300ms"', "at least 350 ms"),
+    ],
+)
+def test_rejects_a_policy_that_no_lab_can_keep(
+    done: list[tuple[str, Any]], tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    text = Path("examples/policy.toml").read_text()
+    assert old in text
+    (tmp_path / "p.toml").write_text(text.replace(old, new))
+    with pytest.raises(PolicyError, match=says):
+        run(Lab("tcd"), "up", "--policy", str(tmp_path / "p.toml"))
     assert done == []
 
 

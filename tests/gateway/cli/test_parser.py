@@ -112,3 +112,10 @@ def test_manual_pages_are_formatted_without_warnings(pages: Path) -> None:
         )
         assert done.stderr == ""
         assert len(done.stdout) > 500
+
+
+def test_the_version_is_said_where_answers_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["--version"])
+    assert (ended.value.code or 0) == 0
+    assert capsys.readouterr().out.startswith("quotegate 0.")

@@ -61,7 +61,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         names = {name for one in parse_policy(HEAD).profiles.values() for name in one.pcrs.values()}
-        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443, 200, names)
+        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443, 200, [names, {"another"}])
         self.store = Store(self.directory / "state.db")
         self.spool = AuditSpool(self.directory / "audit.db")
         recorder = Recorder(self.spool, self.clock, "lab/gw", lambda: self.holder.policy.revision)
@@ -300,6 +300,30 @@ def test_the_history_says_how_a_probation_ended(run: Callable[[Dialogue], Gatewa
     run(story)
 
 
+def test_a_probation_that_a_former_version_confirmed_is_not_called_unconfirmed(
+    run: Callable[[Dialogue], Gateway],
+) -> None:
+    async def story(gateway: Gateway) -> None:
+        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
+        gateway.store._database.execute("DELETE FROM policy_pending")
+        gateway.changer.confirmation.give_up()
+        await gateway.changer.apply(THREE, "three.toml", "uid 0", None)
+        assert gateway.store.revisions.history()[1].outcome == "to be confirmed"
+
+    run(story)
+
+
+def test_rejects_values_that_no_single_set_has(run: Callable[[Dialogue], Gateway]) -> None:
+    wanted = next(iter(next(iter(parse_policy(HEAD).profiles.values())).pcrs.values()))
+
+    async def story(gateway: Gateway) -> None:
+        mixed = TWO.replace(f"ref:{wanted}", "ref:another")
+        with pytest.raises(PolicyError, match="no reference set here has all of another, "):
+            await gateway.changer.apply(mixed, "two.toml", "uid 0", None)
+
+    run(story)
+
+
 def test_rejects_a_reference_value_that_no_set_has_and_changes_nothing(
     run: Callable[[Dialogue], Gateway],
 ) -> None:
@@ -308,7 +332,7 @@ def test_rejects_a_reference_value_that_no_set_has_and_changes_nothing(
     async def story(gateway: Gateway) -> None:
         mistyped = TWO.replace(f"ref:{wanted}", f"ref:{wanted}x")
         with pytest.raises(
-            PolicyError, match=rf"'{wanted}x', which no reference set here has; .*did you mean"
+            PolicyError, match=rf"no reference set here has '{wanted}x'; expected some of .*did you mean"
         ):
             await gateway.changer.apply(mistyped, "two.toml", "uid 0", None)
         assert (gateway.in_force, gateway.outcomes()) == ("one", ["set up"])
