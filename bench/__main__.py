@@ -7,7 +7,19 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import crowd, datagrams, inspection, kernel, lab, policy, reference, renewal, rules, verify
+from bench import (
+    content,
+    crowd,
+    datagrams,
+    inspection,
+    kernel,
+    lab,
+    policy,
+    reference,
+    renewal,
+    rules,
+    verify,
+)
 
 SUITES = {
     "verify": verify.measure,
@@ -16,6 +28,7 @@ SUITES = {
     "inspection": inspection.measure,
     "reference": reference.measure,
     "datagrams": datagrams.measure,
+    "content": content.measure,
     "rules": rules.measure,
     "policy": policy.measure,
     "renewal": renewal.measure,

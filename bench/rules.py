@@ -5,13 +5,12 @@ Corpus as in `inspection`; secrets, malware and rules together, pieces of 64 KiB
 
 import random
 import string
-import time
 
+from bench.content import exchange, speed
 from bench.inspection import make_corpus
 from bench.stats import Figure
 from filters.inspection.finding import Direction
 from filters.inspection.spec import InspectionSpec
-from filters.inspection.stream import StreamInspector
 from filters.inspection.toolbox import Toolbox
 
 RULES = 1000
@@ -33,12 +32,12 @@ def measure(rounds: int) -> list[Figure]:
     figures = []
     for name, target, starts in (
         ("unknown stream, 1,000 rules / none", 0.5, ((Direction.TO_SERVER, b"\0\1"),)),
-        ("HTTP body, 1,000 rules / none", 0.5, _exchange(len(corpus))),
+        ("HTTP body, 1,000 rules / none", 0.5, exchange(b"text/plain", len(corpus))),
     ):
         speeds: tuple[list[float], list[float]] = ([], [])
         for _ in range(rounds):
             for kept, toolbox in zip(speeds, (with_rules, without), strict=True):
-                kept.append(_speed(toolbox, starts, corpus))
+                kept.append(speed(toolbox.judge(_SPEC), starts, corpus, PIECE))
         figures.append(Figure(name, "x", speeds[0], "no rules, MB/s", speeds[1], target, True, True))
     return figures
 
@@ -54,23 +53,3 @@ def make_rules(count: int) -> str:
         options = form.format(*words, "".join(draw.choices(string.ascii_lowercase, k=4)))
         rules.append(f'alert {protocol} any any -> any any (msg:"generated"; {options} sid:{number + 1};)')
     return "\n".join(rules)
-
-
-def _exchange(size: int) -> tuple[tuple[Direction, bytes], ...]:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % size
-    return (Direction.TO_SERVER, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"), (Direction.TO_CLIENT, head)
-
-
-def _speed(toolbox: Toolbox, starts: tuple[tuple[Direction, bytes], ...], corpus: bytes) -> float:
-    """Return MB/s."""
-    judge = toolbox.judge(_SPEC)
-    rules = judge.track(("10.0.0.2", 40000), ("10.0.0.3", 80))
-    inspector = StreamInspector(judge.spec, judge.patterns, judge.limits, rules=rules)
-    for direction, data in starts:
-        inspector.feed(direction, data)
-    begun = time.perf_counter()
-    for at in range(0, len(corpus), PIECE):
-        inspector.feed(starts[-1][0], corpus[at : at + PIECE])
-    taken = time.perf_counter() - begun
-    inspector.close()
-    return len(corpus) / taken / 1e6

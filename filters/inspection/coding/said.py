@@ -78,11 +78,14 @@ class _Reading:
     def end(self, data: bytes, start: int) -> int:
         """Return where the stretch ends that begins at `start`: some way behind its last sign."""
         at, end = start, self.left
-        while (last := data.rfind(self.begins, at, end + _NEAR)) >= 0:
-            at, end = last + 1, max(end, last + _NEAR)
-        if not self._is_known:
-            self._far = max(self._far, self._last(data, start, min(end, len(data))) + _FAR)
-        return end
+        while True:
+            far = len(data) if self._is_known else self._far
+            while (last := data.rfind(self.begins, at, min(end + _NEAR, far))) >= 0:
+                at, end = last + 1, max(end, last + _NEAR)
+            if not self._is_known:
+                self._far = max(far, self._last(data, start, min(end, len(data))) + _FAR)
+            if self._is_known or self._far == far:
+                return end
 
     def _last(self, data: bytes, low: int, high: int) -> int:
         """Return where the last whole sign between two places begins, or something far below; it is likely near the end."""

@@ -268,6 +268,16 @@ def test_other_escapes_of_sets_count_far_behind_a_plain_one(jump: bytes) -> None
     assert any(SECRET in one for one in readings(text))
 
 
+def test_a_sign_that_noise_has_by_chance_is_read_no_further_than_others() -> None:
+    noise = random.Random(1).randbytes(1 << 20).replace(b"\x1b(", b"\x1b)").replace(b"\x1b.", b"\x1b,")
+    for sign in (b"\x1b(B", b"\\u0041"):
+        said, read = Said(), 0
+        for at in range(0, 1 << 20, PIECE):
+            piece = sign + noise[at : at + PIECE] if at == 0 else noise[at : at + PIECE]
+            read += sum(len(text) for _, text in said.feed(piece) if text)
+        assert 0 < read < 80 << 10
+
+
 def test_signs_all_over_cost_little() -> None:
     for filler in (b"\x1b", b"\\u", b"\\", b"\\u\x1b"):
         for sign in (b"\x1b(B", b"\\u0041", b"\\u0041\x1b(B"):
