@@ -17,9 +17,7 @@ _BLANKS: Final = 1024  # bytes: what begins with more of them is no JSON
 _JSON: Final = (b"{", b"[", b'"')
 _BIG: Final = (codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _NEAR: Final = 4 * REACH  # bytes: signs nearer to each other than that are read in one stretch
-_FAR: Final = (
-    64 << 10
-)  # bytes behind a whole sign in which its first byte is one: where one is there are more
+_FAR: Final = 64 << 10  # bytes behind a whole sign in which its first byte alone is one
 _CONTROL: Final = bytes({*range(0x20)} - {*b"\0\t\n\r"})
 _SAMPLE: Final = 4096  # bytes
 
