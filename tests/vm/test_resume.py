@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,8 @@ def test_machines_go_on_with_the_state_they_left() -> None:
             monitor = monitor_of(lab)
             assert monitor is not None
             os.kill(monitor, signal.SIGKILL)
+            while monitor_of(lab) is not None:  # on a busy host a killed process lives for a moment
+                time.sleep(0.01)
             if rebooted:
                 tear_down(lab, keep_state=True)
             assert bring_back(lab) == spec
