@@ -128,5 +128,9 @@ def running_vms(name: str, change: Callable[[LabSpec], LabSpec] = lambda one: on
 
 @pytest.fixture(scope="session")
 def vms() -> Iterator[VmLab]:
-    with running_vms(f"v{os.getpid()}", lambda spec: replace(spec, return_within_s=RETURN_S)) as one:
+    # what one test restarts must not use up what another one needs
+    patient = 'peer = "restart", max_restarts = 20, window = "15m", then = "quarantine"'
+    with running_vms(
+        f"v{os.getpid()}", lambda spec: with_on_fail(replace(spec, return_within_s=RETURN_S), patient)
+    ) as one:
         yield one

@@ -15,9 +15,10 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 def test_rejects_altered_initrd_and_ends_in_quarantine(vms: VmLab) -> None:
     disk = VmPaths(vms.lab, "web").disk
     good, after = disk.read_bytes(), vms.last_sequence()
-    vms.cli("lab", "tamper", "web", "--with", "initrd")
-    vms.cli("peer", "restart", "web")
-    vms.until(lambda: vms.peer("web")["state"] == "quarantined", 600)
+    with vms.on_fail('peer = "restart", max_restarts = 3, window = "15m", then = "quarantine"'):
+        vms.cli("lab", "tamper", "web", "--with", "initrd")
+        vms.cli("peer", "restart", "web")
+        vms.until(lambda: vms.peer("web")["state"] == "quarantined", 600)
     failures = vms.failures(after)
     assert ("web", "reference-mismatch", True) in failures
     told = [one["unmapped"] for one in vms.events(after, "attestation-failed")]

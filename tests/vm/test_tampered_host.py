@@ -129,7 +129,10 @@ def test_a_killed_tpm_and_altered_firmware_end_in_a_restart_on_good_firmware(vms
 def test_a_guest_that_hangs_while_it_boots_is_restarted_and_ends_in_quarantine(vms: VmLab) -> None:
     disk, after = VmPaths(vms.lab, "db").disk, vms.last_sequence()
     good = disk.read_bytes()
-    with vms.on_fail('peer = "restart", max_restarts = 1, window = "15m", then = "quarantine"'):
+    # the window has room for one restart and its time, and for none of before
+    with vms.on_fail(
+        f'peer = "restart", max_restarts = 1, window = "{RETURN_S + 15:.0f}s", then = "quarantine"'
+    ):
         vms.cli("lab", "tamper", "db", "--with", "boot")
         vms.cli("peer", "restart", "db")
         vms.until(lambda: vms.peer("db")["state"] == "quarantined", 4 * RETURN_S)
