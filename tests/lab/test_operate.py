@@ -97,8 +97,8 @@ def test_events_and_audit_agree(lab: RunningLab) -> None:
         (("peer", "release", "web"), "not quarantined"),
         (("authority", "grant", "--for", "soon"), "expected a duration"),
         (("policy", "apply", "/nonexistent.toml"), "No such file"),
-        (("lab", "tamper", "nobody"), "that runs; expected one of db, ops, web"),
-        (("lab", "exec", "nobody", "--", "true"), "has no peer"),
+        (("lab", "tamper", "nobody"), "that runs (db, ops, web); got 'nobody'"),
+        (("lab", "exec", "nobody", "--", "true"), "that runs (db, ops, web); got 'nobody'"),
     ],
 )
 def test_bad_input_gets_one_clear_line(lab: RunningLab, words: tuple[str, ...], says: str) -> None:
