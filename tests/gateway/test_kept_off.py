@@ -58,7 +58,9 @@ async def recover(code: str) -> tuple[Refuses, Notes, PeerRecord]:
     deaf: Any = Deaf()
     budget = OnFail("restart", 2, 900.0, "quarantine")
     untyped: Any = notes
-    recovery = Recovery(registry, deaf, untyped, untyped, monitor, Clock(), lambda _: budget, 1.0)  # type: ignore[arg-type]
+    recovery = Recovery(
+        registry, deaf, untyped, untyped, monitor, Clock(), lambda _: budget, lambda _: True, 1.0
+    )  # type: ignore[arg-type]
     recovery.begin(peer, "no-answer")
     async with asyncio.timeout(WITHIN_S):
         while recovery._running:
