@@ -86,10 +86,9 @@ def check_reference(profile: Profile, measured: Measured, sets: Iterable[Referen
     refusals = [_refusal(profile, measured, one) for one in valid]
     if None in refusals or refusals[0] is None:
         return
-    if any(_refusal(profile, measured, one) is None for one in sets if now > one.not_after):
-        message = "the reference set that has all of it is not valid any more"
-        raise AttestationError(AttestationFailure.REFERENCE_EXPIRED, message, sets=len(sets))
-    if lacks(sets[0]) < lacks(valid[0]):
+    if any(_refusal(profile, measured, one) is None for one in sets if now > one.not_after) or (
+        lacks(sets[0]) < lacks(valid[0])
+    ):
         message = "the reference set that has these values is not valid any more"
         raise AttestationError(AttestationFailure.REFERENCE_EXPIRED, message, sets=len(sets))
     raise refusals[0]

@@ -78,17 +78,15 @@ def test_a_value_that_a_set_has_not_is_not_held_against_the_peer(pcr: int, name:
     assert refusal.failure in NOT_THE_PEERS_FAULT
 
 
-def test_rejects_expired_references() -> None:
+@pytest.mark.parametrize(
+    ("measured", "more"),
+    [(EVENTS, ()), ((event(4, "evil"),), (ReferenceSet(9, 2000.0, {"boot": ()}),))],
+    ids=["good", "beside a valid set that has half of its values"],
+)
+def test_rejects_expired_references(measured: tuple[LogEvent, ...], more: tuple[ReferenceSet, ...]) -> None:
+    shown = Measured(measured, (), replay(measured, PROFILE.selection))
     with pytest.raises(AttestationError) as caught:
-        check_reference(PROFILE, Measured(EVENTS, (), replay(EVENTS, PROFILE.selection)), [SET], now=1001.0)
-    assert caught.value.failure is AttestationFailure.REFERENCE_EXPIRED
-
-
-def test_values_that_only_an_expired_set_has_are_expired() -> None:
-    other = ReferenceSet(9, 2000.0, {"boot": ()})
-    evil = Measured((event(4, "evil"),), (), replay((event(4, "evil"),), PROFILE.selection))
-    with pytest.raises(AttestationError) as caught:
-        check_reference(PROFILE, evil, [SET, other], now=1001.0)
+        check_reference(PROFILE, shown, [SET, *more], now=1001.0)
     assert caught.value.failure is AttestationFailure.REFERENCE_EXPIRED
 
 

@@ -269,3 +269,28 @@ def test_a_stream_counts_what_came() -> None:
         return stream.received
 
     assert asyncio.run(story()) == 1110
+
+
+@pytest.mark.parametrize(
+    ("failure", "signed", "excused"),
+    [
+        (AttestationFailure.UNKNOWN_REFERENCE, True, 100.0),
+        (AttestationFailure.REFERENCE_EXPIRED, True, 100.0),
+        (AttestationFailure.REFERENCE_EXPIRED, False, None),
+        (AttestationFailure.WRONG_MAC, False, None),
+    ],
+)
+def test_only_who_signed_what_it_could_not_mend_is_excused(
+    tmp_path: Path, failure: AttestationFailure, signed: bool, excused: float | None
+) -> None:
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+        scene.peer.state = PeerState.RESTARTING
+        driver = Mock(record=scene.peer)
+        driver.machine.signed_by_peer, driver.machine.signed = signed, None
+        await scene.server._failed(scene.peer, Mock(), driver, AttestationError(failure, "why"))
+        return scene
+
+    peer = asyncio.run(story()).peer
+    assert (peer.state, peer.excused_at) == (PeerState.RESTARTING, excused)
+    assert (peer.reason == failure.value) == (excused is not None)
