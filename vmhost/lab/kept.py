@@ -79,11 +79,13 @@ def is_kept(lab: Lab) -> bool:
     return lab.kept_dir.is_dir()
 
 
-def keep(lab: Lab) -> None:
-    """Keep what the lab was given, on the disk when this returns; raises OSError."""
-    paths, target = LabPaths(lab), lab.kept_dir.with_suffix(".new")
+def keep(spec: LabSpec) -> None:
+    """Keep a lab's description and what it was given, on the disk when this returns; raises OSError."""
+    lab, paths = spec.lab, LabPaths(spec.lab)
+    target = lab.kept_dir.with_suffix(".new")
     target.mkdir(mode=0o700)
-    for source in (spec_file(lab.run_dir), paths.gateway_setup, paths.shared, *_documents_of_peers(lab)):
+    write_spec(spec_file(target), spec)
+    for source in (paths.gateway_setup, paths.shared, *_documents_of_peers(lab)):
         copy = target / source.relative_to(lab.run_dir)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)

@@ -134,7 +134,7 @@ class Monitor:
         commands = {GATEWAY_PROFILE: GATEWAY_ARGV, PEER_PROFILE: AGENT_ARGV}
         provision(self.spec, self._launcher.root, dict(zip(machines, found, strict=True)), commands)
         if self.spec.gateway_vm:
-            await asyncio.to_thread(keep, self.lab)
+            await asyncio.to_thread(keep, self.spec)
 
     def _describe_programs(self) -> None:
         for name, programs in self._programs(self._launcher, self.spec).items():

@@ -60,7 +60,7 @@ def spec() -> Iterator[LabSpec]:
 @pytest.fixture
 def kept(spec: LabSpec) -> LabSpec:
     """The same after the host has ended: the run directory is gone."""
-    keep(spec.lab)
+    keep(spec)
     tear_down(spec.lab, keep_state=True)
     assert not spec.lab.run_dir.exists()
     return spec
@@ -84,7 +84,7 @@ def test_a_description_of_before_has_the_defaults_of_what_it_does_not_know(spec:
 
 
 def test_taking_down_deletes_the_state_unless_it_is_to_be_kept(spec: LabSpec) -> None:
-    keep(spec.lab)
+    keep(spec)
     tear_down(spec.lab, keep_state=True)
     assert (is_kept(spec.lab), spec.lab.administrator_key.exists()) == (True, True)
     tear_down(spec.lab)
@@ -122,7 +122,7 @@ def test_a_start_that_fails_keeps_the_state(kept: LabSpec, monkeypatch: pytest.M
 def test_rejects_a_second_start_beside_a_monitor_that_runs(spec: LabSpec, has_state: bool, code: str) -> None:
     """Where nothing is kept nobody is told to take the lab down first."""
     if has_state:
-        keep(spec.lab)
+        keep(spec)
     stands_for_it = subprocess.Popen(["sleep", "60"])
     try:
         record_process(spec.lab.run_dir / MONITOR_PID, stands_for_it.pid)
@@ -165,7 +165,7 @@ def test_the_last_words_of_a_monitor_that_died_are_kept_until_the_next_one_dies(
     spec: LabSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup, "_start", lambda *_: None)
-    keep(spec.lab)
+    keep(spec)
     console = spec.lab.run_dir / "vms" / "web" / "console.log"
     for number in (1, 2):
         console.parent.mkdir(parents=True)
@@ -257,7 +257,7 @@ def test_what_was_kept_is_prepared_only_once(
         return lambda *_: done.append(name)
 
     if again:
-        keep(spec.lab)
+        keep(spec)
     monkeypatch.setattr(Monitor, "_boot", boot)
     for name in ("prepare_vms", "prepare_gateway", "provision"):
         monkeypatch.setattr(monitor, name, note(name))
@@ -269,7 +269,7 @@ def test_what_was_kept_is_prepared_only_once(
         one = Monitor(namespaces, Path("/nowhere"))
         for machine in one.machines.values():
             monkeypatch.setattr(machine, "identify", lambda: None)
-        one.spec = replace(namespaces, gateway_vm=True)
+        one.spec = spec
         await one.start()
 
     asyncio.run(story())
