@@ -95,6 +95,9 @@ def bed(name: str, network: str, rule: str = RULE, more_sinks: Sequence[int] = (
     spec = make_bed_spec(name, network, rule)
     destroy_topology(spec.lab)
     build_topology(spec)
+    # thousands of connections a second: with the usual ports there are soon none whose last one is forgotten
+    ports = ["net.ipv4.ip_local_port_range=1024 60999", "net.ipv4.tcp_tw_reuse=1"]
+    run(in_namespace(spec.lab.peer_namespace("a"), ["sysctl", "-qw", *ports]))
     servers = []
     try:
         sinks = [("serve", port) for port in (PORT, OTHER_PORT, *more_sinks)]

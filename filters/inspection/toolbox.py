@@ -74,7 +74,7 @@ class Toolbox:
     def lacking(self, spec: InspectionSpec) -> frozenset[str]:
         """Return the detectors of a rule that could find nothing, for want of the operator's files."""
         found = {name for name, patterns in self._by_detector.items() if patterns}
-        if self._clamd and self._clamd.path.is_socket():
+        if "clamd" in spec.detectors and self._clamd and self._clamd.path.is_socket():
             found.add("clamd")
         if self._fingerprints and self._fingerprints.recognises:
             found.add("fingerprints")

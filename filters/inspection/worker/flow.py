@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
@@ -13,6 +12,7 @@ from filters.inspection.finding import Direction, Finding, LimitHit
 from filters.inspection.objects.judge import Judge
 from filters.inspection.stream import Job, StreamInspector, Verdict
 from filters.inspection.worker.handing import Ask, hand_back
+from filters.inspection.worker.leg import Leg
 from filters.inspection.worker.memory import Memory
 from filters.inspection.worker.sockets import SocketsLost
 from filters.inspection.worker.splicing import Bypass
@@ -20,12 +20,9 @@ from filters.netd.verdicts import APART, HANDED
 from filters.reason import DropReason
 
 _log = logging.getLogger(__name__)
-HIGH, LOW = 64 << 10, 16 << 10  # of what waits to be sent: above, nothing more is read
 PAUSE_S: Final = 0.2  # nothing came for so long: what is held for what might follow is judged as it is
 LAST_PACKETS_S: Final = 0.05  # those that were on their way to a socket still find one
 GIVEN_UP: Final = frozenset({"http-body-incomplete", "coding-incomplete", "smtp-incomplete"})
-_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, unsent bytes are dropped
-_IN_ORDER: Final = struct.pack("ii", 0, 0)
 
 JudgeObject = Callable[[Job], Awaitable[list[Finding]]]
 
@@ -72,7 +69,7 @@ class Flow:
         )
         self._judge_object, self._tell, self._ask = judge_object, tell, ask
         self._beat = beat or (lambda: None)
-        self.memory = memory
+        self._memory = memory
         memory.flows += 1
         self._counted = {"held": 0, "kept": 0}  # bytes that `memory` knows of
         self.legs = (Leg(self, Direction.TO_SERVER), Leg(self, Direction.TO_CLIENT))
@@ -88,8 +85,19 @@ class Flow:
         self.done = asyncio.Event()
         self.protocol = ""
 
+    def begin(self, near: socket.socket, far: socket.socket) -> None:
+        """Carry these two connected sockets; they are the flow's from now on."""
+        for leg, sock in zip(self.legs, (near, far), strict=True):
+            leg.begin(sock)
+        self._go_on()
+
+    @property
+    def read_size(self) -> int:
+        """See Carrier."""
+        return self._memory.read_size
+
     def received(self, direction: Direction, data: bytes) -> None:
-        """Take bytes of one direction."""
+        """See Carrier."""
         if self.done.is_set():
             return
         self._beat()
@@ -110,7 +118,7 @@ class Flow:
             self._leave_when_due()
 
     def ended(self, direction: Direction) -> None:
-        """Take the orderly end of one direction."""
+        """See Carrier."""
         if self.done.is_set():
             return
         self._ended[direction] = True
@@ -121,16 +129,14 @@ class Flow:
             else:
                 self._apply(verdict)
 
-    def lost(self, direction: Direction, error: Exception | None) -> None:
-        """Take the end of a leg: a reset on one side is a reset on the other."""
+    def closed(self, direction: Direction) -> None:
+        """See Carrier."""
         self._closed[direction] = True
-        if error is not None or not self._ended[direction]:
-            self.reset()
         if all(self._closed):
             self._finish()
 
     def reset(self) -> None:
-        """End both legs at once; not one more byte leaves."""
+        """End both legs at once; not one more byte leaves. See Carrier: what is reset on one side is reset on the other."""
         if self._bypass:
             self._bypass.stop()
         for held in self._held:
@@ -140,14 +146,14 @@ class Flow:
         self._finish()
 
     def can_send(self, direction: Direction, *, more: bool) -> None:
-        """Read on, or don't: the receiver of this direction takes more, or doesn't."""
+        """See Carrier."""
         self._blocked[direction] = not more
         if more:
             with self._whatever_breaks():
                 self._leave_when_due()
-        self.go_on()
+        self._go_on()
 
-    def go_on(self) -> None:
+    def _go_on(self) -> None:
         """Read where the receiver takes more and nothing is being judged."""
         if self._bypass:
             return
@@ -199,7 +205,7 @@ class Flow:
 
     def _count(self, what: str, now: int) -> None:
         if now != self._counted[what]:
-            self.memory.count(what, self.ends.guests, now - self._counted[what])
+            self._memory.count(what, self.ends.guests, now - self._counted[what])
             self._counted[what] = now
 
     def _start(self, job: Job) -> None:
@@ -212,10 +218,10 @@ class Flow:
                 self._apply(self._inspector.judged(job.number, found))
                 self._count_held()
                 self._leave_when_due()
-            self.go_on()
+            self._go_on()
 
         self._jobs.add(asyncio.create_task(judge(), name="judge"))
-        self.go_on()
+        self._go_on()
 
     def _leave_when_due(self) -> None:
         """Let the kernel carry the rest: the rule's depth is reached, and nothing is held, judged or still to be sent."""
@@ -290,7 +296,7 @@ class Flow:
     def _finish(self) -> None:
         if not self.done.is_set():
             self.done.set()
-            self.memory.flows -= 1
+            self._memory.flows -= 1
             self._count_held()
             self._stop_waiting()
             for job in self._jobs:
@@ -302,111 +308,3 @@ class Flow:
         for timer in self._timers:
             if timer:
                 timer.cancel()
-
-
-class Leg(asyncio.Protocol):
-    """One leg: `direction` is that of the bytes which come in here."""
-
-    def __init__(self, flow: Flow, direction: Direction) -> None:
-        self._flow, self._direction = flow, direction
-        self._transport: asyncio.Transport | None = None
-        self._reading = True
-        self._before: list[Callable[[], None]] = []  # what was to be done before this leg was there
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and do what the other leg asked for already (asyncio.Protocol)."""
-        self._transport = cast(asyncio.Transport, transport)
-        # should this process be killed: an orderly end would make what has passed look whole
-        self._linger(_RESET)
-        self._transport.set_write_buffer_limits(HIGH, LOW)
-        self._transport.max_size = self._flow.memory.read_size  # type: ignore[attr-defined]
-        before, self._before = self._before, []
-        for act in before:
-            act()
-        asyncio.get_running_loop().call_soon(self._flow.go_on)  # asyncio begins to read right after this
-
-    def data_received(self, data: bytes) -> None:
-        """Hand bytes on (asyncio.Protocol)."""
-        self._flow.received(self._direction, data)
-        if self._transport is not None:
-            self._transport.max_size = self._flow.memory.read_size  # type: ignore[attr-defined]
-
-    def eof_received(self) -> bool:
-        """Hand the end on; the other direction stays open (asyncio.Protocol)."""
-        self._flow.ended(self._direction)
-        return True
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Hand the loss on (asyncio.Protocol)."""
-        self._flow.lost(self._direction, error)
-
-    def pause_writing(self) -> None:
-        """Too much waits to be sent here: read no more on the other leg (asyncio.Protocol)."""
-        self._flow.can_send(self._direction.other, more=False)
-
-    def resume_writing(self) -> None:
-        """Read again (asyncio.Protocol)."""
-        self._flow.can_send(self._direction.other, more=True)
-
-    @property
-    def sock(self) -> socket.socket:
-        """The leg's socket; only while it is there."""
-        return cast("socket.socket", cast(asyncio.Transport, self._transport).get_extra_info("socket"))
-
-    @property
-    def is_idle(self) -> bool:
-        """Tell whether the leg is there and nothing waits to be sent on it."""
-        transport = self._transport
-        return transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
-
-    def send_before_reading(self) -> None:
-        """From now on, read nothing more from the other leg until all that came is sent."""
-        if self._transport is not None:
-            self._transport.set_write_buffer_limits(0)
-
-    def close(self) -> None:
-        """Close in order."""
-        if self._transport is not None:
-            self._linger(_IN_ORDER)
-            self._transport.close()
-
-    def read_on(self, more: bool) -> None:
-        """Read, or leave what comes in the kernel: back-pressure is its business."""
-        transport = self._transport
-        if transport is None or transport.is_closing() or more == self._reading:
-            return
-        self._reading = more
-        if more:
-            transport.resume_reading()
-        else:
-            transport.pause_reading()
-
-    def send(self, data: bytes) -> None:
-        """Send bytes on this leg."""
-        if self._transport is None:
-            self._before.append(lambda: self.send(data))  # the server spoke first, and at once
-        elif data and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def send_end(self) -> None:
-        """Send the orderly end, once what waits is sent."""
-        transport = self._transport
-        if transport is None:
-            self._before.append(self.send_end)
-        elif not transport.is_closing():
-            with contextlib.suppress(OSError):
-                transport.write_eof()
-            if self._flow._ended[self._direction]:
-                self.close()
-
-    def reset(self) -> None:
-        """End with a reset."""
-        if self._transport is None:
-            self._before = [self.reset]
-        else:
-            self._linger(_RESET)
-            self._transport.abort()
-
-    def _linger(self, how: bytes) -> None:
-        with contextlib.suppress(OSError):
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)

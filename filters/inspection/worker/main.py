@@ -11,7 +11,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +21,7 @@ from filters.inspection.datagrams import Datagrams, Endpoint
 from filters.inspection.finding import Finding
 from filters.inspection.worker.confinement import confine_inspector, start_forkserver
 from filters.inspection.worker.control import Control
-from filters.inspection.worker.flow import Ends, Flow, Leg
+from filters.inspection.worker.flow import Ends, Flow
 from filters.inspection.worker.memory import Memory
 from filters.inspection.worker.opening import Opening
 from filters.inspection.worker.packets import Packets
@@ -109,7 +108,7 @@ class Inspector:
         ends = Ends(client, near.getsockname())
         found = self._assignment(client, ends.server)
         if found is None:
-            _drop(near)
+            near.close()  # with a reset (sockets.py)
             return
         flow = Flow(
             ends,
@@ -133,9 +132,9 @@ class Inspector:
             return
         try:
             await self._connect(flow, near)
-        except (OSError, TimeoutError):
+        except OSError:
             flow.reset()
-            _drop(near)  # refused, unreachable or silent: the client's connection ends
+            near.close()  # refused, unreachable or silent: the client's connection ends
         finally:
             self._shares.give(ends.guests)
             self._opening.over(client, ends.server)
@@ -144,7 +143,7 @@ class Inspector:
     def _refuse(self, flow: Flow, near: socket.socket, why: Finding) -> None:
         self._control.tell_stream(flow, why)
         flow.reset()
-        _drop(near)
+        near.close()
 
     def _reassign(self) -> None:
         """End connections whose rule says something else now: what they carried was inspected otherwise."""
@@ -171,28 +170,8 @@ class Inspector:
     async def _connect(self, flow: Flow, near: socket.socket) -> None:
         far = await self._opening.take(flow.ends.client, flow.ends.server)
         self._flows.add(flow)
-        loop = asyncio.get_running_loop()
-        for sock, leg in ((far, flow.legs[1]), (near, flow.legs[0])):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _end_when_forgotten(sock)
-            await loop.connect_accepted_socket(partial(_itself, leg), sock)
+        flow.begin(near, far)
         await flow.done.wait()
-
-
-def _itself(leg: Leg) -> Leg:
-    return leg
-
-
-def _end_when_forgotten(sock: socket.socket) -> None:
-    """Have the kernel ask an idle peer for a sign of life: one whose lease has ended can't say that it went."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4)):
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _drop(near: socket.socket) -> None:
-    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    near.close()
 
 
 class Pulse:

@@ -21,10 +21,49 @@ REMEMBERED: Final = 8192
 _SILENT: Final = REASONS.index(DropReason.HOLD_TIMEOUT) + 1
 _UNASSIGNED: Final = REASONS.index(DropReason.INSPECTOR_DOWN) + 1
 _FULL: Final = REASONS.index(DropReason.RESOURCE_LIMIT) + 1
+_UNREADABLE: Final = REASONS.index(DropReason.PARSE_ERROR) + 1
 
 Ends = tuple[Endpoint, Endpoint]
 # the last: the window scale that the client offers (windows.py)
 Connect = Callable[[Endpoint, Endpoint, int | None], Awaitable[socket.socket]]
+Reply = Callable[[int], None]  # hears a verdict
+
+
+class FarLeg:
+    """A far leg on its way, or there, and those who wait to hear how it went."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.far: socket.socket | None = None
+        self.error: OSError | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self._verdict: int | None = None
+        self._waiting: list[Reply] = []
+
+    def ask(self, reply: Reply) -> None:
+        """Reply once the server has answered, or is silent for long."""
+        if self._verdict is not None:
+            reply(self._verdict)
+            return
+        if not self._waiting:
+            self.timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self._answer, _SILENT)
+        self._waiting.append(reply)
+
+    def settle(self, verdict: int) -> None:
+        """Say what became of it."""
+        self._verdict = verdict
+        self.stop_waiting()
+        self._answer(verdict)
+
+    def stop_waiting(self) -> None:
+        """Let nothing happen any more because time passes."""
+        if self.timer:
+            self.timer.cancel()
+
+    def _answer(self, verdict: int) -> None:
+        waiting, self._waiting = self._waiting, []
+        for reply in waiting:
+            reply(verdict)
 
 
 class Opening:
@@ -33,47 +72,46 @@ class Opening:
     def __init__(self, connect: Connect, assigned: Callable[[Endpoint, Endpoint], bool]) -> None:
         """assigned: whether anybody said how to inspect such a connection."""
         self._connect, self._assigned = connect, assigned
-        self._legs: dict[Ends, asyncio.Task[socket.socket]] = {}
+        self._legs: dict[Ends, FarLeg] = {}
         self._shares = Shares(MOST)
         self._taken: set[Ends] = set()
         self._ports: OrderedDict[Ends, int] = OrderedDict()
 
-    async def answer(self, packet: bytes) -> int:
-        """Return the verdict on the packet that opens a connection, once the server has answered."""
+    def ask(self, packet: bytes, reply: Reply) -> None:
+        """Have the verdict on the packet that opens a connection said, once the server has answered."""
         try:
             ends = read_ends(packet)
         except Unreadable:
-            return REASONS.index(DropReason.PARSE_ERROR) + 1
+            reply(_UNREADABLE)
+            return
         if not self._assigned(*ends):
-            return _UNASSIGNED
-        if ends in self._taken:
-            return PASS  # a first packet that was repeated needlessly
-        leg = self._legs.get(ends)
-        if leg is None:
-            if not self._shares.take(_guests(ends)):
-                return _FULL
-            leg = self._legs[ends] = asyncio.create_task(
-                self._open(*ends, read_shift(packet)), name="far leg"
-            )
-            leg.add_done_callback(lambda _: self._later(ends))
-        try:
-            await asyncio.wait_for(asyncio.shield(leg), ANSWER_WITHIN_S)
-        except ConnectionRefusedError:
-            self._forget(ends)
-            return REFUSED
-        except (OSError, TimeoutError):
-            return _SILENT
-        return PASS
+            reply(_UNASSIGNED)
+        elif ends in self._taken:
+            reply(PASS)  # a first packet that was repeated needlessly
+        elif leg := self._legs.get(ends):
+            leg.ask(reply)
+        elif not self._shares.take(_guests(ends)):
+            reply(_FULL)
+        else:
+            leg = self._legs[ends] = FarLeg()
+            leg.ask(reply)
+            leg.task = asyncio.create_task(self._open(leg, ends, read_shift(packet)), name="far leg")
 
     async def take(self, client: Endpoint, server: Endpoint) -> socket.socket:
-        """Return the far leg of a connection that was accepted; raises OSError, TimeoutError."""
-        leg = self._forget((client, server))
-        self._taken.add((client, server))
-        far = await (leg or self._open(client, server))
-        self._ports[client, server] = far.getsockname()[1]
+        """Return the far leg of a connection that was accepted; raises OSError."""
+        ends = client, server
+        leg = self._forget(ends)
+        self._taken.add(ends)
+        if leg is None:
+            await self._open(leg := FarLeg(), ends, None)
+        elif leg.task:
+            await leg.task
+        if leg.far is None:
+            raise leg.error or ConnectionAbortedError
+        self._ports[ends] = leg.far.getsockname()[1]
         if len(self._ports) > REMEMBERED:
             self._ports.popitem(last=False)
-        return far
+        return leg.far
 
     def port_of(self, client: Endpoint, server: Endpoint) -> int:
         """Return the port that the server saw of a connection, also when it is over; 0 when nobody remembers."""
@@ -83,33 +121,42 @@ class Opening:
         """Say that a connection whose far leg was taken, or could not be, is over."""
         self._taken.discard((client, server))
 
-    async def _open(self, client: Endpoint, server: Endpoint, shift: int | None = None) -> socket.socket:
-        async with asyncio.timeout(CONNECT_S):
-            return await self._connect(client, server, shift)
+    async def _open(self, leg: FarLeg, ends: Ends, shift: int | None) -> None:
+        verdict = _SILENT
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                leg.far = await self._connect(*ends, shift)
+            verdict = PASS
+        except OSError as error:
+            leg.error = error
+            if isinstance(error, ConnectionRefusedError):
+                verdict = REFUSED
+        leg.settle(verdict)
+        if self._legs.get(ends) is not leg:
+            return  # it was taken meanwhile
+        if verdict == REFUSED:
+            self._forget(ends)
+        else:
+            leg.timer = asyncio.get_running_loop().call_later(TAKEN_WITHIN_S, self._drop, ends)
 
-    def _later(self, ends: Ends) -> None:
+    def _drop(self, ends: Ends) -> None:
         """Close what nobody takes: its client went away."""
-        asyncio.get_running_loop().call_later(TAKEN_WITHIN_S, self._drop, ends, self._legs.get(ends))
+        if (leg := self._forget(ends)) and leg.far:
+            leg.far.close()
 
-    def _drop(self, ends: Ends, leg: asyncio.Task[socket.socket] | None) -> None:
-        if leg is None or self._legs.get(ends) is not leg:
-            return
-        self._forget(ends)
-        if not leg.cancelled() and leg.exception() is None:
-            leg.result().close()
-
-    def _forget(self, ends: Ends) -> asyncio.Task[socket.socket] | None:
-        if (leg := self._legs.pop(ends, None)) is not None:
+    def _forget(self, ends: Ends) -> FarLeg | None:
+        if leg := self._legs.pop(ends, None):
             self._shares.give(_guests(ends))
+            leg.stop_waiting()
         return leg
 
     def close(self) -> None:
         """Close all that wait."""
         for ends, leg in list(self._legs.items()):
-            if leg.done():
-                self._drop(ends, leg)
+            if leg.task and not leg.task.done():
+                leg.task.cancel()
             else:
-                leg.cancel()
+                self._drop(ends)
 
 
 def _guests(ends: Ends) -> tuple[str, str]:

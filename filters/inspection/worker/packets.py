@@ -1,9 +1,11 @@
 """Take packets that netd hands on, and answer each with a verdict."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from filters.inspection.assignments import Assignments
@@ -31,7 +33,6 @@ class Packets:
         """retire: told when a newer inspector is there."""
         self._socket, self._datagrams, self._opening = packets, datagrams, opening
         self._assignments, self._retire = assignments, retire
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Judge packets until netd hangs up."""
@@ -58,9 +59,7 @@ class Packets:
                 self._retire()
                 continue
             if opens(packet):
-                task = asyncio.create_task(self._open(number, packet), name="opening")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._opening.ask(packet, partial(self._answer, number))
                 continue
             reason = self._datagrams.verdict(packet, assignments, now)
             verdicts += VERDICT.pack(number, _NUMBERS[reason] if reason else PASS)
@@ -69,5 +68,6 @@ class Packets:
         if verdicts:
             self._socket.send(verdicts)
 
-    async def _open(self, number: int, packet: bytes) -> None:
-        self._socket.send(VERDICT.pack(number, await self._opening.answer(packet)))
+    def _answer(self, number: int, verdict: int) -> None:
+        with contextlib.suppress(OSError):  # netd is away, or does not read: it will say that nobody judged
+            self._socket.send(VERDICT.pack(number, verdict))

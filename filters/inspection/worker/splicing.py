@@ -96,12 +96,9 @@ class Bypass:
         """Take two connected sockets, whose readers have stopped and whose buffers are empty; they stay the caller's."""
         self._ended, self._broken = ended, broken
         self._open = 2
-        self.sockets: list[socket.socket] = []  # of the same connections, in the same order
+        self.sockets = (near, far)
         self._ways: list[Splice] = []
         try:
-            # descriptors of our own: the event loop lets nobody else use a transport's
-            self.sockets += (near.dup(),)
-            self.sockets += (far.dup(),)
             for at in range(2):
                 source, target = self.sockets[at], self.sockets[1 - at]
                 self._ways.append(Splice(source, target, partial(self._over, target)))
@@ -123,8 +120,6 @@ class Bypass:
         """Let go of both sockets; nothing more is moved."""
         for way in self._ways:
             way.stop()
-        for one in self.sockets:
-            one.close()
 
     def _over(self, target: socket.socket, error: OSError | None) -> None:
         if error is None:

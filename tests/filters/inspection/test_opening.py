@@ -44,6 +44,13 @@ def run(servers: Servers, story: Callable[[Opening], Awaitable[object]]) -> obje
     return asyncio.run(inside())
 
 
+async def answer(one: Opening, packet: bytes) -> int:
+    """Wait for the verdict on a packet."""
+    said: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    one.ask(packet, said.set_result)
+    return await said
+
+
 def name(number: object) -> str:
     assert isinstance(number, int)
     return {PASS: "pass", REFUSED: "refused"}.get(number) or REASONS[number - 1].value
@@ -59,12 +66,12 @@ def name(number: object) -> str:
     ],
 )
 def test_the_verdict_is_the_servers_answer(servers: Servers, verdict: str) -> None:
-    assert name(run(servers, lambda one: one.answer(SYN))) == verdict
+    assert name(run(servers, lambda one: answer(one, SYN))) == verdict
 
 
 def test_what_nobody_said_how_to_inspect_opens_nothing() -> None:
     servers, other = Servers(), bytes(IP(src=CLIENT[0], dst=SERVER[0]) / TCP(sport=1, dport=81, flags="S"))
-    assert name(run(servers, lambda one: one.answer(other))) == DropReason.INSPECTOR_DOWN
+    assert name(run(servers, lambda one: answer(one, other))) == DropReason.INSPECTOR_DOWN
     assert not servers.made
 
 
@@ -72,9 +79,9 @@ def test_a_repeated_packet_opens_nothing_anew() -> None:
     servers = Servers(delay_s=0.5)
 
     async def story(one: Opening) -> list[str]:
-        said = [await one.answer(SYN), await one.answer(SYN)]
+        said = [await answer(one, SYN), await answer(one, SYN)]
         leg = await one.take(CLIENT, SERVER)
-        said.append(await one.answer(SYN))
+        said.append(await answer(one, SYN))
         leg.close()
         return [name(number) for number in said]
 
@@ -87,7 +94,7 @@ def test_after_a_connection_is_over_its_ports_open_a_new_one() -> None:
 
     async def story(one: Opening) -> None:
         for _ in range(2):
-            assert await one.answer(SYN) == PASS
+            assert await answer(one, SYN) == PASS
             (await one.take(CLIENT, SERVER)).close()
             one.over(CLIENT, SERVER)
 
@@ -100,7 +107,7 @@ def test_a_leg_that_nobody_takes_is_closed(monkeypatch: pytest.MonkeyPatch) -> N
     servers = Servers()
 
     async def story(one: Opening) -> None:
-        await one.answer(SYN)
+        await answer(one, SYN)
         await asyncio.sleep(0.2)
 
     run(servers, story)
@@ -109,7 +116,7 @@ def test_a_leg_that_nobody_takes_is_closed(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_too_many_waiting_legs_are_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "MOST", 0)
-    assert name(run(Servers(), lambda one: one.answer(SYN))) == DropReason.RESOURCE_LIMIT
+    assert name(run(Servers(), lambda one: answer(one, SYN))) == DropReason.RESOURCE_LIMIT
 
 
 def test_one_guests_waiting_legs_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +127,8 @@ def test_one_guests_waiting_legs_leave_room_for_others(monkeypatch: pytest.Monke
         return bytes(IP(src=source, dst=server) / TCP(sport=port, dport=80, flags="S"))
 
     async def story(one: Opening) -> list[str]:
-        greedy = [await one.answer(syn("10.0.0.2", "10.0.0.3", port)) for port in range(7)]
-        other = await one.answer(syn("10.0.0.4", "10.0.0.5", 1))
+        greedy = [await answer(one, syn("10.0.0.2", "10.0.0.3", port)) for port in range(7)]
+        other = await answer(one, syn("10.0.0.4", "10.0.0.5", 1))
         return [name(number) for number in (*greedy, other)]
 
     silent, full = DropReason.HOLD_TIMEOUT, DropReason.RESOURCE_LIMIT
@@ -130,4 +137,4 @@ def test_one_guests_waiting_legs_leave_room_for_others(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("packet", [b"", SYN[:25], b"\x60" + SYN[1:]])
 def test_refuses_what_is_no_packet(packet: bytes) -> None:
-    assert name(run(Servers(), lambda one: one.answer(packet))) == DropReason.PARSE_ERROR
+    assert name(run(Servers(), lambda one: answer(one, packet))) == DropReason.PARSE_ERROR
