@@ -27,6 +27,7 @@ from vmhost.commands import in_namespace, run
 from vmhost.lab.defaults import make_spec, place
 from vmhost.lab.provisioning import LabPaths, _gateway_setup, make_administrator_key, make_directories
 from vmhost.lab.teardown import tear_down
+from vmhost.machine import Machine
 from vmhost.monitor.monitor import Monitor
 from vmhost.names import GATEWAY_UID, Lab
 from vmhost.spec import LabSpec
@@ -47,21 +48,21 @@ def measure(_rounds: int) -> list[Figure]:
     spec = make_spec(lab, peers, text, NETWORK)
     object.__setattr__(spec, "beacon_interval_ms", 1000)
     tear_down(lab)
-    monitor, swarm = None, None
+    gateway, swarm = None, None
     try:
         connect(spec)
-        monitor = start_gateway(spec)
-        swarm = _start_swarm(spec, monitor)
+        gateway = start_gateway(spec)
+        swarm = _start_swarm(spec, gateway)
         standing = _wait(swarm)
-        pids = [one.process.pid for one in monitor.gateway.running]
+        pids = [one.process.pid for one in gateway.running]
         memory = [sum(_pss(pid) for pid in pids) / 1024 for _ in range(5)]
         busy = _cpu_share(pids, 5.0)
     finally:
         if swarm is not None:
             swarm.kill()
             swarm.wait(5)
-        if monitor is not None:
-            monitor.gateway.power_off()
+        if gateway is not None:
+            gateway.power_off()
         tear_down(lab)
     note = f"{standing} of {COUNT} peers standing, T = 1 s, gateway processes use {busy:.2f} cores"
     return [
@@ -131,7 +132,7 @@ def connect(spec: LabSpec) -> None:
     run(in_namespace(crowd, ["nft", "-f", "-"]), text=rules)
 
 
-def start_gateway(spec: LabSpec) -> Monitor:
+def start_gateway(spec: LabSpec) -> Machine:
     """Provision by hand (the TPMs of the crowd are simulated) and boot the gateway."""
     paths = LabPaths(spec.lab)
     make_directories(LabSpec(spec.lab, spec.network, (), spec.gateway, ""))
@@ -158,14 +159,16 @@ def start_gateway(spec: LabSpec) -> Monitor:
         LabSpec(spec.lab, spec.network, (), spec.gateway, ""), Path(__file__).resolve().parents[1]
     )
     monitor._describe_programs()
-    monitor.gateway.tpm.start()
-    monitor.gateway.identify()
-    monitor.gateway.boot()
-    return monitor
+    gateway = monitor.gateway
+    assert isinstance(gateway, Machine)
+    gateway.tpm.start()
+    gateway.identify()
+    gateway.boot()
+    return gateway
 
 
-def _start_swarm(spec: LabSpec, monitor: Monitor) -> "subprocess.Popen[str]":
-    identity = monitor.gateway.identify()
+def _start_swarm(spec: LabSpec, gateway: Machine) -> "subprocess.Popen[str]":
+    identity = gateway.identify()
     setup = json.loads(LabPaths(spec.lab).gateway_setup.read_text())
     file = spec.lab.run_dir / "swarm.json"
     file.write_text(json.dumps({

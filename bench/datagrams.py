@@ -16,7 +16,7 @@ from scapy.layers.inet import IP, UDP
 
 from bench.stats import Figure
 from filters.inspection.assignments import Assignment, Assignments
-from filters.inspection.datagrams import Datagrams
+from filters.inspection.datagrams import Datagrams, Endpoint
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.toolbox import Toolbox
 from filters.inspection.worker.opening import Opening
@@ -91,7 +91,10 @@ def _live_rate(datagrams: Datagrams, assignments: Assignments, packets: Sequence
 
 
 async def _serve(inspector: socket.socket, datagrams: Datagrams, assignments: Assignments) -> None:
-    opening = Opening(lambda _client, _server: asyncio.sleep(0, inspector), lambda _client, _server: False)
+    async def nobody(_client: Endpoint, _server: Endpoint, _shift: int | None) -> socket.socket:
+        raise ConnectionRefusedError  # not asked: these are datagrams
+
+    opening = Opening(nobody, lambda _client, _server: False)
     await Packets(inspector, datagrams, opening, lambda: assignments, lambda: None).serve()
 
 

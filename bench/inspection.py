@@ -10,6 +10,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +43,7 @@ SPECS = {
 SECOND_PORT, WORDS_PORT = 5431, 5435  # of rules `all` and `words`
 WORDS = 1000
 CORPUS_BYTES = 4 << 20
+Pair = tuple[list[float], list[float]]  # what is compared, baseline first, round by round
 CLAMD_OBJECT = 900 << 10  # bytes: below the limit of its configuration here
 
 
@@ -133,26 +135,33 @@ def _side_by_side(stage: Stage, sources: Sources) -> tuple[float, float]:
     return one, two
 
 
+def _pair() -> Pair:
+    return [], []
+
+
+def _add(pair: Pair, values: Iterable[float]) -> None:
+    for kept, value in zip(pair, values, strict=True):
+        kept.append(value)
+
+
 def _measure_rounds(stage: Stage, reference: Clamd, rounds: int) -> list[Figure]:
-    beds, scanned = (stage.plain, stage.inspected), []
+    beds = (stage.plain, stage.inspected)
     corpus, text = str(stage.corpus), stage.corpus.read_bytes()
-    push, connect, p50, p99 = ([], []), ([], []), ([], []), ([], [])
-    offloaded, words, pair = ([], []), [], ([], [])
+    push, offloaded, connect, p50, p99, together = (_pair() for _ in range(6))
+    scanned: list[float] = []
+    words: list[float] = []
     spec = stage.inspected.spec
     sources = Sources(spec.machine("a").ip, spec.machine("b").ip)
     stage.inspected.push(0.1, corpus, WORDS_PORT)  # its patterns are compiled
     for _ in range(rounds):
         scanned.append(_ask_clamd(reference, text))
-        for at, one in enumerate(beds):
-            push[at].append(one.push(SECONDS, corpus) / 1e9)
-            if one is stage.inspected:
-                words.append(one.push(SECONDS, corpus, WORDS_PORT) / 1e9)
-            offloaded[at].append(one.push_from_one_cpu(SECONDS, OTHER_PORT) / 1e9)
-            connect[at].append(one.connect(SECONDS))
-            for kept, value in zip((p50, p99), one.ask(500), strict=True):
-                kept[at].append(value)
-        for kept, value in zip(pair, _side_by_side(stage, sources), strict=True):
-            kept.append(value)
+        _add(push, (one.push(SECONDS, corpus) / 1e9 for one in beds))
+        words.append(stage.inspected.push(SECONDS, corpus, WORDS_PORT) / 1e9)
+        _add(offloaded, (one.push_from_one_cpu(SECONDS, OTHER_PORT) / 1e9 for one in beds))
+        _add(connect, (one.connect(SECONDS) for one in beds))
+        for pair, values in zip((p50, p99), zip(*(one.ask(500) for one in beds), strict=True), strict=True):
+            _add(pair, values)
+        _add(together, _side_by_side(stage, sources))
     added = [[two - one for one, two in zip(*pair, strict=True)] for pair in (p50, p99)]
     note = f"corpus median {statistics.median(push[1]):.2f} Gbit/s"
     cores = len(os.sched_getaffinity(0))
@@ -161,7 +170,7 @@ def _measure_rounds(stage: Stage, reference: Clamd, rounds: int) -> list[Figure]
         Figure("every byte of one flow inspected / plain routed", "x", push[1], "plain routed, Gbit/s", push[0], 0.4, True, True, note),
         Figure("every byte of one flow inspected / clamd INSTREAM", "x", push[1], "clamd, Gbit/s", scanned, 5, True, True),
         Figure(f"every byte inspected, {WORDS} words of an operator / plain routed", "x", words, "plain routed, Gbit/s", push[0], 0.6, True, True, f"{WORDS} plain words of 6 to 12 letters"),
-        Figure(f"two inspectors on two flows / one, {cores} cores", "x", pair[1], "one inspector, Gbit/s", pair[0], 1.6, True, True, shared),
+        Figure(f"two inspectors on two flows / one, {cores} cores", "x", together[1], "one inspector, Gbit/s", together[0], 1.6, True, True, shared),
         Figure("offloaded after 64 KiB / plain routed", "x", offloaded[1], "plain routed, Gbit/s", offloaded[0], 0.95, True, True),
         Figure("inspected connections / routed", "x", connect[1], "routed, 1/s", connect[0], 0.5, True, True),
         Figure("round trip added by inspection, p50", "us", added[0], "routed, us", p50[0], 50, False, False),

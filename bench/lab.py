@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench.stats import Figure
@@ -121,7 +122,7 @@ def cuts(scene: Scene[Observer], rounds: int) -> list[Figure]:
         bad.append(_cut(scene, lambda: scene.see.extend(scene.a, 10, os.urandom(32).hex()), 1.5))
         scene.story.until("trusted", scene.all_trusted, 30)
         agent = scene.see.agent_pid(scene.a)
-        silent.append(_cut(scene, lambda pid=agent: os.kill(pid, signal.SIGSTOP), 1.0))
+        silent.append(_cut(scene, partial(os.kill, agent, signal.SIGSTOP), 1.0))
         os.kill(agent, signal.SIGCONT)
         scene.story.until("trusted", scene.all_trusted, 30)
         explicit.append(_cut(scene, lambda: scene.api.delete(f"/v1/sessions/{scene.granted[-1]}"), 0.3))

@@ -2,6 +2,7 @@
 
 import os
 import random
+import select
 import subprocess
 import sys
 import time
@@ -70,10 +71,10 @@ def _apply(texts: list[str], rounds: int) -> tuple[list[float], list[float], lis
     lab = Lab(f"bpol{os.getpid() % 10000}")
     spec = _spec(lab)
     tear_down(lab)
-    monitor = None
+    gateway = None
     try:
         connect(spec)
-        monitor = start_gateway(spec)
+        gateway = start_gateway(spec)
         api = ApiClient(api_socket(lab.name))
         _wait(api)
         blocked, idle, took = [], [], []
@@ -84,8 +85,8 @@ def _apply(texts: list[str], rounds: int) -> tuple[list[float], list[float], lis
             took.append(seconds)
         return blocked, idle, took
     finally:
-        if monitor is not None:
-            monitor.gateway.power_off()
+        if gateway is not None:
+            gateway.power_off()
         tear_down(lab)
 
 
@@ -128,13 +129,11 @@ def _probe(spec: LabSpec, seconds: float, text: str | None) -> tuple[float, floa
 def main() -> None:
     """Probe until standard input ends, then print the longest wait."""
     api, longest = ApiClient(Path(sys.argv[1])), 0.0
-    os.set_blocking(0, False)
     print("ready", flush=True)
-    while sys.stdin.buffer.raw.read(1) is None:  # type: ignore[attr-defined]
+    while not select.select([sys.stdin], [], [], PROBE_S)[0]:
         begun = time.perf_counter()
         api.get("/v1/health")
         longest = max(longest, time.perf_counter() - begun)
-        time.sleep(PROBE_S)
     print(longest, flush=True)
 
 
