@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from filters.policy.model import Peer, PolicyTest
 from filters.policy.services import parse_service
-from filters.policy.table import Table, suggestion
+from filters.policy.table import Table
 from filters.reason import DropReason
+from filters.suggestion import suggestion
 
 # The states a peer can have; the gateway's own enum is above this package and tested to be the same.
 STATES = (
@@ -43,6 +44,6 @@ def _given(table: Table, peers: Mapping[str, Peer]) -> dict[str, str]:
 
 def _peer(table: Table, key: str, name: str, peers: Mapping[str, Peer]) -> str:
     if name not in peers:
-        hint = suggestion(name, tuple(peers))
+        hint = suggestion(name, peers)
         raise table.error("unknown-peer", key, f"{table.name}: there is no peer {name!r}{hint}")
     return name

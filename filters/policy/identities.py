@@ -6,7 +6,8 @@ from ipaddress import IPv4Address
 
 from filters.policy.model import OnFail, Peer, ProfileSpec
 from filters.policy.services import parse_duration_ms, parse_label
-from filters.policy.table import Table, suggestion
+from filters.policy.table import Table
+from filters.suggestion import suggestion
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _EK = re.compile(r"sha256:[0-9a-f]{64}")
@@ -75,7 +76,7 @@ def parse_peer(name: str, table: Table, profiles: Mapping[str, ProfileSpec]) -> 
     match.finish()
     profile = table.take("profile", str)
     if profile not in profiles:
-        hint = suggestion(profile, tuple(profiles))
+        hint = suggestion(profile, profiles)
         raise table.error(
             "unknown-profile", "profile", f"{table.name}: there is no profile {profile!r}{hint}"
         )

@@ -6,6 +6,7 @@ from filters.flow import Protocol
 from filters.inspection.spec import DETECTORS, OBJECT_FAMILIES, PROTOCOLS, Hold, InspectionSpec, OnError
 from filters.policy.model import ServiceRange
 from filters.policy.table import Table
+from filters.suggestion import suggestion
 
 DEFAULT = InspectionSpec()
 _MEDIA_TYPE = re.compile(r"[a-z][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9.+_-]*")
@@ -62,7 +63,7 @@ def _words(table: Table, key: str, known: tuple[str, ...]) -> frozenset[str]:
 
 def _known(word: str, known: tuple[str, ...]) -> str:
     if word not in known:
-        raise ValueError(f"expected some of {', '.join(known)}; got {word!r}")
+        raise ValueError(f"expected some of {', '.join(known)}; got {word!r}{suggestion(word, known)}")
     return word
 
 
@@ -83,5 +84,7 @@ def _types(table: Table, key: str) -> frozenset[str]:
 def _type(word: str) -> str:
     if word not in OBJECT_FAMILIES and not _MEDIA_TYPE.fullmatch(word):
         known = ", ".join(OBJECT_FAMILIES)
-        raise ValueError(f"expected a media type such as application/pdf, or one of {known}; got {word!r}")
+        raise ValueError(
+            f"expected a media type such as application/pdf, or one of {known}; got {word!r}{suggestion(word, known)}"
+        )
     return word

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from filters.policy.inspections import parse_inspection
 from filters.policy.model import Action, Mode, Opening, Peer, Rule, ServiceRange, Tier
 from filters.policy.services import parse_duration_ms, parse_label, parse_services
-from filters.policy.table import Table, suggestion
+from filters.policy.table import Table
+from filters.suggestion import suggestion
 
 MAX_LEASE_MS = 30 * 86_400_000  # netd grants no more
 TIERS = {"mandatory": Tier.MANDATORY, "site": Tier.SITE, "session": Tier.SESSION}
@@ -69,7 +70,7 @@ def _ends(table: Table, key: str, peers: Mapping[str, Peer]) -> frozenset[str]:
         elif word in peers:
             names.add(word)
         else:
-            hint = suggestion(word, tuple(peers))
+            hint = suggestion(word, peers)
             raise table.error("unknown-peer", key, f"{table.name}: there is no peer {word!r}{hint}")
     if not names:
         raise table.error(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from filters.errors import PolicyError
+from filters.suggestion import suggestion
 
 T = TypeVar("T")
 _HEADER = re.compile(r"[ \t]*\[\[?([^\[\]]+)\]")
@@ -152,18 +153,12 @@ class Table:
         """Refuse unknown keys."""
         for key in self._data:
             if key not in self._known:
-                hint = suggestion(key, tuple(sorted(self._known)))
+                hint = suggestion(key, sorted(self._known))
                 raise self.error("unknown-key", key, f"{self.name}: unknown key `{key}`{hint}")
 
     def error(self, code: str, key: str, message: str) -> PolicyError:
         """Build the error for a key of this table."""
         return self.source.error(code, message, *self.source.key_position(self.line, key))
-
-
-def suggestion(word: str, known: tuple[str, ...]) -> str:
-    """Return `; did you mean …?` where something similar is known."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _type_name(kind: type) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from filters.suggestion import suggestion
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
 from gateway.registry.registry import PeerRecord
@@ -16,8 +17,9 @@ def find_peer(service: Service, name: str) -> PeerRecord:
     """Find a peer by its name; raises GatewayError `unknown-peer`."""
     peer = service.registry.by_name(name)
     if peer is None:
-        known = ", ".join(one.name for one in service.registry)
-        raise GatewayError("unknown-peer", f"there is no peer {name!r}; known are {known}")
+        known = [one.name for one in service.registry]
+        hint = suggestion(name, known)
+        raise GatewayError("unknown-peer", f"there is no peer {name!r}; known are {', '.join(known)}{hint}")
     return peer
 
 

@@ -4,6 +4,7 @@ import argparse
 import datetime as dt
 import os
 import subprocess
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -26,48 +27,61 @@ HISTORY_COLUMNS = ("number", "revision", "at", "actor", "outcome")
 # any gateway's place will do for a dry run; the addresses are reserved for documentation (RFC 5737)
 NO_PLACE = {"interface": "eth0", "gateway_ip": IPv4Address("192.0.2.1"), "control_port": 7443}
 NOT_CHECKED = "kernel: NOT CHECKED"
-_REFUSED = ": refused: "
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the running gateway says of a draft, or else this machine's kernel; `refusal` names who refused it."""
+
+    text: str
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Check a policy file; exit 4 when it must not be applied."""
     findings: list[dict[str, str]] = []
-    kernel, rules = f"{NOT_CHECKED}: the file has errors", 0
+    answer, rules = Answer(f"{NOT_CHECKED}: the file has errors"), 0
     try:
         policy = parse_policy(read_text(arguments.file), str(arguments.file))
         for found in check_policy(policy):
             place = f"{arguments.file}:{found.line}:1"
             findings.append({"severity": found.severity, "message": f"{place}: {found.message}"})
         rules = len(policy.rules)
-        kernel = _dry_run(arguments, policy)
+        answer = _dry_run(arguments, policy)
     except PolicyError as error:
         findings.append({"severity": "error", "code": error.code, "message": error.message})
-    if _REFUSED in kernel:
-        findings.append(
-            {"severity": "error", "code": kernel.partition(":")[0], "message": f"{arguments.file}: {kernel}"}
-        )
+    known = {one["message"] for one in findings}
+    findings += [{"severity": "warning", "message": one} for one in answer.warnings if one not in known]
+    if answer.refusal:
+        message = f"{arguments.file}: {answer.text}"
+        findings.append({"severity": "error", "code": answer.refusal, "message": message})
     errors = sum(one["severity"] == "error" for one in findings)
     if arguments.json:
-        show_json({"ok": not errors, "rules": rules, "findings": findings, "kernel": kernel})
+        show_json({"ok": not errors, "rules": rules, "findings": findings, "kernel": answer.text})
     else:
         for one in findings:
             say(f"{one['severity']}: {one['message']}")
-        if _REFUSED not in kernel:
-            say(kernel)
+        if not answer.refusal:
+            say(answer.text)
         say(f"{arguments.file}: {rules} rules, {errors} errors, {len(findings) - errors} warnings")
     return EXIT_FOUND if errors else EXIT_OK
 
 
-def _dry_run(arguments: argparse.Namespace, policy: Policy) -> str:
-    """Ask the running gateway's kernel, else this machine's own in a namespace of its own."""
+def _dry_run(arguments: argparse.Namespace, policy: Policy) -> Answer:
+    """Ask the running gateway, its kernel included, else this machine's own kernel in a namespace of its own."""
     try:
         answer = client(arguments).post("/v1/policy/check", **_draft(arguments))
-        return "kernel: accepted by the gateway's" if answer["ok"] else f"kernel{_REFUSED}{answer['kernel']}"
+        if not answer["ok"]:
+            return Answer(f"kernel: refused: {answer['kernel']}", "kernel")
+        return Answer("kernel: the gateway's accepts it", warnings=tuple(answer["warnings"]))
     except ApiError as error:
         if error.code not in ("away", "not-permitted"):
-            return f"gateway{_REFUSED}{error.message}"
+            return Answer(f"gateway: refused: {error.message}", "gateway")
     if os.geteuid() != 0:
-        return f"{NOT_CHECKED}: no gateway that lets this user ask, and only root can ask this machine's own kernel"
+        return Answer(
+            f"{NOT_CHECKED}: no gateway that lets this user ask, and only root can ask this machine's own kernel"
+        )
     compiled = compile_policy(policy, **NO_PLACE)  # type: ignore[arg-type]
     text = compile_ruleset(compiled, Features(native_queue=False, timeout_update=False, handover=True))
     try:
@@ -75,12 +89,10 @@ def _dry_run(arguments: argparse.Namespace, policy: Policy) -> str:
             ["unshare", "--net", "nft", "--check", "--file", "-"], input=text, text=True, capture_output=True, check=False,
         )  # fmt: skip
     except OSError as error:
-        return f"{NOT_CHECKED}: {error}; install nftables and util-linux"
-    return (
-        "kernel: accepted by this machine's"
-        if not done.returncode
-        else f"kernel{_REFUSED}{done.stderr[:300]}"
-    )
+        return Answer(f"{NOT_CHECKED}: {error}; install nftables and util-linux")
+    if done.returncode:
+        return Answer(f"kernel: refused: {done.stderr[:300]}", "kernel")
+    return Answer("kernel: this machine's accepts it")
 
 
 def plan(arguments: argparse.Namespace) -> int:

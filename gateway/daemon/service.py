@@ -82,6 +82,7 @@ class Service:
             setup.control_port,
             setup.beacon_interval_ms,
             [one.values.keys() for one in self.references],
+            self.portmap.entries,
         )
         self.recorder = Recorder(
             self.spool, self.clock, setup.gateway_id, lambda: self.policy.policy.revision

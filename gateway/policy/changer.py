@@ -99,8 +99,8 @@ class PolicyChanger:
         """Put another policy in force, on probation where a time is given; raises GatewayError, FiltersError."""
         async with self._lock:
             self.confirmation.check_free(self._clock.now())
-            checked = await _checked(text, file)
-            self._holder.check_new(checked[0])
+            policy, warnings = await _checked(text, file)
+            checked = policy, warnings + self._holder.check_new(policy)
             if confirm_within_s is None:
                 return await self._switch(text, checked, actor, "applied")
             self.confirmation.check_within(confirm_within_s)

@@ -1,15 +1,16 @@
 """Hold the policy in force and what it says of each peer."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address
 
+from authn.portmap import PortEntry
 from authn.profile import IMA_PREFIX, Profile
 from filters.errors import PolicyError
 from filters.policy.check import check_policy
 from filters.policy.compiled import CompiledPolicy, compile_policy
 from filters.policy.model import OnFail, Policy
 from filters.policy.parser import parse_policy
-from filters.policy.table import suggestion
+from filters.suggestion import suggestion
 
 EMPTY = parse_policy("schema = 1\n")
 DEFAULT_ON_FAIL = OnFail("restart", 3, 900.0, "quarantine")
@@ -44,6 +45,27 @@ def check_references(policy: Policy, sets: Sequence[Collection[str]]) -> None:
         raise PolicyError("unknown-reference", f"profile.{profile}: nobody could prove it: {lacks}")
 
 
+def check_places(policy: Policy, places: Iterable[PortEntry]) -> list[str]:
+    """Refuse a peer elsewhere than the signed port map has it; return a warning for each that stands nowhere. Raises PolicyError.
+
+    The host lets nothing through from another place, and what comes from the right one would be dropped here.
+    """
+    by_name = {one.peer: one for one in places}
+    for peer in policy.peers.values():
+        place = by_name.get(peer.name)
+        if place and (peer.port, peer.mac, peer.ip) != (place.port, place.mac, place.ip):
+            raise PolicyError(
+                "wrong-place",
+                f"peer.{peer.name}: expected the place that the signed port map has (port {place.port}, {place.mac}, {place.ip}), "
+                f"got port {peer.port}, {peer.mac}, {peer.ip}: mend the policy, or have the port map issued anew",
+            )
+    known = tuple(sorted(by_name))
+    return [
+        f"peer.{name}: the signed port map has no such peer, so it can't connect{suggestion(name, known)}"
+        for name in sorted(policy.peers.keys() - by_name.keys())
+    ]
+
+
 def check_quote_ages(policy: Policy, beacon_interval_ms: int) -> None:
     """Refuse an age of quotes that honest peers would exceed; raises PolicyError.
 
@@ -70,11 +92,12 @@ class PolicyHolder:
         control_port: int,
         beacon_interval_ms: int,
         references: Sequence[Collection[str]],
+        places: Sequence[PortEntry],
     ) -> None:
-        """references: the names that each reference set here has."""
+        """references: the names that each reference set here has; places: the port map's."""
         self.policy: Policy = EMPTY
         self._interface, self._gateway_ip, self._control_port = interface, gateway_ip, control_port
-        self._beacon_interval_ms, self._references = beacon_interval_ms, references
+        self._beacon_interval_ms, self._references, self._places = beacon_interval_ms, references, places
 
     def compile(self, policy: Policy) -> CompiledPolicy:
         """Compile for this gateway; raises PolicyError when it can't keep what a profile demands."""
@@ -91,9 +114,10 @@ class PolicyHolder:
         spec = self.policy.profiles[known.profile]
         return Profile.of(spec.name, spec.pcrs, layers=spec.layers)
 
-    def check_new(self, policy: Policy) -> None:
-        """Refuse a draft that nobody could keep; what was in force once may come back all the same. Raises PolicyError."""
+    def check_new(self, policy: Policy) -> list[str]:
+        """Refuse a draft that nobody could keep; return warnings. What was in force once may come back all the same. Raises PolicyError."""
         check_references(policy, self._references)
+        return check_places(policy, self._places)
 
     def quote_age(self, peer: str) -> float | None:
         """Return for how many seconds a peer's quote is worth trust at most; None: the profile does not say."""

@@ -32,7 +32,7 @@ class Scene:
     """A trusted peer under a policy."""
 
     def __init__(self, age: str) -> None:
-        self.holder = PolicyHolder("eth0", IPv4Address("10.0.0.1"), 7443, int(T * 1000), [{"code"}])
+        self.holder = PolicyHolder("eth0", IPv4Address("10.0.0.1"), 7443, int(T * 1000), [{"code"}], [PLACE])
         self.holder.policy = parse_policy(policy(age))
         self.now = 100.0
         self.registry, self.kernel, self.store = Registry((PLACE,), Mock()), AsyncMock(), Mock()

@@ -13,6 +13,7 @@ from filters.inspection.patterns.checksums import mixed, mixed_bare
 from filters.inspection.patterns.pattern import WORD, Pattern
 from filters.inspection.patterns.surroundings import stands_in_text
 from filters.reason import DropReason
+from filters.suggestion import suggestion
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:%s)[\t ]{0,4}"  # NAME… = VALUE
@@ -48,7 +49,8 @@ def parse_patterns(text: str, detector: str, origin: str) -> tuple[Pattern, ...]
         for number, entry in enumerate(entries, 1):
             where = f"{origin}: {kind} {number}"
             if unknown := set(entry) - _KEYS[kind]:
-                raise PolicyError("pattern-file", f"{where}: unknown key {min(unknown)!r}")
+                hint = suggestion(min(unknown), sorted(_KEYS[kind]))
+                raise PolicyError("pattern-file", f"{where}: unknown key {min(unknown)!r}{hint}")
             patterns += _READERS[kind](entry, detector, where)
     if twice := {one.id for one in patterns if [two.id for two in patterns].count(one.id) > 1}:
         raise PolicyError("pattern-file", f"{origin}: two patterns have the id {min(twice)!r}")

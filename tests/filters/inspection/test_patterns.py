@@ -156,7 +156,7 @@ def test_marks_are_found_in_every_encoding_of_documents() -> None:
     [
         ("[[pattern]]\nid='x'", "expression"),
         ("[[pattern]]\nid='X y'\nexpression='a'", "lower-case"),
-        ("[[pattern]]\nid='x'\nexpression='a'\nkeyword='b'", "keyword"),
+        ("[[pattern]]\nid='x'\nexpression='a'\nkeyword='b'", "unknown key 'keyword'; did you mean keywords"),
         ("[[patern]]\nid='x'", "patern"),
         ("[[mark]]\nid='m'\nwords=['a']", "two characters"),
         ("[[pattern]]\nid='x'\nexpression='a'\n[[pattern]]\nid='x'\nexpression='b'", "two patterns"),

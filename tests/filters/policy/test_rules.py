@@ -30,7 +30,7 @@ def parsed(text: str) -> Rule:
         ('lease = "5m"', 'mode = "off"', "bad-value", "enforce, audit"),
         ('lease = "5m"', 'open = "always"', "bad-value", "request, on-demand"),
         ('lease = "5m"', 'inspect = { engine = "packet" }', "bad-value", "stream"),
-        ('lease = "5m"', 'inspect = { detectors = ["secret"] }', "bad-value", "secrets, personal"),
+        ('lease = "5m"', 'inspect = { detectors = ["secret"] }', "bad-value", "did you mean secrets"),
         ('lease = "5m"', 'inspect = { detector = ["secrets"] }', "unknown-key", "did you mean detectors"),
         ('lease = "5m"', 'inspect = { protocol = "htp" }', "bad-value", "did you mean http"),
         (

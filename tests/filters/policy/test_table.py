@@ -2,7 +2,7 @@ import pytest
 
 from filters.errors import PolicyError
 from filters.policy.parser import parse_policy
-from filters.policy.table import Source, suggestion
+from filters.policy.table import Source
 from tests.filters.policy.texts import EXAMPLE
 
 
@@ -56,8 +56,3 @@ def test_rejects_unknown_keys_with_a_suggestion(old: str, new: str, says: str) -
     with pytest.raises(PolicyError, match=says) as caught:
         parse_policy(EXAMPLE.replace(old, new, 1))
     assert caught.value.code == "unknown-key"
-
-
-def test_suggests_only_what_is_near() -> None:
-    assert suggestion("wbe", ("web", "db")) == "; did you mean web?"
-    assert suggestion("zzzzzz", ("web", "db")) == ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from authn.portmap import PortEntry
 from filters.errors import NetdError, PolicyError
 from filters.policy.compiled import CompiledPolicy
 from filters.policy.parser import parse_policy
@@ -60,8 +61,10 @@ class Gateway:
     clock: HandClock = field(default_factory=HandClock)
 
     def __post_init__(self) -> None:
-        names = {name for one in parse_policy(HEAD).profiles.values() for name in one.pcrs.values()}
-        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443, 200, [names, {"another"}])
+        head = parse_policy(HEAD)
+        names = {name for one in head.profiles.values() for name in one.pcrs.values()}
+        places = [PortEntry(one.name, one.port, one.mac, one.ip, one.name) for one in head.peers.values()]
+        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443, 200, [names, {"another"}], places)
         self.store = Store(self.directory / "state.db")
         self.spool = AuditSpool(self.directory / "audit.db")
         recorder = Recorder(self.spool, self.clock, "lab/gw", lambda: self.holder.policy.revision)
@@ -390,3 +393,36 @@ def test_a_former_policy_that_does_not_parse_leaves_none_in_force_when_it_should
     again = run(_nothing)  # nobody confirmed the other one meanwhile
     assert again.in_force == ""
     assert again.changer.closed
+
+
+@pytest.mark.parametrize(("of", "what"), [("port", "p9"), ("mac", "52:54:00:99:99:99"), ("ip", "10.77.0.99")])
+def test_rejects_a_peer_elsewhere_than_the_port_map_has_it(
+    run: Callable[[Dialogue], Gateway], of: str, what: str
+) -> None:
+    web = parse_policy(HEAD).peers["web"]
+
+    async def story(gateway: Gateway) -> None:
+        moved = TWO.replace(f'{of} = "{getattr(web, of)}"', f'{of} = "{what}"')
+        assert moved != TWO
+        with pytest.raises(
+            PolicyError, match=f"peer.web: expected the place .*{web.mac}.*got .*{what}"
+        ) as refused:
+            await gateway.changer.apply(moved, "two.toml", "uid 0", None)
+        assert refused.value.code == "wrong-place"
+        assert (gateway.in_force, gateway.outcomes()) == ("one", ["set up"])
+
+    run(story)
+
+
+def test_a_peer_that_the_port_map_does_not_have_is_a_warning(run: Callable[[Dialogue], Gateway]) -> None:
+    """Its words may be written before its machine is issued a place."""
+    place = 'port = "p9", mac = "52:54:00:99:99:99", ip = "10.77.0.99"'
+
+    async def story(gateway: Gateway) -> None:
+        name = next(iter(parse_policy(HEAD).profiles))
+        more = TWO + f'\n[peer.webb]\nmatch = {{ {place} }}\nprofile = "{name}"\n'
+        change = await gateway.changer.apply(more, "two.toml", "uid 0", None)
+        said = "peer.webb: the signed port map has no such peer, so it can't connect; did you mean web?"
+        assert said in change.warnings
+
+    run(story)
