@@ -1,5 +1,6 @@
 """The `quotegate` command: run one of its words; an error is one clear line."""
 
+import json
 import sys
 
 from authn.errors import AuthnError
@@ -17,7 +18,9 @@ def main() -> None:
     try:
         sys.exit(arguments.run(arguments))
     except (GatewayError, FiltersError, AuthnError, HostError) as error:
-        complain(f"quotegate: {error.code}: {error.message}")
+        told = {"error": {"code": error.code, "message": error.message}}
+        as_json = getattr(arguments, "json", False)
+        complain(json.dumps(told) if as_json else f"quotegate: {error.code}: {error.message}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,6 +1,8 @@
 """The words of the commands: help, examples, manual pages, completion in a real shell."""
 
 import argparse
+import ast
+import json
 import os
 import shlex
 import shutil
@@ -119,3 +121,36 @@ def test_the_version_is_said_where_answers_are(capsys: pytest.CaptureFixture[str
         build_parser().parse_args(["--version"])
     assert (ended.value.code or 0) == 0
     assert capsys.readouterr().out.startswith("quotegate 0.")
+
+
+def reads(target: str, option: str) -> bool:
+    """Tell whether a command's function, or one that it calls in its module, looks at an option."""
+    module, _, function = target.rpartition(".")
+    source = ast.parse(Path(f"gateway/cli/{module.replace('.', '/')}.py").read_text())
+    functions = {one.name: one for one in source.body if isinstance(one, ast.FunctionDef)}
+    to_see, seen = [function], set[str]()
+    while to_see:
+        seen.add(name := to_see.pop())
+        for one in ast.walk(functions[name]):
+            if isinstance(one, ast.Attribute) and (one.attr, ast.unparse(one.value)) == (option, "arguments"):
+                return True
+            if isinstance(one, ast.Call) and ast.unparse(one.func) == "client" and option == "lab":
+                return True  # it asks the gateway of this lab
+            if isinstance(one, ast.Name) and one.id in functions.keys() - seen:
+                to_see.append(one.id)
+    return False
+
+
+@pytest.mark.parametrize("command", list(commands(build_parser())), ids=lambda one: one.prog)
+def test_no_command_takes_an_option_that_it_does_not_look_at(command: argparse.ArgumentParser) -> None:
+    options = {name for action in command._actions for name in action.option_strings}
+    for option in ("lab", "json"):
+        assert (f"--{option}" in options) == reads(command.get_default("target"), option), option
+
+
+def test_an_error_is_json_where_that_was_asked_for() -> None:
+    done = subprocess.run(
+        [QUOTEGATE, "peers", "--lab", "none", "--json"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert json.loads(done.stderr)["error"]["code"] == "away"
