@@ -24,6 +24,8 @@ from filters.reason import DropReason
 if TYPE_CHECKING:
     from filters.inspection.fingerprints.engine import Engine as Fingerprints
 
+NOTES: Final = 256  # kept of what a connection's parser learnt
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -83,7 +85,8 @@ class StreamInspector:
         self._hits = 0  # possible matches in the latest piece
         self._new: list[Finding] = []
         self._cut: Finding | None = None
-        self.notes: deque[tuple[str, dict[str, str]]] = deque(maxlen=256)  # the latest
+        self.notes: deque[tuple[str, dict[str, str]]] = deque(maxlen=NOTES)  # the latest
+        self.noted = 0  # all there were
 
     @property
     def protocol(self) -> str:
@@ -231,6 +234,7 @@ class StreamInspector:
 
     def note(self, kind: str, **facts: str) -> None:
         """See Sink."""
+        self.noted += 1
         self.notes.append((kind, facts))
 
     # -- inside

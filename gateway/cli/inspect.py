@@ -220,11 +220,18 @@ def _tell_flow(one: Learnt, *, as_json: bool) -> None:
         notes = [{"kind": kind, **facts} for kind, facts in one.notes]
         say(
             json.dumps(
-                {"event": "flow", "flow": _ends_json(one.flow), "protocol": one.spoken, "notes": notes}
+                {
+                    "event": "flow",
+                    "flow": _ends_json(one.flow),
+                    "protocol": one.spoken,
+                    "notes": notes,
+                    "earlier_notes": one.earlier,
+                }
             )
         )
         return
-    said = [
+    said = [f"({one.earlier} earlier left out)"] * bool(one.earlier)
+    said += [
         f"{kind} " + " ".join(f"{name}={value}" for name, value in facts.items() if value)
         for kind, facts in one.notes
         if kind != "protocol"

@@ -3,12 +3,14 @@
 import argparse
 import os
 import sys
+import time
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from filters.policy.parser import parse_policy
 from gateway.agent.main import SOCKET_VARIABLE
+from gateway.cli.client import ApiClient, api_socket
 from gateway.cli.operate import EXIT_OK, read_text
 from gateway.cli.output import say, show_json, table
 from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
@@ -30,6 +32,7 @@ from vmhost.topology import namespaces_of
 TAMPER_PCR = 10
 MAX_VMS = 8
 PROGRAM = "program"
+TRUSTED_WITHIN_S, LOOK_EVERY_S = 20.0, 0.1
 
 
 def spec_from(lab: Lab, count: int, policy: Path | None) -> LabSpec:
@@ -95,6 +98,7 @@ def up(arguments: argparse.Namespace) -> int:
     spec = replace(spec, preapproved=not arguments.ask_approval, inspectors=arguments.inspectors)
     bring_up(replace(spec, gateway_vm=gateway_vm, valid_days=arguments.days))
     _say_up(spec)
+    _say_trust(lab, 0 if arguments.ask_approval else TRUSTED_WITHIN_S)
     say("next: quotegate authority grant; quotegate peers; quotegate lab exec web -- quotegate-agent status")
     return EXIT_OK
 
@@ -103,6 +107,7 @@ def resume(arguments: argparse.Namespace) -> int:
     """Start a lab's virtual machines again with the state that is left of them."""
     lab = Lab(arguments.lab)
     _say_up(bring_back(lab))
+    _say_trust(lab, TRUSTED_WITHIN_S)
     for name, why in noted_off(lab).items():
         say(f"{name} stays off ({why}); start it: quotegate-host vm start {name} --lab {lab.name}")
     say("next: quotegate peers; quotegate update status")
@@ -114,6 +119,23 @@ def _say_up(spec: LabSpec) -> None:
     say(
         table([{"peer": one.peer, "ip": one.ip, "mac": one.mac} for one in spec.peers], ("peer", "ip", "mac"))
     )
+
+
+def _say_trust(lab: Lab, within_s: float) -> None:
+    """Wait a while for all peers to prove themselves, and say which have not."""
+    api, until = ApiClient(api_socket(lab.name)), time.monotonic() + within_s
+    while True:
+        peers = api.get("/v1/peers")["peers"]
+        missing = [one for one in peers if one["state"] != "trusted"]
+        if not missing or time.monotonic() > until:
+            break
+        time.sleep(LOOK_EVERY_S)
+    say(f"{len(peers) - len(missing)} of {len(peers)} peers have proved themselves")
+    if missing:
+        states = ", ".join(f"{one['name']} is {one['state']}" for one in missing)
+        say(f"not yet: {states}; see: quotegate peers --lab {lab.name}")
+    if pending := [one["name"] for one in missing if one["enrollment"] == "pending"]:
+        say(f"to approve a TPM: quotegate peer approve {pending[0]} --lab {lab.name}")
 
 
 def down(arguments: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ def _dry_run(arguments: argparse.Namespace, policy: Policy) -> Answer:
         answer = client(arguments).post("/v1/policy/check", **_draft(arguments))
         if not answer["ok"]:
             return Answer(f"kernel: refused: {answer['kernel']}", "kernel")
-        return Answer("kernel: the gateway's accepts it", warnings=tuple(answer["warnings"]))
+        return Answer("the gateway's kernel accepts it", warnings=tuple(answer["warnings"]))
     except ApiError as error:
         if error.code not in ("away", "not-permitted"):
             return Answer(f"gateway: refused: {error.message}", "gateway")
@@ -92,7 +92,7 @@ def _dry_run(arguments: argparse.Namespace, policy: Policy) -> Answer:
         return Answer(f"{NOT_CHECKED}: {error}; install nftables and util-linux")
     if done.returncode:
         return Answer(f"kernel: refused: {done.stderr[:300]}", "kernel")
-    return Answer("kernel: this machine's accepts it")
+    return Answer("this machine's kernel accepts it")
 
 
 def plan(arguments: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def _revision(lab: RunningLab) -> str:
 
 
 def test_check_asks_the_gateways_kernel(lab: RunningLab, draft: Path) -> None:
-    assert lab.json("policy", "check", str(draft))["kernel"] == "kernel: the gateway's accepts it"
+    assert lab.json("policy", "check", str(draft))["kernel"] == "the gateway's kernel accepts it"
 
 
 def test_check_works_without_a_gateway(draft: Path) -> None:
@@ -45,7 +45,7 @@ def test_check_works_without_a_gateway(draft: Path) -> None:
         [".venv/bin/quotegate", "policy", "check", "--lab", "none", str(draft)], capture_output=True, text=True, check=False
     )  # fmt: skip
     assert done.returncode == 0
-    assert "kernel: this machine's accepts it" in done.stdout
+    assert "this machine's kernel accepts it" in done.stdout
 
 
 def test_check_says_loudly_what_it_could_not_do(tmp_path: Path, draft: Path) -> None:

@@ -169,7 +169,8 @@ class Connections:
         """Count and tell of a connection, and free all that is kept of it."""
         spoken = inspector.protocol or "none"
         self._summary.protocols[spoken] += 1
-        self._tell(Learnt(connection.flow, spoken, tuple(inspector.notes)))
+        notes = tuple(inspector.notes)
+        self._tell(Learnt(connection.flow, spoken, notes, inspector.noted - len(notes)))
         inspector.close()
         connection.inspector = None
         for side in connection.sides:

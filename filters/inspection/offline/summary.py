@@ -20,11 +20,12 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What a flow spoke, and what its parser learnt of it (see `parser.Sink.note`), the latest of much."""
+    """What a flow spoke, and what its parser learnt of it (see `parser.Sink.note`): the latest of it, and how much came before."""
 
     flow: Flow
     spoken: str
     notes: tuple[tuple[str, dict[str, str]], ...] = ()
+    earlier: int = 0
 
 
 Tell = Callable[[Learnt], None]

@@ -1,4 +1,3 @@
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ import pytest
 
 from tests.filters.netd.daemon import Client, Daemon, install_code
 from tests.filters.ruleset import policies
-from tests.filters.ruleset.network import Network
+from tests.filters.ruleset.network import Network, wired
 
 
 @pytest.fixture(scope="session")
@@ -24,13 +23,8 @@ def code() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    network = Network()
-    try:
+    with wired() as network:
         yield network
-    finally:
-        network.close()
 
 
 @pytest.fixture

@@ -1,21 +1,15 @@
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.filters.ruleset import policies
-from tests.filters.ruleset.network import A, B, Network
+from tests.filters.ruleset.network import A, B, Network, wired
 
 
 @pytest.fixture(scope="module")
 def wiring() -> Iterator[Network]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    network = Network()
-    try:
+    with wired() as network:
         yield network
-    finally:
-        network.close()
 
 
 @pytest.fixture

@@ -8,10 +8,13 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+import pytest
 
 from filters.policy.compiled import CompiledPolicy
 from filters.reason import DropReason
@@ -180,3 +183,15 @@ class Network:
 
     def flush_conntrack(self) -> None:
         self.gateway.run("conntrack", "-F")
+
+
+@contextmanager
+def wired() -> Iterator[Network]:
+    """Make a network for a while; without root this is a skip."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    network = Network()
+    try:
+        yield network
+    finally:
+        network.close()

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from filters.inspection.stream import NOTES
 from gateway.cli.inspect import inspect
 from gateway.cli.parser import build_parser
 from gateway.errors import GatewayError
 from tests.filters.inspection.drive import EICAR
-from tests.filters.inspection.test_offline import HALVES, connection, pcap, up
+from tests.filters.inspection.test_offline import HALVES, connection, down, pcap, up
 from tests.filters.inspection.test_protocols import client_hello
 
 
@@ -63,6 +64,21 @@ def test_tells_what_each_flow_spoke_and_no_secret_of_it(
     assert "s3cr3t" not in said
     assert run(path) == 0
     assert "db.example" not in capsys.readouterr().out
+
+
+def test_says_how_much_of_a_long_flow_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
+    reply = b"HTTP/1.1 204 No\r\n\r\n"
+    packets = [up(99, flags="S"), down(199, flags="SA")]
+    for at in range(NOTES // 2 + 4):
+        packets += [up(100 + at * len(ask), ask), down(200 + at * len(reply), reply)]
+    path = tmp_path / "x.pcap"
+    path.write_bytes(pcap(packets))
+    assert run(path, "--flows", "--json") == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (len(told["notes"]), told["earlier_notes"]) == (NOTES, 9)  # the protocol is one
+    assert run(path, "--flows") == 0
+    assert "; (9 earlier left out); http-request" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
