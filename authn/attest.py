@@ -3,6 +3,7 @@
 import struct
 from dataclasses import dataclass
 
+from authn.cursor import Cursor
 from authn.errors import AttestationError
 from authn.evidence import Counters
 from authn.failure import AttestationFailure
@@ -26,29 +27,9 @@ class QuoteAttest:
     pcr_digest: bytes
 
 
-class _Cursor:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def take(self, size: int) -> bytes:
-        end = self.at + size
-        if end > len(self.data):
-            raise AttestationError(
-                AttestationFailure.MALFORMED_ATTEST, "the attested bytes end too early", got=len(self.data)
-            )
-        part, self.at = self.data[self.at : end], end
-        return part
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-    def sized(self) -> bytes:
-        return self.take(self.number(2))
-
-
 def parse_quote(attest: bytes) -> QuoteAttest:
     """Parse; raises AttestationError with the first thing wrong, in the order of the bytes."""
-    cursor = _Cursor(attest)
+    cursor = Cursor(attest, "big", lambda _, missing: _ends_early(len(attest)))
     magic = cursor.number(4)
     if magic != TPM_GENERATED_VALUE:
         raise AttestationError(
@@ -62,11 +43,11 @@ def parse_quote(attest: bytes) -> QuoteAttest:
         raise AttestationError(
             AttestationFailure.WRONG_TYPE, "not a quote", expected=hex(TPM_ST_ATTEST_QUOTE), got=hex(kind)
         )
-    signer, extra = cursor.sized(), cursor.sized()
+    signer, extra = cursor.sized(2), cursor.sized(2)
     clock, resets, restarts, safe = _CLOCK_INFO.unpack(cursor.take(_CLOCK_INFO.size))
     firmware = cursor.number(8)
     selection = _selection(cursor)
-    digest = cursor.sized()
+    digest = cursor.sized(2)
     if cursor.at != len(attest):
         raise AttestationError(
             AttestationFailure.TRAILING_BYTES,
@@ -78,9 +59,13 @@ def parse_quote(attest: bytes) -> QuoteAttest:
     return QuoteAttest(magic, kind, signer, extra, counters, firmware, selection, digest)
 
 
-def _selection(cursor: _Cursor) -> bytes:
+def _selection(cursor: Cursor) -> bytes:
     start = cursor.at
     for _ in range(cursor.number(4)):
         cursor.take(2)
         cursor.take(cursor.number(1))
     return cursor.data[start : cursor.at]
+
+
+def _ends_early(size: int) -> AttestationError:
+    return AttestationError(AttestationFailure.MALFORMED_ATTEST, "the attested bytes end too early", got=size)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from authn.credential import make_credential
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
-from authn.fields import Cursor, Writer
+from authn.fields import Reader, Writer
 from authn.public_area import AttestationKey
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Hello:
 
     @classmethod
     def parse(cls, untrusted: bytes) -> "_Hello":
-        cursor = Cursor(untrusted)
+        cursor = Reader(untrusted)
         hello = cls(
             cursor.peer_id(), cursor.blob(at_most=8192), cursor.blob(at_most=1024), cursor.blob(at_most=1024)
         )
@@ -91,7 +91,7 @@ class EnrollmentVerifier:
     def receive_proof(self, untrusted_e3: bytes) -> EnrolledIdentity:
         """Check the one proof and return who it is; raises AttestationError `wrong-credential`."""
         expected, self._expected = self._expected, None
-        cursor = Cursor(untrusted_e3)
+        cursor = Reader(untrusted_e3)
         proof = cursor.blob(exactly=SECRET_SIZE)
         cursor.finish()
         if expected is None or self._identity is None or not hmac.compare_digest(proof, expected):
@@ -113,7 +113,7 @@ class EnrollmentClient:
 
     def proof(self, e2: bytes, activate: Callable[[bytes, bytes], bytes]) -> bytes:
         """Open the credential with the TPM (`activate(id_object, encrypted_secret)`) and return e3."""
-        cursor = Cursor(e2)
+        cursor = Reader(e2)
         id_object, encrypted = cursor.blob(at_most=MOST_ID_OBJECT), cursor.blob(at_most=MOST_SECRET)
         cursor.finish()
         return Writer().blob(_proof(activate(id_object, encrypted), self._e1, e2)).finish()

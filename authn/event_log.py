@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from authn.cursor import Cursor
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.pcr import PCR_COUNT, HashAlg, PcrSelection, extend
@@ -42,31 +43,19 @@ class LogEvent:
         return decoded[:MAX_TEXT] if decoded.isascii() and decoded.isprintable() else text[:32].hex()
 
 
-class _Cursor:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def take(self, size: int) -> bytes:
-        end = self.at + size
-        if end > len(self.data):
-            raise _malformed("the log ends in the middle of an event", self.at)
-        part, self.at = self.data[self.at : end], end
-        return part
-
-    def number(self, layout: str) -> int:
-        (value,) = struct.unpack(layout, self.take(struct.calcsize(layout)))
-        return int(value)
-
-
 def _malformed(message: str, at: int) -> AttestationError:
     return AttestationError(AttestationFailure.MALFORMED_EVENT_LOG, message, offset=at)
+
+
+def _cursor(data: bytes) -> Cursor:
+    return Cursor(data, "little", lambda at, _: _malformed("the log ends in the middle of an event", at))
 
 
 def parse_event_log(untrusted_log: bytes, bank: HashAlg = HashAlg.SHA256) -> tuple[LogEvent, ...]:
     """Return the events with their digests in `bank`; raises AttestationError `malformed-event-log`."""
     if len(untrusted_log) > MAX_LOG:
         raise _malformed(f"the log is larger than {MAX_LOG} bytes", len(untrusted_log))
-    cursor = _Cursor(untrusted_log)
+    cursor = _cursor(untrusted_log)
     sizes = _parse_header(cursor)
     if bank not in sizes:
         raise _malformed(f"the log has no {bank.name} digests", cursor.at)
@@ -78,35 +67,35 @@ def parse_event_log(untrusted_log: bytes, bank: HashAlg = HashAlg.SHA256) -> tup
     return tuple(events)
 
 
-def _parse_header(cursor: _Cursor) -> dict[int, int]:
+def _parse_header(cursor: Cursor) -> dict[int, int]:
     """Read the first event (TCG_PCR_EVENT, SHA-1 format) with the sizes of all banks' digests."""
     cursor.take(4 + 4 + 20)
-    body = _Cursor(cursor.take(cursor.number("<I")))
+    body = _cursor(cursor.take(cursor.number(4)))
     if body.take(16) != SPEC_ID_SIGNATURE:
         raise _malformed("the log does not begin with a Spec ID event", 0)
     body.take(8)
-    count = body.number("<I")
+    count = body.number(4)
     if not 1 <= count <= 8:
         raise _malformed(f"the log names {count} hash algorithms", cursor.at)
-    return {body.number("<H"): body.number("<H") for _ in range(count)}
+    return {body.number(2): body.number(2) for _ in range(count)}
 
 
-def _parse_event(cursor: _Cursor, sizes: dict[int, int], bank: HashAlg) -> LogEvent:
+def _parse_event(cursor: Cursor, sizes: dict[int, int], bank: HashAlg) -> LogEvent:
     start = cursor.at
-    pcr, kind, count = cursor.number("<I"), cursor.number("<I"), cursor.number("<I")
+    pcr, kind, count = cursor.number(4), cursor.number(4), cursor.number(4)
     if pcr >= PCR_COUNT:
         raise _malformed(f"an event is for PCR {pcr}", start)
     if count != len(sizes):
         raise _malformed(f"an event has {count} digests, the header names {len(sizes)} algorithms", start)
     digests: dict[int, bytes] = {}
     for _ in range(count):
-        algorithm = cursor.number("<H")
+        algorithm = cursor.number(2)
         if algorithm not in sizes or algorithm in digests:
             raise _malformed(f"an event has an unexpected digest of algorithm {algorithm:#x}", start)
         digests[algorithm] = cursor.take(sizes[algorithm])
     if len(digests[bank]) != bank.size:
         raise _malformed(f"a {bank.name} digest has {len(digests[bank])} bytes", start)
-    return LogEvent(pcr, kind, digests[bank], cursor.take(cursor.number("<I")))
+    return LogEvent(pcr, kind, digests[bank], cursor.take(cursor.number(4)))
 
 
 def build_event_log(events: Iterable[LogEvent]) -> bytes:

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from authn.cursor import Cursor
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 
@@ -62,27 +63,29 @@ class Writer:
         return self
 
 
-class Cursor:
-    """Read fields from untrusted bytes, front to back."""
+class Reader(Cursor):
+    """Read a message's fields."""
 
     def __init__(self, untrusted_data: bytes) -> None:
-        self._data, self._at = untrusted_data, 0
+        super().__init__(
+            untrusted_data, "big", lambda _, missing: malformed(f"the message ends {missing} bytes too early")
+        )
 
     def u8(self) -> int:
         """Read one byte."""
-        return int.from_bytes(self.raw(1), "big")
+        return self.number(1)
 
     def u16(self) -> int:
         """Read two bytes."""
-        return int.from_bytes(self.raw(2), "big")
+        return self.number(2)
 
     def u32(self) -> int:
         """Read four bytes."""
-        return int.from_bytes(self.raw(4), "big")
+        return self.number(4)
 
     def u64(self) -> int:
         """Read eight bytes."""
-        return int.from_bytes(self.raw(8), "big")
+        return self.number(8)
 
     def blob(self, exactly: int | None = None, at_most: int | None = None) -> bytes:
         """Read a byte string, of exactly or at most that many bytes."""
@@ -91,7 +94,7 @@ class Cursor:
             raise malformed(f"a field has {length} bytes, expected {exactly}")
         if at_most is not None and length > at_most:
             raise malformed(f"a field has {length} bytes, at most {at_most} are allowed")
-        return self.raw(length)
+        return self.take(length)
 
     def text(self, at_most: int = 256) -> str:
         """Read UTF-8 text."""
@@ -108,18 +111,10 @@ class Cursor:
             raise malformed("a peer id is not platform/name, two printable words")
         return peer_id
 
-    def raw(self, length: int) -> bytes:
-        """Read bytes of a known length."""
-        end = self._at + length
-        if end > len(self._data):
-            raise malformed(f"the message ends {end - len(self._data)} bytes too early")
-        part, self._at = self._data[self._at : end], end
-        return part
-
     def finish(self) -> None:
         """Refuse bytes that are left over."""
-        if self._at != len(self._data):
-            raise malformed(f"{len(self._data) - self._at} bytes follow the message")
+        if self.left:
+            raise malformed(f"{self.left} bytes follow the message")
 
 
 class FrameType(IntEnum):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from authn.errors import AttestationError
 from authn.evidence import Quote
 from authn.failure import AttestationFailure
-from authn.fields import Cursor, Writer, malformed
+from authn.fields import Reader, Writer, malformed
 from authn.layers import MAX_LOG
 from authn.merkle import MAX_LEAVES
 
@@ -33,7 +33,7 @@ class M1:
     @classmethod
     def decode(cls, untrusted: bytes) -> "M1":
         """Read the message; raises AttestationError `malformed-message` or `unsupported-version`."""
-        cursor = Cursor(untrusted)
+        cursor = Reader(untrusted)
         version, suite = cursor.u8(), cursor.u16()
         if (version, suite) != (VERSION, SUITE_X25519_CHACHA20_SHA256):
             raise AttestationError(
@@ -76,7 +76,7 @@ class M2Core:
     @classmethod
     def decode(cls, untrusted: bytes) -> "M2Core":
         """Read the message; raises AttestationError `malformed-message`."""
-        cursor = Cursor(untrusted)
+        cursor = Reader(untrusted)
         message = cls(
             cursor.text(at_most=128),
             cursor.blob(at_most=66),
@@ -109,7 +109,7 @@ class BatchQuote:
         return writer.finish()
 
     @classmethod
-    def read(cls, cursor: Cursor) -> "BatchQuote":
+    def read(cls, cursor: Reader) -> "BatchQuote":
         """Read quote and proof; raises AttestationError `malformed-message`."""
         quote = Quote(cursor.blob(at_most=4096), cursor.blob(at_most=1024))
         index, size, count = cursor.u32(), cursor.u32(), cursor.u8()
@@ -132,7 +132,7 @@ class M2:
     @classmethod
     def decode(cls, untrusted: bytes) -> "M2":
         """Read the message; raises AttestationError `malformed-message`."""
-        cursor = Cursor(untrusted)
+        cursor = Reader(untrusted)
         message = cls(cursor.blob(), BatchQuote.read(cursor))
         cursor.finish()
         return message
@@ -152,7 +152,7 @@ class M3:
     @classmethod
     def decode(cls, untrusted: bytes) -> "M3":
         """Read the message; raises AttestationError `malformed-message`."""
-        cursor = Cursor(untrusted)
+        cursor = Reader(untrusted)
         message = cls(cursor.blob(), cursor.blob(exactly=MAC_SIZE))
         cursor.finish()
         return message
@@ -175,7 +175,7 @@ class SessionParameters:
     @classmethod
     def decode(cls, untrusted: bytes) -> "SessionParameters":
         """Read the parameters; raises AttestationError `malformed-message`."""
-        cursor = Cursor(untrusted)
+        cursor = Reader(untrusted)
         parameters = cls(cursor.u32(), cursor.u32(), cursor.u64(), cursor.blob(exactly=32))
         cursor.finish()
         if not 10 <= parameters.beacon_interval_ms <= 60_000 or not 1 <= parameters.proof_every <= 1000:
@@ -197,7 +197,7 @@ class M4:
     @classmethod
     def decode(cls, untrusted: bytes) -> "M4":
         """Read the message; raises AttestationError `malformed-message`."""
-        cursor = Cursor(untrusted)
+        cursor = Reader(untrusted)
         message = cls(cursor.blob(exactly=MAC_SIZE), cursor.blob(at_most=1024))
         cursor.finish()
         return message

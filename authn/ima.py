@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from authn.cursor import Cursor
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.pcr import HashAlg, extend
@@ -61,39 +62,26 @@ def _malformed(message: str, at: int) -> AttestationError:
     return AttestationError(AttestationFailure.MALFORMED_IMA_LIST, message, offset=at)
 
 
-class _Cursor:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def take(self, size: int) -> bytes:
-        end = self.at + size
-        if end > len(self.data):
-            raise _malformed("the list ends in the middle of an entry", self.at)
-        part, self.at = self.data[self.at : end], end
-        return part
-
-    def number(self) -> int:
-        return int.from_bytes(self.take(4), "little")
-
-    def sized(self) -> bytes:
-        return self.take(self.number())
+def _cursor(data: bytes) -> Cursor:
+    return Cursor(data, "little", lambda at, _: _malformed("the list ends in the middle of an entry", at))
 
 
 def parse_ima_list(untrusted_list: bytes) -> tuple[ImaEntry, ...]:
     """Return the entries in order; raises AttestationError `malformed-ima-list`."""
     if len(untrusted_list) > MAX_LIST:
         raise _malformed(f"the list is larger than {MAX_LIST} bytes", len(untrusted_list))
-    cursor, entries = _Cursor(untrusted_list), list[ImaEntry]()
+    cursor = _cursor(untrusted_list)
+    entries = list[ImaEntry]()
     while cursor.at < len(untrusted_list):
         entries.append(_parse_entry(cursor))
     return tuple(entries)
 
 
-def _parse_entry(cursor: _Cursor) -> ImaEntry:
+def _parse_entry(cursor: Cursor) -> ImaEntry:
     start = cursor.at
-    if (pcr := cursor.number()) != IMA_PCR:
+    if (pcr := cursor.number(4)) != IMA_PCR:
         raise _malformed(f"an entry is for PCR {pcr}", start)
-    template_digest, template, data = cursor.take(_SHA1_SIZE), cursor.sized(), cursor.sized()
+    template_digest, template, data = cursor.take(_SHA1_SIZE), cursor.sized(4), cursor.sized(4)
     if template not in TEMPLATES:
         raise _malformed(f"template {template[:16]!r} is not understood; expected ima-ng or ima-sig", start)
     violation = not any(template_digest)
@@ -105,10 +93,10 @@ def _parse_entry(cursor: _Cursor) -> ImaEntry:
 
 def _parse_template(data: bytes, template: bytes, start: int) -> tuple[bytes, str]:
     """Read `d-ng` (algorithm, digest) and `n-ng` (path, NUL); `ima-sig` has a signature behind them."""
-    fields = _Cursor(data)
-    file_hash, name = fields.sized(), fields.sized()
+    fields = _cursor(data)
+    file_hash, name = fields.sized(4), fields.sized(4)
     if template == b"ima-sig":
-        fields.sized()
+        fields.sized(4)
     if fields.at != len(data):
         raise _malformed("bytes follow an entry's template fields", start)
     algorithm, colon, digest = file_hash.partition(b":\0")

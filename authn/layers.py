@@ -7,7 +7,7 @@ transcript, and judged by nobody; a profile that demands it refuses the machine.
 from dataclasses import dataclass
 
 from authn.evidence import Quote
-from authn.fields import Cursor, Writer, malformed
+from authn.fields import Reader, Writer, malformed
 from authn.ima import MAX_LIST
 
 OWN_TPM = "tpm"
@@ -37,7 +37,7 @@ def encode_layers(layers: tuple[Layer, ...]) -> bytes:
 
 def decode_layers(untrusted: bytes) -> tuple[Layer, ...]:
     """Read the list; raises AttestationError `malformed-message`, also for two layers of one name."""
-    cursor = Cursor(untrusted)
+    cursor = Reader(untrusted)
     count = cursor.u8()
     if not 1 <= count <= MAX_LAYERS:
         raise malformed(f"the evidence has {count} layers, expected 1 to {MAX_LAYERS}")
@@ -48,7 +48,7 @@ def decode_layers(untrusted: bytes) -> tuple[Layer, ...]:
     return layers
 
 
-def _read_layer(cursor: Cursor) -> Layer:
+def _read_layer(cursor: Reader) -> Layer:
     name = cursor.text(at_most=32)
     quote = Quote(cursor.blob(at_most=4096), cursor.blob(at_most=1024))
     return Layer(name, quote, cursor.blob(at_most=MAX_LOG), cursor.blob(at_most=MAX_LIST))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from authn.evidence import Quote
-from authn.fields import Cursor, Writer, malformed
+from authn.fields import Reader, Writer, malformed
 from authn.handshake_messages import BatchQuote
 
 NONCE_SIZE = 32
@@ -162,15 +162,15 @@ def _write_proof(writer: Writer, proof: BatchQuote | None) -> None:
         writer.raw(proof.encode())
 
 
-def _read_proof(cursor: Cursor) -> BatchQuote | None:
+def _read_proof(cursor: Reader) -> BatchQuote | None:
     return BatchQuote.read(cursor) if _read_bool(cursor) else None
 
 
-def _read_quote(cursor: Cursor) -> Quote:
+def _read_quote(cursor: Reader) -> Quote:
     return Quote(cursor.blob(at_most=4096), cursor.blob(at_most=1024))
 
 
-def _read_bool(cursor: Cursor) -> bool:
+def _read_bool(cursor: Reader) -> bool:
     value = cursor.u8()
     if value > 1:
         raise malformed(f"a flag is {value}, expected 0 or 1")
@@ -185,7 +185,7 @@ _WRITERS: dict[Any, Callable[[Writer, Any], object]] = {
     Quote: lambda writer, value: writer.blob(value.attest).blob(value.signature),
     BatchQuote | None: _write_proof,
 }
-_READERS: dict[Any, Callable[[Cursor], Any]] = {
+_READERS: dict[Any, Callable[[Reader], Any]] = {
     int: lambda cursor: cursor.u64(),
     bool: _read_bool,
     bytes: lambda cursor: cursor.blob(),
@@ -212,7 +212,7 @@ def encode(message: Message) -> bytes:
 
 def decode(untrusted_data: bytes) -> Message:
     """Decode a message; raises AttestationError `malformed-message`."""
-    cursor = Cursor(untrusted_data)
+    cursor = Reader(untrusted_data)
     code = cursor.u8()
     if code not in CODES:
         raise malformed(f"message code {code} is unknown")
@@ -222,7 +222,7 @@ def decode(untrusted_data: bytes) -> Message:
     return kind(**values)
 
 
-def _read(cursor: Cursor, name: str, hint: Any) -> Any:
+def _read(cursor: Reader, name: str, hint: Any) -> Any:
     if name in _NONCES:
         return cursor.blob(exactly=NONCE_SIZE)
     return _READERS[hint](cursor)

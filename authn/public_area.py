@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from authn.cursor import Cursor
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 
@@ -19,33 +20,6 @@ AK_REQUIRED = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | RESTRICTED | SI
 EK_REQUIRED = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | RESTRICTED | DECRYPT
 
 Failure = AttestationFailure
-
-
-class _Reader:
-    """Bounds-checked reading of one public area; a short one raises `wrong-key-attributes`."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def take(self, layout: str) -> int:
-        size = struct.calcsize(layout)
-        if self._at + size > len(self._data):
-            raise _refusal("the public area is truncated", len(self._data))
-        (value,) = struct.unpack_from(layout, self._data, self._at)
-        self._at += size
-        return int(value)
-
-    def sized(self) -> bytes:
-        length = self.take(">H")
-        if self._at + length > len(self._data):
-            raise _refusal("the public area is truncated", len(self._data))
-        part = self._data[self._at : self._at + length]
-        self._at += length
-        return part
-
-    def finish(self) -> None:
-        if self._at != len(self._data):
-            raise _refusal("bytes follow the public area", len(self._data) - self._at)
 
 
 def _refusal(message: str, got: object) -> AttestationError:
@@ -73,25 +47,26 @@ class EccPublic:
 
 def parse_ecc(public: bytes) -> EccPublic:
     """Parse a TPMT_PUBLIC of an ECC P-256 key with SHA-256 name; raises `wrong-key-attributes`."""
-    reader = _Reader(public)
-    kind, name_alg, attributes = reader.take(">H"), reader.take(">H"), reader.take(">I")
+    reader = Cursor(public, "big", lambda *_: _refusal("the public area is truncated", len(public)))
+    kind, name_alg, attributes = reader.number(2), reader.number(2), reader.number(4)
     if kind != TPM_ALG_ECC or name_alg != TPM_ALG_SHA256:
         raise _refusal(
             "expected an ECC key with a SHA-256 name", f"type {kind:#x}, name algorithm {name_alg:#x}"
         )
-    reader.sized()  # authPolicy: part of the name, decided by the key's owner
-    symmetric = reader.take(">H")
+    reader.sized(2)  # authPolicy: part of the name, decided by the key's owner
+    symmetric = reader.number(2)
     if symmetric != TPM_ALG_NULL:
-        reader.take(">H"), reader.take(">H")  # key bits, mode
-    scheme = reader.take(">H")
-    scheme_hash = TPM_ALG_NULL if scheme == TPM_ALG_NULL else reader.take(">H")
-    curve, kdf = reader.take(">H"), reader.take(">H")
+        reader.number(2), reader.number(2)  # key bits, mode
+    scheme = reader.number(2)
+    scheme_hash = TPM_ALG_NULL if scheme == TPM_ALG_NULL else reader.number(2)
+    curve, kdf = reader.number(2), reader.number(2)
     if kdf != TPM_ALG_NULL:
-        reader.take(">H")
+        reader.number(2)
     if curve != TPM_ECC_NIST_P256:
         raise _refusal("expected curve NIST P-256", f"curve {curve:#x}")
-    point = (reader.sized(), reader.sized())
-    reader.finish()
+    point = (reader.sized(2), reader.sized(2))
+    if reader.at != len(public):
+        raise _refusal("bytes follow the public area", reader.left)
     return EccPublic(attributes, symmetric, scheme, scheme_hash, point)
 
 

@@ -4,14 +4,14 @@ import sys
 
 import atheris
 
-from authn.fields import Cursor
+from authn.fields import Reader
 
 
 @atheris.instrument_func  # type: ignore[untyped-decorator]
 def careless(data: bytes) -> None:
     """Read a length and trust it."""
     try:
-        cursor = Cursor(data)
+        cursor = Reader(data)
         if cursor.u8() == 0x51 and cursor.u8() == 0x47:
             _ = data[2 : 3 + cursor.u8()][200]
     except Exception as error:

@@ -131,9 +131,9 @@ def _beacon(data: bytes) -> None:
 
 
 def _merkle(data: bytes) -> None:
-    cursor = fields.Cursor(data)
+    cursor = fields.Reader(data)
     index, size, leaf = cursor.u64(), cursor.u64(), cursor.blob()
-    path = [cursor.raw(32) for _ in range(cursor.u8())]
+    path = [cursor.take(32) for _ in range(cursor.u8())]
     found = merkle.root_of_path(leaf, index, size, path)
     if found is not None and not (index < size and len(path) <= size.bit_length()):
         raise AssertionError("a path longer than the tree is high")
@@ -228,7 +228,7 @@ def _frame(name: str) -> Callable[[], list[bytes]]:
 TARGETS: dict[str, Target] = {
     "frames": Target(
         _stream(fields.FrameReader, "feed"),
-        lambda: [b"\3" + fields.encode_frame(fields.FrameType.M1, seeds.frames()["M1"])], _AUTHN, ("Cursor", "FrameReader"),
+        lambda: [b"\3" + fields.encode_frame(fields.FrameType.M1, seeds.frames()["M1"])], _AUTHN, ("Cursor", "Reader", "FrameReader"),
     ),
     "m1": Target(_written_back(M1.decode, lambda m: m.encode()), _frame("M1"), _AUTHN, ("M1.decode",)),
     "m2": Target(lambda d: M2Core.decode(M2.decode(d).core), _frame("M2"), _AUTHN, ("M2.decode", "M2Core.decode")),

@@ -30,6 +30,7 @@ from vmhost.lab.gateway_vm import FIRST_VERSION, write_gateway_settings
 from vmhost.lab.vms import GUEST, write_vm_settings
 from vmhost.measured_boot import predict, profile_for
 from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
+from vmhost.signing_key import load_signing_key
 from vmhost.spec import LabSpec
 
 NAMESPACE_RETURN_S, VM_RETURN_S = 30, 120  # a machine that is restarted is trusted again by then
@@ -129,8 +130,8 @@ def make_administrator_key(lab: Lab) -> None:
 
 
 def load_administrator_key(lab: Lab) -> Ed25519PrivateKey:
-    """Load the administrator's key; raises OSError for everybody but root."""
-    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(lab.administrator_key.read_text().strip()))
+    """Load the administrator's key; raises HostError `bad-key`, also for everybody but root."""
+    return load_signing_key(lab.administrator_key)
 
 
 def make_authority_key(lab: Lab) -> ec.EllipticCurvePrivateKey:
