@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filters.policy.parser import parse_policy
 from gateway.agent.main import SOCKET_VARIABLE
-from gateway.cli.client import ApiClient, api_socket
+from gateway.cli.client import ApiClient, ApiError, api_socket
 from gateway.cli.operate import EXIT_OK, read_text
 from gateway.cli.output import say, show_json, table
 from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
@@ -125,7 +125,11 @@ def _say_trust(lab: Lab, within_s: float) -> None:
     """Wait a while for all peers to prove themselves, and say which have not."""
     api, until = ApiClient(api_socket(lab.name)), time.monotonic() + within_s
     while True:
-        peers = api.get("/v1/peers")["peers"]
+        try:
+            peers = api.get("/v1/peers")["peers"]
+        except ApiError as error:  # it may be what an operator has switched off
+            say(error.message)
+            return
         missing = [one for one in peers if one["state"] != "trusted"]
         if not missing or time.monotonic() > until:
             break

@@ -38,7 +38,6 @@ class GatewayVm(VmGuest):
     services: Mapping[str, Service]
     slots: SlotKeeper
     disks_of: Callable[[Slot], tuple[Disk, ...]]
-    _line: "asyncio.Task[None] | None" = None
     _pending: str = ""  # what a candidate on trial still lacks
 
     def boot(self) -> None:
@@ -55,14 +54,9 @@ class GatewayVm(VmGuest):
         super().boot()
         self._wait(self._connect(slots[slot].within_s if slot is slots.candidate else None))
 
-    def power_off(self) -> None:
-        """Pull the plug."""
-        self._wait(self._hang_up())
-        super().power_off()
-
     start_programs, stop_programs = (
         boot,
-        power_off,
+        VmGuest.power_off,
     )  # its processes are its own systemd's: the host has the machine
 
     @property
@@ -148,12 +142,6 @@ class GatewayVm(VmGuest):
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
             self.api_socket.unlink(missing_ok=True)
-
-    async def _hang_up(self) -> None:
-        if self._line is not None:
-            self._line.cancel()
-            await asyncio.gather(self._line, return_exceptions=True)
-            self._line = None
 
 
 def _complaint(log: Path) -> str:

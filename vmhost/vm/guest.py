@@ -26,6 +26,7 @@ class VmGuest:
     ) -> None:
         self.name, self.domain = domain.spec.name, domain
         self._vtpm, self._key, self._loop = vtpm, key, loop
+        self._line: asyncio.Task[None] | None = None  # what is said between it and the host
 
     def identify(self) -> TpmIdentity:
         """Return the keys of its TPM, which must be off; raises HostError, AuthnError."""
@@ -37,12 +38,19 @@ class VmGuest:
 
     def power_off(self) -> None:
         """Pull the plug: what was taken over is not asked to shut down."""
+        self._wait(self._hang_up())
         self._wait(self.domain.stop(0.0))
 
     def pids(self) -> dict[str, int]:
         """Return what runs, by name."""
         machine = self.domain.machine
         return {} if machine is None else {"qemu": machine.qemu.pid, "swtpm": machine.vtpm.pid}
+
+    async def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.cancel()
+            await asyncio.gather(self._line, return_exceptions=True)
+            self._line = None
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -19,18 +19,12 @@ class ReportingGuest(VmGuest):
     """One VM with a line to the host. `heard` takes its name and what it says; None: nobody listens."""
 
     heard: Heard | None = None
-    _line: "asyncio.Task[None] | None" = None
 
     def boot(self) -> None:
         """Start it, and listen to it; raises HostError."""
         super().boot()
         if self.heard is not None:
             self._wait(self._listen(self.heard))
-
-    def power_off(self) -> None:
-        """Pull the plug."""
-        self._wait(self._hang_up())
-        super().power_off()
 
     async def _listen(self, heard: Heard) -> None:
         await self._hang_up()
@@ -51,12 +45,6 @@ class ReportingGuest(VmGuest):
             pass  # the VM is over: the next one has a line of its own
         except Exception as error:  # noqa: BLE001 - the line's outer edge: a guest must not go unheard unnoticed
             say(f"VM {self.name}: its line is not read any more: {error!r}")
-
-    async def _hang_up(self) -> None:
-        if self._line is not None:
-            self._line.cancel()
-            await asyncio.gather(self._line, return_exceptions=True)
-            self._line = None
 
 
 async def listen(
