@@ -98,7 +98,7 @@ def up(arguments: argparse.Namespace) -> int:
     spec = replace(spec, preapproved=not arguments.ask_approval, inspectors=arguments.inspectors)
     bring_up(replace(spec, gateway_vm=gateway_vm, valid_days=arguments.days))
     _say_up(spec)
-    _say_trust(lab, 0 if arguments.ask_approval else TRUSTED_WITHIN_S)
+    _say_trust(lab)
     say("next: quotegate authority grant; quotegate peers; quotegate lab exec web -- quotegate-agent status")
     return EXIT_OK
 
@@ -107,7 +107,7 @@ def resume(arguments: argparse.Namespace) -> int:
     """Start a lab's virtual machines again with the state that is left of them."""
     lab = Lab(arguments.lab)
     _say_up(bring_back(lab))
-    _say_trust(lab, TRUSTED_WITHIN_S)
+    _say_trust(lab)
     for name, why in noted_off(lab).items():
         say(f"{name} stays off ({why}); start it: quotegate-host vm start {name} --lab {lab.name}")
     say("next: quotegate peers; quotegate update status")
@@ -121,9 +121,9 @@ def _say_up(spec: LabSpec) -> None:
     )
 
 
-def _say_trust(lab: Lab, within_s: float) -> None:
-    """Wait a while for all peers to prove themselves, and say which have not."""
-    api, until = ApiClient(api_socket(lab.name)), time.monotonic() + within_s
+def _say_trust(lab: Lab) -> None:
+    """Wait a while for all peers to prove themselves, or to wait for approval; say which have not."""
+    api, until = ApiClient(api_socket(lab.name)), time.monotonic() + TRUSTED_WITHIN_S
     while True:
         try:
             peers = api.get("/v1/peers")["peers"]
@@ -131,14 +131,15 @@ def _say_trust(lab: Lab, within_s: float) -> None:
             say(error.message)
             return
         missing = [one for one in peers if one["state"] != "trusted"]
-        if not missing or time.monotonic() > until:
+        pending = [one["name"] for one in missing if one["enrollment"] == "pending"]
+        if len(pending) == len(missing) or time.monotonic() > until:
             break
         time.sleep(LOOK_EVERY_S)
     say(f"{len(peers) - len(missing)} of {len(peers)} peers have proved themselves")
     if missing:
         states = ", ".join(f"{one['name']} is {one['state']}" for one in missing)
         say(f"not yet: {states}; see: quotegate peers --lab {lab.name}")
-    if pending := [one["name"] for one in missing if one["enrollment"] == "pending"]:
+    if pending:
         say(f"to approve a TPM: quotegate peer approve {pending[0]} --lab {lab.name}")
 
 

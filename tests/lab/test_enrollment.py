@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.tpm]
 def test_a_tpm_waits_until_it_is_approved() -> None:
     lab = Lab(f"e{os.getpid()}")
     try:
-        run([QUOTEGATE, "lab", "up", "--lab", lab.name, "--ask-approval"])
+        said = run([QUOTEGATE, "lab", "up", "--lab", lab.name, "--ask-approval"])
+        assert "0 of 3 peers have proved themselves" in said
+        assert f"to approve a TPM: quotegate peer approve web --lab {lab.name}" in said
         running = RunningLab(default_spec(lab), ApiClient(api_socket(lab.name)))
         running.until(lambda: all(one["enrollment"] == "pending" for one in running.json("peers")))
         assert {one["state"] for one in running.json("peers")} == {"unknown"}

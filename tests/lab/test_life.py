@@ -94,7 +94,8 @@ def test_a_killed_monitor_is_cleared_by_the_next_up() -> None:
 def test_a_lab_that_runs_is_not_brought_up_again_unless_somebody_says_so() -> None:
     lab = Lab(f"again{os.getpid()}")
     try:
-        run([QUOTEGATE, "lab", "up", "--lab", lab.name, "--peers", "2"])
+        said = run([QUOTEGATE, "lab", "up", "--lab", lab.name, "--peers", "2"])
+        assert "2 of 2 peers have proved themselves" in said
         before = (lab.run_dir / MONITOR_PID).read_text()
         again = subprocess.run(
             [QUOTEGATE, "lab", "up", "--lab", lab.name], capture_output=True, text=True, check=False
