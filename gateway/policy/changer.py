@@ -99,11 +99,12 @@ class PolicyChanger:
         """Put another policy in force, on probation where a time is given; raises GatewayError, FiltersError."""
         async with self._lock:
             self.confirmation.check_free(self._clock.now())
+            if confirm_within_s is not None:
+                self.confirmation.check_within(confirm_within_s)
             policy, warnings = await _checked(text, file)
             checked = policy, warnings + self._holder.check_new(policy)
             if confirm_within_s is None:
                 return await self._switch(text, checked, actor, "applied")
-            self.confirmation.check_within(confirm_within_s)
             current = self.revisions.current()
             fallback = current.number if current else 0
             change = await self._switch(text, checked, actor, ON_PROBATION, fallback)

@@ -93,7 +93,7 @@ def test_events_and_audit_agree(lab: RunningLab) -> None:
     [
         (("explain", "web", "nobody", "tcp/1"), "there is no peer"),
         (("explain", "web", "db", "tcp/x"), "expected tcp/PORT"),
-        (("peer", "approve", "wbe"), "known are db, ops, web; did you mean web"),
+        (("peer", "approve", "wbe"), "known are web, db, ops; did you mean web"),
         (("peer", "release", "web"), "not quarantined"),
         (("authority", "grant", "--for", "soon"), "expected a duration"),
         (("policy", "apply", "/nonexistent.toml"), "No such file"),
