@@ -14,7 +14,7 @@ from gateway.errors import GatewayError
 from vmhost.commands import in_namespace, run
 from vmhost.lab.defaults import vm_spec
 from vmhost.lab.provisioning import make_administrator_key, make_directories
-from vmhost.lab.setup import PROJECT
+from vmhost.lab.setup import PROJECT, last_lines
 from vmhost.lab.teardown import OWNER_PID, record_process, tear_down
 from vmhost.monitor.monitor import Monitor
 from vmhost.monitor.server import MonitorServer
@@ -95,7 +95,8 @@ class VmBed:
             except (GatewayError, OSError):
                 pass
             await asyncio.sleep(every_s)
-        raise TimeoutError("what the bench waits for did not come about; see the machines' consoles")
+        said = last_lines(self.monitor.lab)  # they go with the lab
+        raise TimeoutError(f"what the bench waits for did not come about\n{said}")
 
     def inside(self, name: str, script: str) -> str:
         """Run a script as a machine's root."""

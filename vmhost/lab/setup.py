@@ -121,10 +121,10 @@ def _wait_ready(lab: Lab, process: "subprocess.Popen[bytes]", within_s: float) -
         # a monitor that was given an owner clears everything away, the reason too
         why = why or _failure(lab)
         if process.poll() is not None:
-            ended = f"the monitor ended with status {process.returncode}\n{_logs(lab)}"
+            ended = f"the monitor ended with status {process.returncode}\n{last_lines(lab)}"
             raise HostError("start-failed", why or ended)
         time.sleep(0.02)
-    raise HostError("start-failed", f"the lab was not up within {within_s:.0f} s\n{_logs(lab)}")
+    raise HostError("start-failed", f"the lab was not up within {within_s:.0f} s\n{last_lines(lab)}")
 
 
 def _failure(lab: Lab) -> str:
@@ -133,10 +133,10 @@ def _failure(lab: Lab) -> str:
         why = (lab.run_dir / "failed").read_text()
     except FileNotFoundError:
         return ""
-    return why and f"{why}\n{_logs(lab)}"
+    return why and f"{why}\n{last_lines(lab)}"
 
 
-def _logs(lab: Lab) -> str:
+def last_lines(lab: Lab) -> str:
     """Quote the ends of the logs: they are gone after teardown."""
     parts = []
     consoles = lab.run_dir.glob("vms/*/console.log")
