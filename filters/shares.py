@@ -29,7 +29,7 @@ class Shares:
     def give(self, owners: tuple[object, ...], count: int = 1) -> None:
         """Give back what was taken for these guests."""
         self._free += count
-        for one in owners:
+        for one in dict.fromkeys(owners):
             self._taken[one] -= count
             if not self._taken[one]:
                 del self._taken[one]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from filters.netd.caller import caller_uid
+from filters.netd.tcp_socket import RESETS
 from filters.ruleset.names import INSPECTION_PORT, MOST_INSPECTORS
 
 MOST_AT_ONCE: Final = 64
@@ -80,10 +81,20 @@ class InspectorSockets:
 
 
 def make_transparent() -> socket.socket:
-    """Make a TCP socket that may bind to any address; raises OSError without CAP_NET_ADMIN."""
+    """Make a TCP socket that may bind to any address, with all that an inspector's legs need; raises OSError without CAP_NET_ADMIN.
+
+    What a listener makes has it too, from the first connection on.
+    """
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     made.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # should an inspector be killed: an orderly end would make what has passed look whole
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+    # the kernel asks an idle peer for a sign of life: one whose lease has ended can't say that it went
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4)):
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
 
 

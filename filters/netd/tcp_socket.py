@@ -12,6 +12,7 @@ from typing import Final
 
 from filters.netd.verdicts import UNDER_WAY
 
+RESETS: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, unsent bytes are dropped
 _REPAIR, _REPAIR_QUEUE, _QUEUE_SEQUENCE = 19, 20, 21  # TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ
 _REPAIR_OFF_SILENTLY: Final = -1  # TCP_REPAIR_OFF_NO_WP
 _RECEIVED, _SENT = 1, 2  # TCP_RECV_QUEUE, TCP_SEND_QUEUE

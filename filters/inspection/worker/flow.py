@@ -100,12 +100,12 @@ class Flow:
         """See Carrier."""
         if self.done.is_set():
             return
-        self._beat()
-        held = self._held[direction]
-        whole = not held  # the common case: what is released at once is never copied
-        if not whole:
-            held.extend(data)
         with self._whatever_breaks():
+            self._beat()
+            held = self._held[direction]
+            whole = not held  # the common case: what is released at once is never copied
+            if not whole:
+                held.extend(data)
             verdict = self._inspector.feed(direction, data)
             if whole and verdict.cut is None:
                 ready = verdict.release[direction] - self._forwarded[direction]

@@ -10,9 +10,9 @@ import struct
 from typing import Final, Protocol, cast
 
 from filters.inspection.finding import Direction
+from filters.netd.tcp_socket import RESETS
 
 HIGH, LOW = 64 << 10, 16 << 10  # of what waits to be sent: above, nothing more is read
-RESETS: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, unsent bytes are dropped
 _IN_ORDER: Final = struct.pack("ii", 0, 0)
 
 
@@ -87,7 +87,7 @@ class Leg:
             data = self.sock.recv(self._carrier.read_size)
         except BlockingIOError:
             return
-        except OSError:
+        except (OSError, MemoryError):
             self._break()
             return
         if data:
@@ -106,7 +106,11 @@ class Leg:
                 sent = self._sock.send(data)
             except BlockingIOError:
                 sent = 0
-            except OSError:
+            except (OSError, MemoryError):
+                self.read_on(
+                    False
+                )  # the socket's error is used up: what could be read next looks like an orderly end
+                self._closing = True
                 self._loop.call_soon(self._break)  # not now: whoever sends is amid something
                 return
             if sent == len(data):
@@ -121,7 +125,7 @@ class Leg:
             del self._unsent[: self.sock.send(self._unsent)]
         except BlockingIOError:
             return
-        except OSError:
+        except (OSError, MemoryError):
             self._break()
             return
         if self._is_full and len(self._unsent) <= self._low:
@@ -166,12 +170,12 @@ class Leg:
             return
         self.read_on(False)
         self._closing = True
-        self._linger(_IN_ORDER)
         if not self._unsent:
             self._loop.call_soon(self._close)  # not now: whoever closes is amid something
 
     def _close(self) -> None:
         if self._sock is not None:
+            self._linger(_IN_ORDER)
             self._sock.close()
             self._sock = None
             self._carrier.closed(self._direction)
@@ -188,8 +192,8 @@ class Leg:
 
     def _break(self) -> None:
         if self._sock is not None:
+            self._carrier.reset()  # first: what else uses the socket lets go of it
             self.reset()
-            self._carrier.reset()
 
     def _linger(self, how: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import resource
@@ -38,6 +39,8 @@ MOST_FLOWS: Final = 4096
 DRAIN_S: Final = 3600.0  # a newer inspector is there for so long at most
 HANG_S: Final = 10  # whoever parses for so long without a pause hangs
 BEAT_S: Final = 1.0
+AGAIN_S: Final = 0.1
+NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger(__name__)
 
 
@@ -94,11 +97,29 @@ class Inspector:
     def _accept_all(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                near, client = listener.accept()
+                try:
+                    near, client = listener.accept()
+                except OSError as error:
+                    if error.errno not in NO_ROOM:
+                        raise
+                    self._accept_later(listener, error)
+                    return
                 near.setblocking(False)
                 task = asyncio.create_task(self._carry(near, client), name=f"flow of {client[0]}")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _accept_later(self, listener: socket.socket, error: OSError) -> None:
+        """Let connections wait in the kernel for a moment: there is no room for one more now."""
+        _log.warning("connections wait: %s", error.strerror)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener.fileno())
+
+        def go_on() -> None:
+            if not self._retired.is_set():
+                loop.add_reader(listener.fileno(), self._accept_all, listener)
+
+        loop.call_later(AGAIN_S, go_on)
 
     async def _drain(self) -> None:
         while self._tasks:
@@ -108,7 +129,7 @@ class Inspector:
         ends = Ends(client, near.getsockname())
         found = self._assignment(client, ends.server)
         if found is None:
-            near.close()  # with a reset (sockets.py)
+            near.close()  # with a reset (inspector_sockets.py)
             return
         flow = Flow(
             ends,
@@ -161,15 +182,22 @@ class Inspector:
         deep = found is not None and found.spec.offload_after > 0
         far = await self._sockets.far_leg(client, server, shift if deep else None)
         # its near leg comes next: at most one beside it is made with this one's window scale
-        offer(self._sockets.listener, read_connection(far).window_shifts[0] if deep else None)
+        try:
+            offer(self._sockets.listener, read_connection(far).window_shifts[0] if deep else None)
+        except OSError:  # a newer inspector is there
+            far.close()
+            raise
         return far
 
     def _assignment(self, client: Endpoint, server: Endpoint) -> Assignment | None:
         return self._control.assignments.find(socket.IPPROTO_TCP, client[0], server[0], server[1])
 
     async def _connect(self, flow: Flow, near: socket.socket) -> None:
+        self._flows.add(flow)  # from here on a change of policy is for it as well
         far = await self._opening.take(flow.ends.client, flow.ends.server)
-        self._flows.add(flow)
+        if flow.done.is_set():
+            far.close()
+            raise ConnectionAbortedError
         flow.begin(near, far)
         await flow.done.wait()
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from filters.errors import FiltersError
 from filters.inspection.datagrams import Endpoint
 from filters.inspection.packet import TCP, Unreadable, parse_ip, parse_transport
 from filters.inspection.worker.windows import read_shift
@@ -35,25 +36,26 @@ class FarLeg:
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
         self.far: socket.socket | None = None
-        self.error: OSError | None = None
+        self.error = ""
         self.timer: asyncio.TimerHandle | None = None
-        self._verdict: int | None = None
+        self.verdict: int | None = None
         self._waiting: list[Reply] = []
 
     def ask(self, reply: Reply) -> None:
         """Reply once the server has answered, or is silent for long."""
-        if self._verdict is not None:
-            reply(self._verdict)
+        if self.verdict is not None:
+            reply(self.verdict)
             return
         if not self._waiting:
             self.timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self._answer, _SILENT)
         self._waiting.append(reply)
 
-    def settle(self, verdict: int) -> None:
-        """Say what became of it."""
-        self._verdict = verdict
+    def settle(self, verdict: int) -> bool:
+        """Say what became of it; tell whether anybody heard it."""
+        self.verdict, heard = verdict, bool(self._waiting)
         self.stop_waiting()
         self._answer(verdict)
+        return heard
 
     def stop_waiting(self) -> None:
         """Let nothing happen any more because time passes."""
@@ -90,6 +92,8 @@ class Opening:
             reply(PASS)  # a first packet that was repeated needlessly
         elif leg := self._legs.get(ends):
             leg.ask(reply)
+            if leg.verdict == REFUSED:
+                self._forget(ends)  # it is heard: the next one asks anew
         elif not self._shares.take(_guests(ends)):
             reply(_FULL)
         else:
@@ -107,7 +111,7 @@ class Opening:
         elif leg.task:
             await leg.task
         if leg.far is None:
-            raise leg.error or ConnectionAbortedError
+            raise ConnectionAbortedError(leg.error)
         self._ports[ends] = leg.far.getsockname()[1]
         if len(self._ports) > REMEMBERED:
             self._ports.popitem(last=False)
@@ -127,14 +131,14 @@ class Opening:
             async with asyncio.timeout(CONNECT_S):
                 leg.far = await self._connect(*ends, shift)
             verdict = PASS
-        except OSError as error:
-            leg.error = error
+        except (OSError, FiltersError) as error:
+            leg.error = str(error)
             if isinstance(error, ConnectionRefusedError):
                 verdict = REFUSED
-        leg.settle(verdict)
+        heard = leg.settle(verdict)
         if self._legs.get(ends) is not leg:
             return  # it was taken meanwhile
-        if verdict == REFUSED:
+        if verdict == REFUSED and heard:
             self._forget(ends)
         else:
             leg.timer = asyncio.get_running_loop().call_later(TAKEN_WITHIN_S, self._drop, ends)

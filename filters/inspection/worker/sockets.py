@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from filters.errors import FiltersError
-from filters.inspection.worker.leg import RESETS
 from filters.inspection.worker.windows import offer
 from filters.ruleset.names import MOST_INSPECTORS
 
@@ -57,7 +56,7 @@ class Sockets:
             client.close()
             raise SocketsLost("away", f"netd does not answer at {path.name}: {error.strerror}") from error
         listener, packets, returns = await _receive(client)
-        return cls(client, _prepare(listener), packets, returns, number)
+        return cls(client, listener, packets, returns, number)
 
     async def watch(self) -> None:
         """Return only by raising SocketsLost, when netd goes. Answers are read by who asked."""
@@ -126,7 +125,7 @@ class Sockets:
                 await asyncio.get_running_loop().sock_sendall(self._client, bytes([AT_ONCE]))
             except OSError as error:
                 raise SocketsLost("away", f"netd hung up: {error.strerror}") from error
-            self._spare += map(_prepare, await _receive(self._client))
+            self._spare += await _receive(self._client)
 
 
 async def _connect(made: socket.socket, server: tuple[str, int]) -> None:
@@ -151,14 +150,3 @@ async def _receive(client: socket.socket) -> list[socket.socket]:
     for one in found:
         one.setblocking(False)
     return found
-
-
-def _prepare(sock: socket.socket) -> socket.socket:
-    """Set what legs need; those that a listener makes have it from there."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
-    # have the kernel ask an idle peer for a sign of life: one whose lease has ended can't say that it went
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4)):
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    return sock

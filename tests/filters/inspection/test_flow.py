@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from filters.inspection.stream import Job
 from filters.inspection.worker.flow import Ends, Flow
 from filters.inspection.worker.handing import Ask
 from filters.inspection.worker.memory import Memory
+from filters.netd.tcp_socket import RESETS
 from filters.netd.verdicts import APART, HANDED, HUSH, JOIN, LOST, UNDER_WAY
 from tests.filters.inspection.drive import EICAR, GET, SPEC, answer, connected, toolbox
 
@@ -287,3 +289,79 @@ def test_a_cut_ends_what_the_kernel_carries() -> None:
                 await _all(one)
 
     asyncio.run(_carried(lambda _: None, act, spec=DEEP, made=flows.append))
+
+
+def _hangs_up(sock: socket.socket) -> None:
+    """End with a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+    sock.close()
+
+
+def test_a_reset_stays_one_when_bytes_for_its_end_come_first() -> None:
+    """Sending them uses the socket's error up; what is read after that looks like an orderly end."""
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, b"\0question")
+        await loop.sock_recv(server, 100)
+        await loop.sock_sendall(server, b"\0part of an answer")
+        await asyncio.sleep(0.05)
+        client.send(b"more")
+        _hangs_up(server)
+        with pytest.raises(ConnectionResetError):
+            await _all(client)
+
+    for _ in range(5):
+        assert asyncio.run(_carried(lambda _: None, act))[1] == []
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_receiver_that_resets_as_the_depth_is_reached_costs_nothing_but_its_connection() -> None:
+    flows: list[Flow] = []
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        client.send(b"\0" + os.urandom(DEPTH))
+        _hangs_up(server)
+        with pytest.raises(ConnectionResetError):
+            await _all(client)
+        await asyncio.wait_for(flows[0].done.wait(), 1)
+
+    before = _descriptors()
+    asyncio.run(_carried(lambda _: None, act, spec=DEEP, made=flows.append))
+    assert _descriptors() == before
+
+
+def test_what_breaks_before_bytes_are_looked_at_ends_the_connection() -> None:
+    def beat() -> None:
+        raise MemoryError
+
+    def made(flow: Flow) -> None:
+        flow._beat = beat
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        client.send(b"\0lost")
+        with pytest.raises(ConnectionResetError):
+            await _all(server)
+
+    flow, found = asyncio.run(_carried(lambda _: None, act, made=made))
+    assert (flow.done.is_set(), found) == (True, ["inspector"])
+
+
+def test_what_netd_did_not_take_still_ends_with_a_reset_should_the_inspector_be_killed() -> None:
+    flows: list[Flow] = []
+
+    async def ask(_: bytes, near: socket.socket, far: socket.socket) -> bytes:
+        for leg in (near, far):  # as netd does, whose copies share it
+            leg.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
+        return APART + b"no rule"
+
+    async def act(client: socket.socket, server: socket.socket) -> None:
+        await _through(client, server, b"\0" + os.urandom(DEPTH))
+        await asyncio.sleep(0.1)
+        for leg in flows[0].legs:
+            assert leg.sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == RESETS
+
+    asyncio.run(_carried(lambda _: None, act, spec=DEEP, ask=ask, made=flows.append))

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from filters.inspection.finding import Direction
-from filters.inspection.worker.leg import HIGH, LOW, RESETS, Leg
+from filters.inspection.worker.leg import HIGH, LOW, Leg
+from filters.netd.tcp_socket import RESETS
 from tests.filters.inspection.drive import connected
 
 MUCH = os.urandom(8 << 20)

@@ -9,6 +9,7 @@ from scapy.layers.inet import IP, TCP
 
 from filters.inspection.worker import opening
 from filters.inspection.worker.opening import Opening
+from filters.inspection.worker.sockets import SocketsLost
 from filters.netd.verdicts import PASS, REASONS, REFUSED
 from filters.reason import DropReason
 
@@ -138,3 +139,36 @@ def test_one_guests_waiting_legs_leave_room_for_others(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("packet", [b"", SYN[:25], b"\x60" + SYN[1:]])
 def test_refuses_what_is_no_packet(packet: bytes) -> None:
     assert name(run(Servers(), lambda one: answer(one, packet))) == DropReason.PARSE_ERROR
+
+
+def test_a_refusal_that_comes_late_is_what_the_repeated_packet_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "ANSWER_WITHIN_S", 0.05)
+    servers = Servers(ConnectionRefusedError(), delay_s=0.1)
+
+    async def story(one: Opening) -> list[str]:
+        said = [await answer(one, SYN)]
+        await asyncio.sleep(0.15)
+        said.append(await answer(one, SYN))
+        assert len(servers.made) == 1
+        said.append(await answer(one, SYN))  # heard once: the server is asked anew
+        return [name(number) for number in said]
+
+    assert run(servers, story) == [DropReason.HOLD_TIMEOUT, "refused", DropReason.HOLD_TIMEOUT]
+    assert len(servers.made) == 2
+
+
+def test_a_leg_for_which_there_is_no_socket_takes_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MOST", 2)
+    monkeypatch.setattr(opening, "TAKEN_WITHIN_S", 0.01)
+    servers = Servers(SocketsLost("away", "netd gives no sockets"))  # type: ignore[arg-type]
+
+    async def story(one: Opening) -> list[str]:
+        said = []
+        for _ in range(4):
+            said.append(name(await answer(one, SYN)))
+            await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionAbortedError, match="no sockets"):
+            await one.take(CLIENT, SERVER)
+        return said
+
+    assert run(servers, story) == [DropReason.HOLD_TIMEOUT] * 4

@@ -1,11 +1,14 @@
 """The inspector's own process: what hangs ends itself; what judges breaks alone."""
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +16,7 @@ from filters.inspection.finding import Direction, Finding
 from filters.inspection.material import Material, SourceFile, sift
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.stream import Job
+from filters.inspection.worker import main
 from filters.inspection.worker.flow import Ends, Flow
 from filters.inspection.worker.judge_process import JudgeProcess
 from filters.inspection.worker.judging import PROCESSES, Judging
@@ -260,3 +264,31 @@ def test_a_judge_that_hangs_is_a_timeout() -> None:
             judging.close()
 
     assert asyncio.run(story()) == DropReason.INSPECTOR_TIMEOUT
+
+
+def test_connections_wait_while_there_is_no_room_for_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "AGAIN_S", 0.1)
+
+    async def story() -> None:
+        carried: list[str] = []
+        inspector = main.Inspector(Mock(), Mock(), Mock())
+
+        async def carry(near: socket.socket, client: tuple[str, int]) -> None:
+            carried.append(client[0])
+            near.close()
+
+        monkeypatch.setattr(inspector, "_carry", carry)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            with socket.create_connection(listener.getsockname()), monkeypatch.context() as scarce:
+                scarce.setattr(socket.socket, "_accept", Mock(side_effect=OSError(errno.EMFILE, "no more")))
+                asyncio.get_running_loop().add_reader(listener.fileno(), inspector._accept_all, listener)
+                await asyncio.sleep(0.05)
+                assert socket.socket._accept.call_count == 1  # type: ignore[attr-defined]
+                assert carried == []
+                scarce.undo()
+                await asyncio.sleep(0.2)
+                assert carried == ["127.0.0.1"]
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+
+    asyncio.run(story())

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from filters.netd import inspector_sockets
-from filters.netd.inspector_sockets import MOST_CONNECTIONS, InspectorSockets
+from filters.netd.inspector_sockets import MOST_CONNECTIONS, InspectorSockets, make_transparent
+from filters.netd.tcp_socket import RESETS
 from filters.ruleset.names import MOST_INSPECTORS
 
 
@@ -121,3 +122,24 @@ def test_refuses_more_connections_than_inspectors_need(
 
     assert asyncio.run(story()) == b""
     assert "as many connections as may be" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only CAP_NET_ADMIN makes transparent sockets")
+def test_near_legs_have_what_legs_need_from_the_first_connection_on() -> None:
+    """One may come before the inspector has its listener, and an inspector that is killed must not end it in order."""
+    with make_transparent() as listener, socket.socket() as client:
+        listener.setblocking(True)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client.connect(listener.getsockname())
+        near, _ = listener.accept()
+        assert near.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == RESETS
+        for level, option, value in (
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+        ):
+            assert near.getsockopt(level, option) == value
+        near.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
