@@ -95,11 +95,11 @@ def bed(name: str, network: str, rule: str = RULE, more_sinks: Sequence[int] = (
     spec = make_bed_spec(name, network, rule)
     destroy_topology(spec.lab)
     build_topology(spec)
-    # thousands of connections a second: with the usual ports there are soon none whose last one is forgotten
-    ports = ["net.ipv4.ip_local_port_range=1024 60999", "net.ipv4.tcp_tw_reuse=1"]
-    run(in_namespace(spec.lab.peer_namespace("a"), ["sysctl", "-qw", *ports]))
     servers = []
     try:
+        # thousands of connections a second: soon there is no port whose last connection is forgotten
+        reuse = ["sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"]
+        run(in_namespace(spec.lab.peer_namespace("a"), reuse))
         sinks = [("serve", port) for port in (PORT, OTHER_PORT, *more_sinks)]
         for verb, port in (*sinks, ("echo", ECHO_PORT)):
             argv = in_namespace(

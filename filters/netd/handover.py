@@ -19,7 +19,7 @@ from filters.flow import FlowKey, Protocol, Service
 from filters.netd.conntrack import Endpoint, Joined, Known, join, look_up
 from filters.netd.netlink_socket import NetlinkSocket
 from filters.netd.state import State, boottime
-from filters.netd.tcp_socket import hush, read_connection, read_place, silence, wake, why_apart
+from filters.netd.tcp_socket import RESETS, hush, read_connection, read_place, silence, wake, why_apart
 from filters.netd.verdicts import APART, HANDED, JOIN, LOST
 from filters.ruleset.names import HANDED_BIT
 
@@ -145,8 +145,11 @@ def _leg(descriptor: int) -> socket.socket:
     except OSError:
         os.close(copy)
         raise
-    with contextlib.suppress(OSError):  # closing must not wait for a peer that acknowledges nothing
-        leg.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    with contextlib.suppress(
+        OSError
+    ):  # closing must not wait for a peer that acknowledges nothing; a reset never does
+        if leg.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(RESETS)) != RESETS:
+            leg.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     return leg
 
 

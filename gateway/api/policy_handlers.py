@@ -66,7 +66,7 @@ async def check_policy(call: Call) -> dict[str, Any]:
     policy, warnings = await asyncio.to_thread(
         check_text, text_of(call.body, "text"), text_of(call.body, "file")
     )
-    warnings += service.policy.check_new(policy)
+    warnings += await asyncio.to_thread(service.policy.check_new, policy)
     compiled = await asyncio.to_thread(service.policy.compile, policy)
     try:
         await service.netd.check_policy(compiled)
@@ -82,7 +82,7 @@ async def plan_policy(call: Call) -> dict[str, Any]:
     draft, warnings = await asyncio.to_thread(
         check_text, text_of(call.body, "text"), text_of(call.body, "file")
     )
-    warnings += service.policy.check_new(draft)
+    warnings += await asyncio.to_thread(service.policy.check_new, draft)
     live = tuple(service.broker.book)
     known = ((peer.name, service.store.identity(peer.name)) for peer in service.registry)
     enrolled = {name: identity.ek_fingerprint for name, identity in known if identity}

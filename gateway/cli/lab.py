@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filters.policy.parser import parse_policy
 from gateway.agent.main import SOCKET_VARIABLE
-from gateway.cli.client import ApiClient, ApiError, api_socket
+from gateway.cli.client import ApiClient, ApiError
 from gateway.cli.operate import EXIT_OK, read_text
 from gateway.cli.output import say, show_json, table
 from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
@@ -123,7 +123,7 @@ def _say_up(spec: LabSpec) -> None:
 
 def _say_trust(lab: Lab) -> None:
     """Wait a while for all peers to prove themselves, or to wait for approval; say which have not."""
-    api, until = ApiClient(api_socket(lab.name)), time.monotonic() + TRUSTED_WITHIN_S
+    api, until = ApiClient(lab.api_socket), time.monotonic() + TRUSTED_WITHIN_S
     while True:
         try:
             peers = api.get("/v1/peers")["peers"]
@@ -132,7 +132,8 @@ def _say_trust(lab: Lab) -> None:
             return
         missing = [one for one in peers if one["state"] != "trusted"]
         pending = [one["name"] for one in missing if one["enrollment"] == "pending"]
-        if len(pending) == len(missing) or time.monotonic() > until:
+        stay = {one["name"] for one in missing if one["state"] == "quarantined"} | noted_off(lab).keys()
+        if all(one["name"] in stay or one["name"] in pending for one in missing) or time.monotonic() > until:
             break
         time.sleep(LOOK_EVERY_S)
     say(f"{len(peers) - len(missing)} of {len(peers)} peers have proved themselves")

@@ -73,7 +73,7 @@ def _dry_run(arguments: argparse.Namespace, policy: Policy) -> Answer:
     try:
         answer = client(arguments).post("/v1/policy/check", **_draft(arguments))
         if not answer["ok"]:
-            return Answer(f"kernel: refused: {answer['kernel']}", "kernel")
+            return Answer(f"kernel: refused: {answer['kernel']}", "kernel", tuple(answer["warnings"]))
         return Answer("the gateway's kernel accepts it", warnings=tuple(answer["warnings"]))
     except ApiError as error:
         if error.code not in ("away", "not-permitted"):

@@ -102,7 +102,7 @@ class PolicyChanger:
             if confirm_within_s is not None:
                 self.confirmation.check_within(confirm_within_s)
             policy, warnings = await _checked(text, file)
-            checked = policy, warnings + self._holder.check_new(policy)
+            checked = policy, warnings + await asyncio.to_thread(self._holder.check_new, policy)
             if confirm_within_s is None:
                 return await self._switch(text, checked, actor, "applied")
             current = self.revisions.current()

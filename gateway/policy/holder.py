@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address
+from itertools import zip_longest
 
 from authn.portmap import PortEntry
 from authn.profile import IMA_PREFIX, Profile
@@ -12,6 +13,7 @@ from filters.policy.model import OnFail, Policy
 from filters.policy.parser import parse_policy
 from filters.suggestion import suggestion
 
+_HINTS = 8
 EMPTY = parse_policy("schema = 1\n")
 DEFAULT_ON_FAIL = OnFail("restart", 3, 900.0, "quarantine")
 
@@ -55,14 +57,17 @@ def check_places(policy: Policy, places: Iterable[PortEntry]) -> list[str]:
         place = by_name.get(peer.name)
         if place and (peer.port, peer.mac, peer.ip) != (place.port, place.mac, place.ip):
             raise PolicyError(
-                "wrong-place",
+                "misplaced-peer",
                 f"peer.{peer.name}: expected the place that the signed port map has (port {place.port}, {place.mac}, {place.ip}), "
                 f"got port {peer.port}, {peer.mac}, {peer.ip}: mend the policy, or have the port map issued anew",
             )
-    known = tuple(sorted(by_name))
+    known, missing = sorted(by_name), sorted(policy.peers.keys() - by_name.keys())
+    hints = [
+        suggestion(name, known) for name in missing[:_HINTS]
+    ]  # each takes long where there are many peers
     return [
-        f"peer.{name}: the signed port map has no such peer, so it can't connect{suggestion(name, known)}"
-        for name in sorted(policy.peers.keys() - by_name.keys())
+        f"peer.{name}: the signed port map has no such peer, so it can't connect{hint}"
+        for name, hint in zip_longest(missing, hints, fillvalue="")
     ]
 
 

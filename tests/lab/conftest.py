@@ -59,7 +59,8 @@ class RunningLab:
             )
             else 1
         )
-        command[at + 1 : at + 1] = ["--lab", self.lab.name]
+        if words[0] != "fingerprint" and (words[0] != "evidence" or words[1] == "save"):
+            command[at + 1 : at + 1] = ["--lab", self.lab.name]
         done = subprocess.run(command, input=data, capture_output=True, timeout=within_s, check=False)
         assert not check or done.returncode == 0, done.stderr.decode()
         return done

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from filters.inspection.worker.splicing import Bypass
-from filters.netd.tcp_socket import RESETS, read_connection, unhush
+from filters.netd.tcp_socket import read_connection, unhush
 from filters.netd.verdicts import APART, HANDED, HUSH, JOIN, UNDER_WAY
 
 PATIENCE_S: Final = 0.1  # a receiver that takes longer is slow: not now
@@ -25,43 +25,25 @@ async def hand_back(bypass: Bypass, ask: Ask) -> bytes:
 
     Raises OSError when the connection ends meanwhile, and what `ask` raises.
     """
-    answer = APART
-    try:
-        for pause in AGAIN_AFTER_S:
-            await asyncio.sleep(pause)
-            answer = await _hand_back_once(bypass, ask)
-            if answer not in (APART, UNDER_WAY):
-                break
-    finally:
-        if answer[:1] != HANDED:
-            _each(bypass, _resets)
-    return answer
-
-
-async def _hand_back_once(bypass: Bypass, ask: Ask) -> bytes:
     near, far = bypass.sockets
-    answer = await ask(HUSH, near, far)
-    if answer[:1] != HANDED:
-        return answer
-    try:
-        answer = APART
-        if await _becomes_still(near, far, bypass):
-            answer = await ask(JOIN, near, far)
-        return answer
-    finally:
+    answer = APART
+    for pause in AGAIN_AFTER_S:
+        await asyncio.sleep(pause)
+        answer = await ask(HUSH, near, far)
         if answer[:1] != HANDED:
-            _each(bypass, unhush)
-
-
-def _resets(leg: socket.socket) -> None:
-    """Let it close with a reset, as before netd had it."""
-    leg.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
-
-
-def _each(bypass: Bypass, change: Callable[[socket.socket], None]) -> None:
-    for leg in bypass.sockets:
-        with contextlib.suppress(OSError):  # the connection is over
-            change(leg)
+            return answer
+        try:
+            answer = APART
+            if await _becomes_still(near, far, bypass):
+                answer = await ask(JOIN, near, far)
+        finally:
+            if answer[:1] != HANDED:
+                for leg in (near, far):
+                    with contextlib.suppress(OSError):  # the connection is over
+                        unhush(leg)
+        if answer not in (APART, UNDER_WAY):
+            return answer
+    return answer
 
 
 async def _becomes_still(near: socket.socket, far: socket.socket, bypass: Bypass) -> bool:

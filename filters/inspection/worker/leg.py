@@ -107,9 +107,8 @@ class Leg:
             except BlockingIOError:
                 sent = 0
             except (OSError, MemoryError):
-                self.read_on(
-                    False
-                )  # the socket's error is used up: what could be read next looks like an orderly end
+                # the socket's error is used up: what would be read next looks like an orderly end
+                self.read_on(False)
                 self._closing = True
                 self._loop.call_soon(self._break)  # not now: whoever sends is amid something
                 return

@@ -55,6 +55,7 @@ class Inspector:
         self._pulse = Pulse(control.tell_alive)
         self._tasks: set[asyncio.Task[None]] = set()
         self._retired = asyncio.Event()
+        self._is_full = False  # there is no room for a connection that waits
         datagrams = Datagrams(workshop.judge, workshop.lacking, control.tell_datagram)
         self._opening = Opening(self._far_leg, lambda *ends: self._assignment(*ends) is not None)
         self._packets = Packets(
@@ -104,6 +105,7 @@ class Inspector:
                         raise
                     self._accept_later(listener, error)
                     return
+                self._is_full = False
                 near.setblocking(False)
                 task = asyncio.create_task(self._carry(near, client), name=f"flow of {client[0]}")
                 self._tasks.add(task)
@@ -111,7 +113,9 @@ class Inspector:
 
     def _accept_later(self, listener: socket.socket, error: OSError) -> None:
         """Let connections wait in the kernel for a moment: there is no room for one more now."""
-        _log.warning("connections wait: %s", error.strerror)
+        if not self._is_full:
+            _log.warning("connections wait: %s", error.strerror)
+        self._is_full = True
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener.fileno())
 
@@ -171,6 +175,8 @@ class Inspector:
         specs = self._control.assignments.specs
         asyncio.get_running_loop().run_in_executor(None, self._workshop.prepare, specs)
         for flow in list(self._flows):
+            if flow.done.is_set():
+                continue
             found = self._assignment(flow.ends.client, flow.ends.server)
             if found is None or found.spec != flow.spec:
                 flow.reset()
@@ -184,7 +190,7 @@ class Inspector:
         # its near leg comes next: at most one beside it is made with this one's window scale
         try:
             offer(self._sockets.listener, read_connection(far).window_shifts[0] if deep else None)
-        except OSError:  # a newer inspector is there
+        except OSError:  # it is over again, or a newer inspector is there
             far.close()
             raise
         return far

@@ -348,20 +348,3 @@ def test_what_breaks_before_bytes_are_looked_at_ends_the_connection() -> None:
 
     flow, found = asyncio.run(_carried(lambda _: None, act, made=made))
     assert (flow.done.is_set(), found) == (True, ["inspector"])
-
-
-def test_what_netd_did_not_take_still_ends_with_a_reset_should_the_inspector_be_killed() -> None:
-    flows: list[Flow] = []
-
-    async def ask(_: bytes, near: socket.socket, far: socket.socket) -> bytes:
-        for leg in (near, far):  # as netd does, whose copies share it
-            leg.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
-        return APART + b"no rule"
-
-    async def act(client: socket.socket, server: socket.socket) -> None:
-        await _through(client, server, b"\0" + os.urandom(DEPTH))
-        await asyncio.sleep(0.1)
-        for leg in flows[0].legs:
-            assert leg.sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == RESETS
-
-    asyncio.run(_carried(lambda _: None, act, spec=DEEP, ask=ask, made=flows.append))

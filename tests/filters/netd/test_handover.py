@@ -19,6 +19,7 @@ from filters.netd.book import Lease
 from filters.netd.conntrack import Endpoint, Joined, Known
 from filters.netd.handover import Apart, Handover
 from filters.netd.state import State, boottime
+from filters.netd.tcp_socket import RESETS
 from filters.netd.verdicts import APART, HANDED, HUSH, JOIN, LOST
 from filters.ruleset.names import HANDED_BIT, INSPECTED_BIT
 from tests.filters.ruleset.policies import key, pin, policy
@@ -171,6 +172,13 @@ def test_what_is_no_socket_is_refused_and_the_inspector_stays(legs: Legs, joined
     assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
     os.close(read)
     os.close(write)
+
+
+def test_a_leg_that_closes_with_a_reset_goes_on_to_do_so(legs: Legs, joined: list[Joined]) -> None:
+    """Should its inspector be killed, an orderly end would make what has passed look whole."""
+    legs[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+    _speak(_state(legs), [(HUSH, [one.fileno() for one in legs])])
+    assert legs[0].getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == RESETS
 
 
 def test_closing_a_leg_never_waits_for_its_peer(legs: Legs, joined: list[Joined]) -> None:

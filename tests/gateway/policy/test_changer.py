@@ -408,7 +408,7 @@ def test_rejects_a_peer_elsewhere_than_the_port_map_has_it(
             PolicyError, match=f"peer.web: expected the place .*{web.mac}.*got .*{what}"
         ) as refused:
             await gateway.changer.apply(moved, "two.toml", "uid 0", None)
-        assert refused.value.code == "wrong-place"
+        assert refused.value.code == "misplaced-peer"
         assert (gateway.in_force, gateway.outcomes()) == ("one", ["set up"])
 
     run(story)
