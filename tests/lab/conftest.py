@@ -18,7 +18,7 @@ from gateway.cli.client import ApiClient, api_socket
 from vmhost.commands import in_namespace
 from vmhost.lab.defaults import default_spec
 from vmhost.lab.provisioning import LabPaths
-from vmhost.lab.setup import PROJECT, bring_up
+from vmhost.lab.setup import PROJECT, bring_up, last_lines
 from vmhost.lab.teardown import tear_down
 from vmhost.monitor.client import ask
 from vmhost.names import Lab
@@ -83,7 +83,12 @@ class RunningLab:
             except Exception:
                 pass
             time.sleep(0.05)
-        raise AssertionError("it did not come about in time")
+        raise AssertionError(f"it did not come about in time\n{self.portrait()}")
+
+    def portrait(self) -> str:
+        """Say how the lab stands: what it says goes with it."""
+        said = [self.cli(one, check=False).stdout.decode().splitlines()[-40:] for one in ("peers", "events")]
+        return "\n".join([*said[0], *said[1], last_lines(self.lab)])
 
     def all_trusted(self) -> bool:
         return all(one["state"] == "trusted" for one in self.api.get("/v1/peers")["peers"])
