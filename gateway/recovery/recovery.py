@@ -73,6 +73,7 @@ class Recovery:
         if peer.link is not None:
             peer.link.close()
             peer.link = None
+        peer.silent_since = None
         self._registry.move(peer, Trigger.QUARANTINED, reason)
         self._recorder.note(PeerRemedied(peer.name, Remedy.QUARANTINE, reason, 0))
 

@@ -21,6 +21,8 @@ from gateway.store.store import Store
 
 PROOF_EVERY = 5
 HIGH_WATER_EVERY_S = 10.0
+# of one that was trusted: it may have gone amid the handshake by which it wanted to come back
+_MISSED = (PeerState.STALE, PeerState.UNREACHABLE, PeerState.ENROLLED, PeerState.ATTESTING)
 Cut = Callable[[PeerRecord, str], Awaitable[None]]
 Failed = Callable[[PeerRecord, str], None]
 QuoteAge = Callable[[str], float | None]
@@ -204,8 +206,8 @@ class TrustKeeper:
             await self._kernel.distrust(peer.ip)
             await self._cut(peer, "lease-expired")
         since = peer.silent_since
-        silent = since is not None and now > max(since, self._attentive_since) + self.silence_limit
-        if silent and peer.state in (PeerState.STALE, PeerState.UNREACHABLE):
+        counted = since is not None and max(since, self._attentive_since, peer.excused_at or since)
+        if counted and now > counted + self.silence_limit and peer.state in _MISSED:
             limit = f"nothing was heard for more than {self.silence_limit:.1f} s"
             await self.fail(peer, AttestationError(AttestationFailure.NO_ANSWER, limit))
 

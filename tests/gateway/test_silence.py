@@ -83,3 +83,37 @@ def test_nobody_is_charged_with_the_gateways_own_absence(clock: Clock, silent: P
         clock.at += T
         look(keeper, silent)
     assert keeper.punished[0] > woken + LIMIT
+
+
+@pytest.mark.parametrize("state", [PeerState.UNREACHABLE, PeerState.ATTESTING, PeerState.ENROLLED])
+def test_a_peer_that_goes_amid_its_return_fails_as_well(
+    clock: Clock, silent: PeerRecord, state: PeerState
+) -> None:
+    """It hung up, began a handshake, and was never heard again."""
+    keeper = Keeper(clock)
+    silent.state = state
+    for _ in range(40):
+        clock.at += T
+        look(keeper, silent)
+    assert len(keeper.punished) == 1
+
+
+def test_a_peer_that_is_refused_for_what_it_can_not_mend_is_not_silent(
+    clock: Clock, silent: PeerRecord
+) -> None:
+    keeper = Keeper(clock)
+    silent.state = PeerState.ENROLLED
+    for _ in range(80):
+        clock.at += T
+        silent.excused_at = clock.at - T
+        look(keeper, silent)
+    assert keeper.punished == []
+
+
+def test_a_peer_that_was_never_trusted_may_take_its_time(clock: Clock, silent: PeerRecord) -> None:
+    keeper = Keeper(clock)
+    silent.state, silent.silent_since = PeerState.ENROLLED, None
+    for _ in range(80):
+        clock.at += T
+        look(keeper, silent)
+    assert keeper.punished == []
