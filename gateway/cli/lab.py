@@ -124,6 +124,7 @@ def _say_up(spec: LabSpec) -> None:
 def _say_trust(lab: Lab) -> None:
     """Wait a while for all peers to prove themselves, or to wait for approval; say which have not."""
     api, until = ApiClient(lab.api_socket), time.monotonic() + TRUSTED_WITHIN_S
+    off = noted_off(lab).keys()
     while True:
         try:
             peers = api.get("/v1/peers")["peers"]
@@ -132,7 +133,7 @@ def _say_trust(lab: Lab) -> None:
             return
         missing = [one for one in peers if one["state"] != "trusted"]
         pending = [one["name"] for one in missing if one["enrollment"] == "pending"]
-        stay = {one["name"] for one in missing if one["state"] == "quarantined"} | noted_off(lab).keys()
+        stay = off | {one["name"] for one in missing if one["state"] == "quarantined"}
         if all(one["name"] in stay or one["name"] in pending for one in missing) or time.monotonic() > until:
             break
         time.sleep(LOOK_EVERY_S)

@@ -13,7 +13,7 @@ from filters.policy.model import OnFail, Policy
 from filters.policy.parser import parse_policy
 from filters.suggestion import suggestion
 
-_HINTS = 8
+_HINTS = 8  # each takes long where there are many peers
 EMPTY = parse_policy("schema = 1\n")
 DEFAULT_ON_FAIL = OnFail("restart", 3, 900.0, "quarantine")
 
@@ -62,9 +62,7 @@ def check_places(policy: Policy, places: Iterable[PortEntry]) -> list[str]:
                 f"got port {peer.port}, {peer.mac}, {peer.ip}: mend the policy, or have the port map issued anew",
             )
     known, missing = sorted(by_name), sorted(policy.peers.keys() - by_name.keys())
-    hints = [
-        suggestion(name, known) for name in missing[:_HINTS]
-    ]  # each takes long where there are many peers
+    hints = [suggestion(name, known) for name in missing[:_HINTS]]
     return [
         f"peer.{name}: the signed port map has no such peer, so it can't connect{hint}"
         for name, hint in zip_longest(missing, hints, fillvalue="")

@@ -206,8 +206,9 @@ class TrustKeeper:
             await self._kernel.distrust(peer.ip)
             await self._cut(peer, "lease-expired")
         since = peer.silent_since
-        counted = since is not None and max(since, self._attentive_since, peer.excused_at or since)
-        if counted and now > counted + self.silence_limit and peer.state in _MISSED:
+        if since is None or peer.state not in _MISSED:
+            return
+        if now > max(since, self._attentive_since, peer.excused_at or since) + self.silence_limit:
             limit = f"nothing was heard for more than {self.silence_limit:.1f} s"
             await self.fail(peer, AttestationError(AttestationFailure.NO_ANSWER, limit))
 

@@ -53,14 +53,14 @@ async def recover(code: str) -> tuple[Refuses, Notes, PeerRecord]:
     registry = Registry((place,), lambda *_: None)
     peer = registry.by_name("web")
     assert peer is not None
-    peer.state = PeerState.FAILED
+    peer.state, peer.silent_since = PeerState.FAILED, 1.0
     monitor, notes = Refuses(code), Notes()
     deaf: Any = Deaf()
     budget = OnFail("restart", 2, 900.0, "quarantine")
     untyped: Any = notes
     recovery = Recovery(
-        registry, deaf, untyped, untyped, monitor, Clock(), lambda _: budget, lambda _: True, 1.0
-    )  # type: ignore[arg-type]
+        registry, deaf, untyped, untyped, monitor, Clock(), lambda _: budget, lambda _: True, 1.0  # type: ignore[arg-type]
+    )  # fmt: skip
     recovery.begin(peer, "no-answer")
     async with asyncio.timeout(WITHIN_S):
         while recovery._running:
@@ -79,3 +79,4 @@ def test_a_machine_that_can_not_be_restarted_ends_in_quarantine(code: str) -> No
     monitor, notes, peer = asyncio.run(recover(code))
     assert (monitor.asked, notes.quarantined) == (2, ["web"])
     assert peer.state is PeerState.QUARANTINED
+    assert peer.silent_since is None  # else its release would find it silent for long
