@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.web import AppRunner
 
 STARTUP_S = 10.0
+LOOK_EVERY_S = 0.02
 
 
 async def _connect(setup: GatewaySetup) -> Service:
@@ -75,6 +78,15 @@ async def run(setup: GatewaySetup) -> None:
         service.spool.close()
 
 
+def await_state(directory: Path) -> None:
+    """Wait until the state is open: its directory is there and may be written to.
+
+    In the appliance it is opened while this program loads. Where that fails the machine is switched off.
+    """
+    while not os.access(directory, os.W_OK):
+        time.sleep(LOOK_EVERY_S)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Declare the words of `quotegated`."""
     parser = argparse.ArgumentParser(
@@ -84,6 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--setup", type=Path, required=True, help="the gateway's setup file")
+    parser.add_argument(
+        "--await-state", action="store_true", help="wait until the state directory can be written to"
+    )
     return parser
 
 
@@ -92,7 +107,10 @@ def main() -> None:
     arguments = build_parser().parse_args()
     forbid_inspection()
     try:
-        asyncio.run(run(GatewaySetup.load(arguments.setup)))
+        setup = GatewaySetup.load(arguments.setup)
+        if arguments.await_state:
+            await_state(setup.state_dir)
+        asyncio.run(run(setup))
     except (GatewayError, FiltersError, AuthnError) as error:
         sys.exit(f"quotegated: {error.code}: {error.message}")
     except ExceptionGroup as group:

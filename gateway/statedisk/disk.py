@@ -140,7 +140,7 @@ class StateDisk:
             self._header.write_bytes(header)
         except OSError as error:
             raise DiskError("disk-failed", f"{error}; expected a disk that can be read") from error
-        return header.count(0) < len(header)
+        return header != bytes(len(header))
 
     def _is_luks(self) -> bool:
         return _outcome(("cryptsetup", "isLuks", "--type=luks2", str(self._header)), b"").returncode == 0

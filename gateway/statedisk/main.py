@@ -1,10 +1,12 @@
-"""Open the appliance's state: `python -m gateway.statedisk.main --device DISK --approval FILE --mount DIRECTORY`.
+"""Open the appliance's state: `python -m gateway.statedisk.main --device DISK --approval FILE --mount DIRECTORY …`.
 
-Runs once, as root, before any service. When it fails the machine is switched off: without its state (authority,
-quarantines, the audit record) a gateway would forget whom it must not trust.
+Runs once, as root, while the services load; quotegated waits for it. When it fails the machine is switched off:
+without its state (authority, quarantines, the audit record) a gateway would forget whom it must not trust.
 """
 
 import argparse
+import os
+import pwd
 import sys
 from pathlib import Path
 
@@ -38,12 +40,23 @@ def open_state(disk: StateDisk, approval: Approval, sealing: Sealing) -> Path:
     return device
 
 
+def give(directory: Path, owner: str) -> None:
+    """Make sure of the directory that is this user's alone; who waits for the state takes it for the sign that all is open."""
+    user = pwd.getpwnam(owner)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    os.chown(directory, user.pw_uid, user.pw_gid)
+
+
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="statedisk", description="Open the gateway's encrypted state.")
     parser.add_argument("--device", type=Path, required=True, help="the disk")
     parser.add_argument("--approval", type=Path, required=True, help="the authority's word for this image")
     parser.add_argument("--mount", type=Path, required=True, help="where to mount it")
+    parser.add_argument(
+        "--directory", required=True, help="the directory in it that holds the gateway's state"
+    )
+    parser.add_argument("--owner", required=True, help="the user whose it is")
     parser.add_argument("--tpm", default="device:/dev/tpmrm0", help="the TPM (a TCTI)")
     options = parser.parse_args()
     try:
@@ -51,9 +64,10 @@ def main() -> None:
         with Tpm(options.tpm) as tpm:
             device = open_state(StateDisk(options.device), approval, Sealing(tpm))
         mount(device, options.mount)
+        give(options.mount / options.directory, options.owner)
     except (AuthnError, GatewayError) as error:
         sys.exit(f"quotegate gateway: the state stays closed: {error.code}: {error.message}")
-    except OSError as error:
+    except (OSError, KeyError) as error:
         sys.exit(f"quotegate gateway: the state stays closed: {error}")
 
 

@@ -1,6 +1,12 @@
 """The order of a start: nobody may change anything before what was in force is in force again."""
 
 import asyncio
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +18,7 @@ import pytest
 from gateway.daemon import main
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
+from vmhost.lab.setup import PROJECT
 
 
 class FakeService:
@@ -98,3 +105,32 @@ def test_nothing_is_recorded_and_no_policy_loaded_before_there_is_room(tmp_path:
         assert not service.started.is_set()
 
     asyncio.run(go())
+
+
+WAITING = """
+import os, sys
+from pathlib import Path
+from gateway.daemon.main import await_state
+os.setuid(int(sys.argv[2]))
+print("waits", flush=True)
+await_state(Path(sys.argv[1]))
+"""
+
+
+def test_waits_until_the_state_is_open_and_its_own() -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        state = Path(place, "state")
+        argv = [sys.executable, "-c", WAITING, state, str(nobody)]
+        with subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE) as waiting:
+            try:
+                assert waiting.stdout
+                assert waiting.stdout.readline() == b"waits\n"
+                state.mkdir(mode=0o700)  # still root's
+                time.sleep(0.2)
+                assert waiting.poll() is None
+                os.chown(state, nobody, -1)
+                assert waiting.wait(5) == 0
+            finally:
+                waiting.kill()

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import pwd
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from authn.sealing import SealedKey
 from gateway.errors import GatewayError
 from gateway.statedisk.disk import DiskError, StateDisk
-from gateway.statedisk.main import open_state
+from gateway.statedisk.main import give, open_state
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 SEALED = SealedKey(b"public part", b"private part")
@@ -260,3 +262,12 @@ def test_a_device_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DiskError) as raised:
         StateDisk(tmp_path / "none").make(KEY)
     assert raised.value.code == "disk-failed"
+
+
+def test_the_states_directory_is_its_owners_alone_also_when_it_was_not(tmp_path: Path) -> None:
+    directory = tmp_path / "quotegate"
+    for _ in range(2):
+        give(directory, "nobody")
+        found = directory.stat()
+        assert (found.st_uid, found.st_mode & 0o777) == (pwd.getpwnam("nobody").pw_uid, 0o700)
+        os.chown(directory, 0, 0)
