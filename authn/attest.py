@@ -22,7 +22,6 @@ class QuoteAttest:
     qualified_signer: bytes
     extra_data: bytes
     counters: Counters
-    firmware_version: int
     selection: bytes
     pcr_digest: bytes
 
@@ -55,8 +54,8 @@ def parse_quote(attest: bytes) -> QuoteAttest:
             expected=0,
             got=len(attest) - cursor.at,
         )
-    counters = Counters(clock, resets, restarts, bool(safe))
-    return QuoteAttest(magic, kind, signer, extra, counters, firmware, selection, digest)
+    counters = Counters(clock, resets, restarts, bool(safe), firmware)
+    return QuoteAttest(magic, kind, signer, extra, counters, selection, digest)
 
 
 def _selection(cursor: Cursor) -> bytes:

@@ -84,6 +84,7 @@ class EvidenceBundle:
             "clock": self.previous.clock,
             "reset_count": self.previous.reset_count,
             "restart_count": self.previous.restart_count,
+            "firmware_version": self.previous.firmware_version,
         }
         return {
             "format": FORMAT,
@@ -144,7 +145,14 @@ class EvidenceBundle:
 
 
 def _counters(data: dict[str, Any]) -> Counters:
-    return Counters(int(data["clock"]), int(data["reset_count"]), int(data["restart_count"]), True)
+    firmware = data.get("firmware_version")  # files of before did not say
+    return Counters(
+        int(data["clock"]),
+        int(data["reset_count"]),
+        int(data["restart_count"]),
+        True,
+        firmware and int(firmware),
+    )
 
 
 def _time(seconds: Any) -> float:

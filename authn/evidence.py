@@ -13,12 +13,16 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """The TPM's clock (ms) and counts, as a quote signs them (TPMS_CLOCK_INFO)."""
+    """The TPM's clock (ms) and counts, as a quote signs them (TPMS_CLOCK_INFO), and the firmware that keeps them.
+
+    `firmware_version` None: a record from before it was kept.
+    """
 
     clock: int
     reset_count: int
     restart_count: int
     safe: bool
+    firmware_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +30,4 @@ class VerifiedQuote:
     """What a quote has proved. Only `authn.quote.verify_quote` makes one."""
 
     counters: Counters
-    firmware_version: int
     pcr_digest: bytes

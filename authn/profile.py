@@ -24,7 +24,6 @@ class Profile:
     id: str
     selection: PcrSelection
     references: Mapping[int, str]
-    require_nonzero: bool = False
     layers: tuple[str, ...] = (OWN_TPM,)
 
     def __post_init__(self) -> None:
@@ -63,11 +62,10 @@ class Profile:
         name: str,
         references: Mapping[int, str],
         *,
-        require_nonzero: bool = False,
         layers: tuple[str, ...] = (OWN_TPM,),
     ) -> "Profile":
         """Build a SHA-256 profile from its references."""
-        return cls(name, PcrSelection.of(references), dict(references), require_nonzero, layers)
+        return cls(name, PcrSelection.of(references), dict(references), layers)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Profile":
@@ -75,14 +73,13 @@ class Profile:
         references = {int(index): str(name) for index, name in data["references"].items()}
         selection = PcrSelection.of(references, HashAlg[str(data["bank"]).upper()])
         layers = tuple(str(name) for name in data.get("layers", (OWN_TPM,)))
-        return cls(str(data["id"]), selection, references, bool(data.get("require_nonzero", False)), layers)
+        return cls(str(data["id"]), selection, references, layers)
 
     def to_json(self) -> dict[str, Any]:
-        """Write `{id, bank, references: {index: name}, require_nonzero, layers}`."""
+        """Write `{id, bank, references: {index: name}, layers}`."""
         return {
             "id": self.id,
             "bank": self.selection.bank.name.lower(),
             "references": {str(index): name for index, name in sorted(self.references.items())},
-            "require_nonzero": self.require_nonzero,
             "layers": list(self.layers),
         }

@@ -32,8 +32,8 @@ class ExpectedQuote:
     """What a quote must show.
 
     `pcr_values` come from the replayed event log. `previous` are the counters last verified for this
-    key: with `same_boot` the counts must be equal, without it the reset count may have grown.
-    `firmware_version` None pins nothing yet.
+    key: with `same_boot` the counts must be equal, without it the reset count may have grown. The firmware
+    that kept them is pinned.
     """
 
     key: AttestationKey
@@ -42,7 +42,6 @@ class ExpectedQuote:
     pcr_values: Mapping[int, bytes]
     previous: Counters | None = None
     same_boot: bool = False
-    firmware_version: int | None = None
 
 
 def verify_quote(quote: Quote, expected: ExpectedQuote) -> VerifiedQuote:
@@ -55,8 +54,8 @@ def verify_quote(quote: Quote, expected: ExpectedQuote) -> VerifiedQuote:
     check_origin(attest, expected)
     _check_content(attest, expected)
     check_counters(attest.counters, expected.previous, same_boot=expected.same_boot)
-    _check_firmware(attest.firmware_version, expected.firmware_version)
-    return VerifiedQuote(attest.counters, attest.firmware_version, attest.pcr_digest)
+    _check_firmware(attest.counters, expected.previous)
+    return VerifiedQuote(attest.counters, attest.pcr_digest)
 
 
 def check_signature(quote: Quote, key: AttestationKey) -> None:
@@ -160,8 +159,12 @@ def check_counters(got: Counters, previous: Counters | None, *, same_boot: bool)
         )
 
 
-def _check_firmware(got: int, pinned: int | None) -> None:
-    if pinned is not None and got != pinned:
+def _check_firmware(got: Counters, previous: Counters | None) -> None:
+    pinned = previous.firmware_version if previous else None
+    if pinned is not None and got.firmware_version != pinned:
         raise AttestationError(
-            Failure.FIRMWARE_CHANGED, "the TPM's firmware version changed", expected=hex(pinned), got=hex(got)
+            Failure.FIRMWARE_CHANGED,
+            "the TPM's firmware version changed",
+            expected=f"{pinned:#x}",
+            got=f"{got.firmware_version:#x}",
         )

@@ -15,6 +15,7 @@ from authn.profile import IMA_PREFIX, Profile
 from authn.signing import DocumentError, SignedDocument, sign_document
 
 KIND = "reference-set"
+FIRMWARE_PCRS = range(8)  # TCG PC Client Platform Firmware Profile 3.3.4
 _NONE = "no further event"
 
 
@@ -81,10 +82,9 @@ def check_reference(profile: Profile, measured: Measured, sets: Iterable[Referen
         raise AttestationError(
             AttestationFailure.REFERENCE_EXPIRED, "no reference set is valid now", sets=len(sets)
         )
-    if profile.require_nonzero:
-        _check_nonzero(profile, measured.pcr_values)
     refusals = [_refusal(profile, measured, one) for one in valid]
     if None in refusals or refusals[0] is None:
+        _check_nonzero(profile, measured.pcr_values)
         return
     if any(_refusal(profile, measured, one) is None for one in sets if now > one.not_after) or (
         lacks(sets[0]) < lacks(valid[0])
@@ -95,8 +95,9 @@ def check_reference(profile: Profile, measured: Measured, sets: Iterable[Referen
 
 
 def _check_nonzero(profile: Profile, pcr_values: Mapping[int, bytes]) -> None:
+    """Refuse a PCR that firmware never measured into, whatever a reference set says: every boot ends it with a separator."""
     for index in profile.selection.indices:
-        if index <= 7 and not any(pcr_values[index]):
+        if index in FIRMWARE_PCRS and not any(pcr_values[index]):
             raise AttestationError(
                 AttestationFailure.ZERO_PCR, f"PCR {index} was never measured into", pcr=index
             )

@@ -156,7 +156,7 @@ def _layer_contents(layer: Layer) -> dict[str, Any]:
         "name": layer.name,
         "reset_count": attest.counters.reset_count,
         "clock_ms": attest.counters.clock,
-        "firmware_version": f"{attest.firmware_version:#x}",
+        "firmware_version": f"{attest.counters.firmware_version:#x}",
         "pcr_digest": attest.pcr_digest.hex(),
         "events": events,
         "files": files,

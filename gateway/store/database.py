@@ -27,6 +27,12 @@ CREATE TABLE policy_pending (one INTEGER PRIMARY KEY CHECK (one = 1), fallback I
 CREATE TABLE authority (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, not_after REAL,
     deadline REAL NOT NULL, boot_id TEXT NOT NULL, seen REAL NOT NULL) STRICT;
 """
+# an image of before, to which an update may fall back, opens the same database: it neither knows these nor minds them
+_ADDED = """
+CREATE TABLE IF NOT EXISTS firmware (peer TEXT PRIMARY KEY, version TEXT NOT NULL) STRICT;
+CREATE TRIGGER IF NOT EXISTS firmware_forgotten AFTER DELETE ON identity
+    BEGIN DELETE FROM firmware WHERE peer = OLD.peer; END;
+"""
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -43,6 +49,7 @@ def open_database(path: Path) -> sqlite3.Connection:
             raise GatewayError(
                 "store-failed", f"{path}: schema {version} is not known here, expected {SCHEMA_VERSION}"
             )
+        database.executescript(_ADDED)
     except (sqlite3.Error, OSError) as error:
         raise GatewayError("store-failed", f"{path}: {error}") from error
     path.chmod(0o600)

@@ -30,7 +30,7 @@ class StoredIdentity:
 
 @dataclass(frozen=True, slots=True)
 class HighWater:
-    """The highest counters ever verified; `failed_at_reset` blocks a failed peer until it has rebooted."""
+    """The highest counters ever verified, by the pinned firmware; `failed_at_reset` blocks a failed peer until it has rebooted."""
 
     counters: Counters
     failed_at_reset: int | None
@@ -143,11 +143,13 @@ class Store:
         known = self.identity(peer)
         if known is None:
             raise GatewayError("unknown-peer", f"{peer} is not enrolled: there is nothing to forget")
-        self._database.execute("BEGIN")
-        self._database.execute("DELETE FROM identity WHERE peer = ?", (peer,))
-        self._database.execute("DELETE FROM high_water WHERE peer = ?", (peer,))
-        self._database.execute("DELETE FROM preapproved WHERE ek_fingerprint = ?", (known.ek_fingerprint,))
-        self._database.execute("COMMIT")
+        with self._database:
+            self._database.execute("BEGIN")
+            self._database.execute("DELETE FROM identity WHERE peer = ?", (peer,))
+            self._database.execute("DELETE FROM high_water WHERE peer = ?", (peer,))
+            self._database.execute(
+                "DELETE FROM preapproved WHERE ek_fingerprint = ?", (known.ek_fingerprint,)
+            )
         return known.ek_fingerprint
 
     def preapprove(self, peer: str, ek_fingerprint: str) -> None:
@@ -164,20 +166,34 @@ class Store:
     def high_water(self, peer: str) -> HighWater | None:
         """Return the highest counters verified for a peer."""
         row = self._database.execute(
-            "SELECT clock, reset_count, restart_count, failed_at_reset FROM high_water WHERE peer = ?",
+            "SELECT clock, reset_count, restart_count, failed_at_reset, version FROM high_water LEFT JOIN firmware USING (peer) "
+            "WHERE peer = ?",
             (peer,),
         ).fetchone()
-        return None if row is None else HighWater(Counters(row[0], row[1], row[2], True), row[3])
+        if row is None:
+            return None
+        firmware = None if row[4] is None else int(row[4], 16)
+        return HighWater(Counters(row[0], row[1], row[2], True, firmware), row[3])
 
     def raise_high_water(self, peer: str, counters: Counters) -> None:
-        """Note verified counters; a failure is overcome by a greater reset count, and by nothing else."""
+        """Note verified counters; a failure is overcome by a greater reset count, and by nothing else.
+
+        The firmware version of the first stays pinned until the peer is forgotten.
+        """
         values = (peer, counters.clock, counters.reset_count, counters.restart_count)
-        self._database.execute(
-            "INSERT INTO high_water VALUES (?, ?, ?, ?, NULL) ON CONFLICT (peer) DO UPDATE SET clock = excluded.clock, "
-            "reset_count = excluded.reset_count, restart_count = excluded.restart_count, "
-            "failed_at_reset = CASE WHEN excluded.reset_count > failed_at_reset THEN NULL ELSE failed_at_reset END",
-            values,
-        )
+        firmware = counters.firmware_version
+        with self._database:
+            self._database.execute("BEGIN")
+            if firmware is not None:
+                self._database.execute(
+                    "INSERT OR IGNORE INTO firmware VALUES (?, ?)", (peer, f"{firmware:x}")
+                )
+            self._database.execute(
+                "INSERT INTO high_water VALUES (?, ?, ?, ?, NULL) ON CONFLICT (peer) DO UPDATE SET clock = excluded.clock, "
+                "reset_count = excluded.reset_count, restart_count = excluded.restart_count, "
+                "failed_at_reset = CASE WHEN excluded.reset_count > failed_at_reset THEN NULL ELSE failed_at_reset END",
+                values,
+            )
 
     def mark_failed(self, peer: str) -> None:
         """Block a peer until its TPM's reset count has grown."""

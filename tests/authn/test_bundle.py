@@ -129,6 +129,10 @@ FAULTS: dict[str, tuple[Callable[[EvidenceBundle], EvidenceBundle], str]] = {
         "quote-and-logs",
     ),
     "a quote from the past": (lambda b: replace(b, previous=Counters(0, 1 << 31, 0, True)), "quote-and-logs"),
+    "another firmware than before": (
+        lambda b: replace(b, previous=Counters(0, 1, 0, True, 1)),
+        "quote-and-logs",
+    ),
     "another machine's layer": (lambda b: _layer(b, name="host"), "quote-and-logs"),
     "another reference value": (lambda b: _signed(b, b.taken_at + 1, bytes(32)), "reference-values"),
 }

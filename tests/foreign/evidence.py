@@ -144,13 +144,14 @@ def check_quote(bundle: dict) -> dict[int, bytes]:
     need(
         attest.startswith(head) and attest.endswith(tail) and len(attest) == len(head) + 25 + len(tail), name
     )
-    clock, resets, _ = struct.unpack_from(">QII", attest, len(head))
+    clock, resets, _, _, firmware = struct.unpack_from(">QIIBQ", attest, len(head))
     before = bundle["previous"]
     if before is not None:
         need(
             resets > before["reset_count"] or (resets == before["reset_count"] and clock >= before["clock"]),
             name,
         )
+        need(before.get("firmware_version") in (None, firmware), name)
     return values
 
 
@@ -160,7 +161,7 @@ def check_references(bundle: dict, sets: list[dict], values: dict[int, bytes]) -
             value = bytes(32)
             for _, digest in reference.get(name, [["", "ff"]]):
                 value = sha256(value, bytes.fromhex(digest))
-            if value != values[int(index)]:
+            if value != values[int(index)] or (int(index) < 8 and value == bytes(32)):
                 return False
         return True
 

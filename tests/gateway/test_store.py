@@ -83,6 +83,25 @@ def test_a_forgotten_peers_place_is_free_for_another(store: Store, identity: Enr
     assert (kept.place, kept.ek_certificate, kept.approved) == (moved, b"newer", False)
 
 
+@pytest.mark.tpm
+def test_the_firmware_of_the_first_handshake_stays_pinned_until_the_peer_is_forgotten(
+    store: Store, identity: EnrolledIdentity
+) -> None:
+    def pinned() -> int | None:
+        kept = store.high_water("web")
+        return kept.counters.firmware_version if kept else None
+
+    store.enroll(identity, PLACE, approved=True)
+    store.raise_high_water("web", Counters(10, 3, 0, True))  # as an image of before kept it
+    assert pinned() is None
+    for version in (1 << 63, 2):  # of 64 bits, which SQLite's numbers have not
+        store.raise_high_water("web", Counters(11, 3, 0, True, version))
+        assert pinned() == 1 << 63
+    store.forget("web")
+    store.raise_high_water("web", Counters(1, 1, 0, True, 2))
+    assert pinned() == 2
+
+
 def test_rejects_forgetting_who_is_not_enrolled(store: Store) -> None:
     store.preapprove("web", "sha256:aa")
     with pytest.raises(GatewayError, match="not enrolled"):

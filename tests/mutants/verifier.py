@@ -77,7 +77,7 @@ MUTANTS = (
         "got.reset_count == previous.reset_count and got.clock < previous.clock",
         "test_rejects_clock_regression",
     ),
-    _never(QUOTE, "pinned is not None and got != pinned", "test_rejects_changed_firmware"),
+    _never(QUOTE, "pinned is not None and got.firmware_version != pinned", "test_rejects_changed_firmware"),
     # the keys
     _never(
         "public_area.py",
@@ -124,8 +124,8 @@ MUTANTS = (
     ),
     _never(
         "reference.py",
-        "profile.require_nonzero",
-        "test_rejects_an_unmeasured_pcr_where_the_profile_demands_it",
+        "index in FIRMWARE_PCRS and not any(pcr_values[index])",
+        "test_rejects_a_firmware_pcr_that_was_never_measured_into",
     ),
     Mutant(
         "reference.py",
