@@ -14,6 +14,7 @@ from filters.inspection.limits import Limits
 PIECE = 1 << 18  # at most this much comes out of one step, so that a bomb is seen before it fills memory
 _GZIP, _ZLIB = 31, 15
 _ZSTD_HEADER = 18  # bytes at most
+_EXTRA_FIELD, _FLAGS = 0x04, 3  # RFC 1952 section 2.3.1, and where the flags stand
 
 
 class Decoder(Protocol):
@@ -41,7 +42,7 @@ class Zlib:
 
     def feed(self, data: bytes, room: int) -> bytes:
         """See Decoder."""
-        self._refuse_raw(data)
+        self._refuse_other_readings(data)
         data = self._left + data
         if data and self._state.eof:
             raise Refusal("coding-trailing-data", f"{len(data)} bytes after the end of the {self._name} data")
@@ -57,11 +58,21 @@ class Zlib:
             )
         return out
 
-    def _refuse_raw(self, data: bytes) -> None:
-        """Refuse deflate that is well-formed without its header too: then the header is a stored block's beginning."""
-        if self._name != "deflate" or len(self._start) == 5:
+    def _refuse_other_readings(self, data: bytes) -> None:
+        """Refuse what some receivers begin to inflate elsewhere.
+
+        gzip with an extra field: browsers have read its length wrong (Mozilla bug 1244535), and no server sends one.
+        Deflate that is well-formed without its header too: then the header is a stored block's beginning.
+        """
+        if len(self._start) == 5:
             return
         self._start += data[: 5 - len(self._start)]
+        if self._name == "gzip":
+            if len(self._start) > _FLAGS and self._start[_FLAGS] & _EXTRA_FIELD:
+                raise Refusal(
+                    "coding-broken", "gzip with an extra field: receivers disagree about where it ends"
+                )
+            return
         length, turned = (int.from_bytes(self._start[at : at + 2], "little") for at in (1, 3))
         if len(self._start) == 5 and length ^ turned == 0xFFFF and not self._start[0] & 7:
             raise Refusal("coding-broken", "deflate that can be read with and without a zlib header")

@@ -83,7 +83,12 @@ def _unpack(data: bytes, kind: str, budget: Budget) -> Iterator[tuple[str, bytes
     try:
         with libarchive.memory_reader(data, format_name="raw", filter_name=kind) as archive:
             for entry in archive:
-                yield "", _content(entry.get_blocks(), len(data), budget, 0)
+                content = _content(entry.get_blocks(), len(data), budget, 0)
+                if (
+                    content == data
+                ):  # libarchive hands on what it can't unpack; some files unpack to themselves
+                    raise Refusal("archive-broken", f"{kind} that nothing is unpacked from")
+                yield "", content
             used = archive.bytes_read
     except ArchiveError:
         with libarchive.memory_reader(data, format_name="empty", filter_name=kind) as archive:

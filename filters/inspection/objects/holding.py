@@ -136,7 +136,10 @@ class ObjectStore:
             self.lagging, self.safe = True, self.piece_start
 
     def add_coded(self, level: int, coding: str, data: bytes, *, shown: bool) -> None:
-        """Keep more of what the object is decoded from; raises LimitHit. What shows nothing lags like binary."""
+        """Keep more of what the object is decoded from; raises LimitHit. What shows nothing lags like binary.
+
+        Behind the last of the content comes the coding's end, which shows nothing either: it does not set that free.
+        """
         if not self.wanted:
             return
         if level == len(self._coded):
@@ -145,7 +148,9 @@ class ObjectStore:
         kept.add(data, self._limits.object)
         self._packed = self._packed or kept.holds_sign(data)
         if self.lagging or self._packed or (not shown and kept.size > _CODED_HEAD):
-            self.lagging, self.safe = True, self.piece_start
+            if shown or not self.lagging or not self._content.size:
+                self.safe = self.piece_start
+            self.lagging = True
 
     def _begins_packed(self, data: bytes) -> bool:
         """Tell whether the object begins as an archive, as far as it came: looked at now and then, for it may come byte by byte."""

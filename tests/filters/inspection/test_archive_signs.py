@@ -146,6 +146,13 @@ def test_rejects_a_broken_file() -> None:
         assert "archive-broken" in found(broken)
 
 
+def test_rejects_gzip_that_nothing_is_unpacked_from() -> None:
+    """libarchive hands on what is packed in a way it doesn't know; the judge would open it for ever."""
+    packed = gzip.compress(EICAR)
+    for unknown in (packed[:2] + b"\x07" + packed[3:], packed[:3] + b"\xe0" + packed[4:]):
+        assert found(unknown) == {"archive-broken"}
+
+
 def test_rejects_a_tar_that_goes_on_behind_its_end() -> None:
     fine, bad = tarred({"a": b"fine"}, "w:"), tarred({"a.gz": gzip.compress(EICAR)}, "w:")
     for data in (fine[:1024] + bytes(512) + bad, bytes(512) + bad, fine + bad):

@@ -15,7 +15,7 @@ from filters.inspection.objects.holding import ObjectStore
 from filters.inspection.spec import Hold, InspectionSpec
 from tests.filters.inspection.drive import DOWN, EICAR, GET, UP, Driven, answer, chunked, exchange
 from tests.filters.inspection.test_archive_disguises import written
-from tests.filters.inspection.test_hidden import _brotli_with_metadata, _gzip_with_extra
+from tests.filters.inspection.test_hidden import brotli_with_metadata
 from tests.filters.inspection.test_objects import tarred, zipped
 
 MALWARE = InspectionSpec(frozenset({"malware"}))
@@ -71,29 +71,33 @@ def test_rejects_a_program_that_is_brotli_as_well() -> None:
 @pytest.mark.parametrize("hold", list(Hold))
 def test_finds_what_decodes_to_nothing(hold: Hold) -> None:
     spec = InspectionSpec(frozenset({"malware"}), hold=hold)
-    for coding, coded in ((b"zstd", skippable(PAGE)), (b"br", _brotli_with_metadata(PAGE))):
+    for coding, coded in ((b"zstd", skippable(PAGE)), (b"br", brotli_with_metadata(PAGE))):
         assert checks(coding, coded, spec) == ["yara.powershell_download_and_run"]
 
 
+def _gzip_with_comment(comment: bytes) -> bytes:
+    packed = gzip.compress(b"harmless", mtime=0)
+    return packed[:3] + b"\x10" + packed[4:10] + comment + b"\0" + packed[10:]
+
+
 def test_finds_what_a_gzip_header_holds() -> None:
-    for hidden, wanted in (
-        (SHELL, "yara.php_shell"),
-        (PAGE, "yara.powershell_download_and_run"),
-        (written("7zip", EICAR), "coding-archive"),
-    ):
-        assert checks(b"gzip", _gzip_with_extra(hidden, b"harmless")) == [wanted]
+    for hidden, wanted in ((SHELL, "yara.php_shell"), (PAGE, "yara.powershell_download_and_run")):
+        assert checks(b"gzip", _gzip_with_comment(hidden)) == [wanted]
+
+
+def test_finds_what_a_coding_skips() -> None:
+    assert checks(b"br", brotli_with_metadata(written("7zip", EICAR), b"harmless")) == ["coding-archive"]
 
 
 def test_finds_what_stands_between_two_codings() -> None:
-    coded = gzip.compress(_brotli_with_metadata(PAGE))
+    coded = gzip.compress(brotli_with_metadata(PAGE))
     assert checks(b"br, gzip", coded) == ["yara.powershell_download_and_run"]
-    hidden = brotli.compress(_gzip_with_extra(zipped({"a": EICAR}), b"harmless"))
-    assert checks(b"gzip, br", hidden) == ["coding-archive"]
+    hidden = gzip.compress(brotli_with_metadata(zipped({"a": EICAR}), b"harmless"))
+    assert checks(b"br, gzip", hidden) == ["coding-archive"]
 
 
 def test_finds_what_a_transfer_coding_hides() -> None:
-    coded = _gzip_with_extra(SHELL, b"harmless")
-    said = answer(chunked(coded), b"Transfer-Encoding: gzip, chunked", length=False)
+    said = answer(chunked(_gzip_with_comment(SHELL)), b"Transfer-Encoding: gzip, chunked", length=False)
     assert exchange([(UP, GET), (DOWN, said)], MALWARE).checks == ["yara.php_shell"]
 
 

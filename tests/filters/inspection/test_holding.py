@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from typing import IO
 
 import pytest
+import zstandard
 
+from filters.inspection.coding.decoder import Stack
 from filters.inspection.limits import DEFAULT_LIMITS
 from filters.inspection.objects.holding import IN_MEMORY, ObjectStore, is_binary
-from tests.filters.inspection.drive import DOWN, EICAR, GET, UP, Driven
+from tests.filters.inspection.drive import DOWN, EICAR, GET, UP, Driven, answer
 from tests.filters.inspection.test_archive_disguises import BEFORE, PACKERS, written
 from tests.filters.inspection.test_archive_signs import rar4, rar5, skipped, v7
+from tests.filters.inspection.test_http import CODERS
 from tests.filters.inspection.test_objects import tarred, zipped
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -45,6 +48,18 @@ def test_an_archive_is_not_delivered_whole_before_it_is_opened(name: str) -> Non
         first = b"%x\r\n%s\r\n" % (cut, data[:cut]) if cut else b""
         assert len(driven.out[DOWN]) <= len(HEAD + first) + 12, cut  # and how long the next chunk is
         assert driven.cut is not None
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_a_codings_end_does_not_set_an_archive_free(coding: str) -> None:
+    pack = zstandard.ZstdCompressor(write_checksum=True).compress if coding == "zstd" else CODERS[coding]
+    asked = GET.replace(b"Host", b"Accept-Encoding: br, zstd\r\nHost")
+    driven = Driven().feed(UP, asked)
+    for one in answer(pack(ZIP), b"Content-Encoding: " + coding.encode()):
+        driven.feed(DOWN, bytes([one]))
+    assert "malware.eicar" in driven.checks
+    body = bytes(driven.out[DOWN]).partition(b"\r\n\r\n")[2]
+    assert b"".join(Stack([coding], DEFAULT_LIMITS).feed(body)) != ZIP
 
 
 def test_an_archive_behind_much_text_is_held() -> None:

@@ -11,6 +11,7 @@ from tests.filters.inspection.drive import DOWN, EICAR, GET, SECRET, UP, Driven,
 from tests.filters.inspection.evader import VARIANTS
 from tests.filters.inspection.receivers import readings
 
+GZIPPED = gzip.compress(b"fine", mtime=0)
 POST = b"POST / HTTP/1.1\r\nHost: h\r\n"
 
 
@@ -130,6 +131,51 @@ def test_rejects_deflate_with_and_without_a_header() -> None:
     both = inner[:2] + inner[2:3] + bytes([inner[1] ^ 0xFF, inner[2] ^ 0xFF]) + inner[3:]
     driven = exchange([(UP, GET), (DOWN, answer(both, b"Content-Encoding: deflate"))])
     assert "without a zlib header" in driven.findings[0].detail
+
+
+OTHER_READINGS = {  # an answer that some receiver reads otherwise, and one like it that all read alike
+    "gzip with an extra field": (
+        answer(GZIPPED[:3] + b"\4" + GZIPPED[4:10] + b"\2\0xx" + GZIPPED[10:], b"Content-Encoding: gzip"),
+        answer(GZIPPED[:3] + b"\x08" + GZIPPED[4:10] + b"name\0" + GZIPPED[10:], b"Content-Encoding: gzip"),
+        "coding-broken",
+    ),
+    "a field behind a next-line character": (
+        answer(b"fine", b"Server: a\x85Transfer-Encoding : chunked"),
+        answer(b"fine", "Content-Disposition: attachment; filename=Ångström: Å".encode()),
+        "http-field",
+    ),
+    "a type behind a comma": (
+        answer(b"fine", b"Content-Type: text/plain, Multipart/mixed; boundary=b"),
+        answer(b"fine", b"Content-Type: text/plain, text/html"),
+        "http-field-twice",
+    ),
+    "a type before a comma": (
+        answer(b"fine", b"Content-Type: message/rfc822, text/plain"),
+        answer(b"--a,b\r\n\r\nfine\r\n--a,b--\r\n", b'Content-Type: multipart/mixed; boundary="a,b"'),
+        "http-field-twice",
+    ),
+    "a head that goes on behind its end": (
+        answer(b" \r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine", length=False),
+        answer(b"name: value\r\nTransfer-Encoding: chunked\r\n", length=False),
+        "http-field",
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+@pytest.mark.parametrize("name", OTHER_READINGS)
+def test_rejects_what_some_receivers_read_otherwise(name: str, size: int) -> None:
+    bad, fine, check = OTHER_READINGS[name]
+    for said, expected in ((bad, [check]), (fine, [])):
+        pieces = [(DOWN, said[at : at + size]) for at in range(0, len(said), size)]
+        assert exchange([(UP, GET), *pieces]).checks == expected
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_a_bad_chunk_line_is_bad_however_long_it_is(size: int) -> None:
+    said = answer(b"5\r" + b"x" * 300, b"Transfer-Encoding: chunked", length=False)
+    pieces = [(DOWN, said[at : at + size]) for at in range(0, len(said), size)]
+    assert exchange([(UP, GET), *pieces]).checks == ["http-chunk-size"]
 
 
 @pytest.mark.parametrize("size", [1, 100])

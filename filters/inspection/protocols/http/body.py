@@ -12,6 +12,12 @@ _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
     rb"(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|\"[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]*\"))?)*)"
 )
+_CHUNK_BEGIN = re.compile(rb"[0-9A-Fa-f]{1,16}(;|\r?\Z)")
+# a body without a length that begins so: to some receivers the head goes on
+_HEAD_GOES_ON = re.compile(
+    rb"[\t\n\r ]*(?:transfer-encoding|content-(?:encoding|length|range|type))[\t ]*:", re.IGNORECASE
+)
+_HEAD_WITHIN = 256  # bytes
 _LONGEST_CHUNK = (1 << 31) - 1  # bytes: from here on some receivers count wrong, and nobody sends such chunks
 _IN_TRAILER = {
     b"transfer-encoding",
@@ -33,6 +39,7 @@ class Body:
         self.trailer: Fields | None = None
         self.extensions = bytearray()  # of chunks, a line each; whoever reads them empties it
         self._seen = 0  # bytes of an incomplete trailer
+        self._start = bytearray()  # of a body without a length
         self.done = framing.extent is Extent.NONE
 
     def take(self, buffer: bytearray) -> Iterator[bytes]:
@@ -46,8 +53,15 @@ class Body:
             case Extent.CHUNKED:
                 yield from self._chunks(buffer)
             case _:
+                self._refuse_head(buffer)
                 yield bytes(buffer)
                 buffer.clear()
+
+    def _refuse_head(self, buffer: bytearray) -> None:
+        if len(self._start) < _HEAD_WITHIN:
+            self._start += buffer[: _HEAD_WITHIN - len(self._start)]
+            if _HEAD_GOES_ON.match(self._start):
+                raise Refusal("http-field", f"a field behind the head's end: {bytes(self._start[:60])!r}")
 
     def end(self) -> None:
         """Say that the sender closed; raises Refusal when the body is not complete."""
@@ -82,16 +96,12 @@ class Body:
     def _size(self, buffer: bytearray) -> None:
         end = buffer.find(b"\r\n")
         line = bytes(buffer if end < 0 else buffer[:end])
+        # what can't become right any more is refused at once
+        if b"\n" in line or b"\r" in line[:-1] or (line and not _CHUNK_BEGIN.match(line)):
+            raise _bad_chunk(line)
         if len(line) > self._limits.chunk_line:
             raise LimitHit("chunk_line", self._limits.chunk_line, " bytes in a chunk's line")
         if end < 0:
-            # what can't become right any more is refused at once
-            if (
-                b"\n" in line
-                or b"\r" in line[:-1]
-                or (line and not re.match(rb"[0-9A-Fa-f]{1,16}(;|\r?\Z)", line))
-            ):
-                raise _bad_chunk(line)
             return
         match = _CHUNK_LINE.fullmatch(line)
         if not match:

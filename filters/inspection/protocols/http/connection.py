@@ -173,7 +173,7 @@ class HttpConnection:
 
     def _begin_body(self, direction: Direction, framing: Framing, fields: Fields) -> None:
         side = self._sides[direction]
-        side.media_type = (fields.single(b"content-type") or b"").decode("latin-1")
+        side.media_type = fields.media_type().decode("latin-1")
         side.codings = Stack(framing.codings, self._limits)
         side.forms = _readers(side.media_type)
         side.body = None if framing.extent is Extent.NONE else Body(framing, self._limits)

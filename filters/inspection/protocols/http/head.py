@@ -17,6 +17,9 @@ _FIELD = re.compile(
 # one line that ends with CRLF and holds no other CR or LF
 _END = b"\r\n\r\n"
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
+# Python's reader of fields took it for a line's end
+_NEXT_LINE = re.compile(rb"\x85" + _TOKEN + rb"[\t ]*:")
+_QUOTED = re.compile(rb"\"(?:[^\"\\]|\\.)*\"")
 # gateways to CGI and WSGI take an underscore for a hyphen: with one of these names it is an attack, never a habit
 _DISGUISED = {b"transfer_encoding", b"content_length", b"content_encoding", b"content_type", b"content_range"}
 
@@ -40,6 +43,14 @@ class Fields:
                 f"{name.decode()} stands {len(values)} times: receivers choose differently",
             )
         return values[0] if values else None
+
+    def media_type(self) -> bytes:
+        """Return what the content says it is, b"" for nothing; raises Refusal for several types of which one has parts."""
+        value = self.single(b"content-type") or b""
+        members = [one.strip(b" \t").lower() for one in _QUOTED.sub(b"", value).split(b",")]
+        if len(members) > 1 and any(one.startswith((b"multipart/", b"message/")) for one in members):
+            raise Refusal("http-field-twice", f"several types: receivers choose differently: {value[:60]!r}")
+        return value
 
     def list(self, name: bytes) -> list[bytes]:
         """Return the members of a comma-separated field, in lower case; raises Refusal for an empty member."""
@@ -129,6 +140,8 @@ def parse_fields(lines: list[bytes], limits: Limits) -> Fields:
         match = _FIELD.fullmatch(line)
         if not match:
             raise Refusal("http-field", f"expected `name: value`; got {line[:60]!r}")
+        if _NEXT_LINE.search(match[2]):
+            raise Refusal("http-field", f"a second field behind a next-line character: {line[:60]!r}")
         if match[1].lower().replace(b"-", b"_") in _DISGUISED and b"_" in match[1]:
             raise Refusal("http-field", f"{match[1].decode()} is read as another field by some receivers")
         pairs.append((match[1].lower(), match[2]))
