@@ -165,5 +165,5 @@ def _session(request: Request, rule: Rule | None, *, open_now: bool) -> _Check:
     detail = "a session is open" if open_now else "no session is open"
     if not open_now and on_demand:
         detail += "; the first packet opens one"
-    advice = f"open one in {request.source}: quotegate-agent connect {request.destination} {request.service}"
+    advice = f"open one in {request.source}: quotegate-agent open {request.destination} {request.service}"
     return Condition("session", open_now or on_demand, detail), DropReason.NO_SESSION, advice

@@ -1,4 +1,4 @@
-"""`quotegate-agent connect`: open a session, carry stdin to the peer and its answer to stdout, and say what arrived."""
+"""`quotegate-agent open` and `connect`: open a session; carry stdin to the peer and its answer to stdout, and say what arrived."""
 
 import asyncio
 import fcntl
@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from filters.flow import Protocol
 from filters.policy.services import parse_service
 from gateway.errors import GatewayError
 from gateway.rpc import RpcClient
@@ -28,16 +29,17 @@ class Transfer:
     complete: bool
 
 
+async def open_session(agent_socket: Path, peer: str, service: str) -> str:
+    """Open a session, or find it open; return the peer's address. Raises GatewayError with the reason of a refusal."""
+    return (await _ask(await RpcClient.connect(agent_socket), peer, service))[1]
+
+
 async def connect(agent_socket: Path, peer: str, service: str) -> Transfer:
     """Run one transfer; raises GatewayError with the gateway's reason when it is refused."""
+    port_there = _tcp_port(service)
     rpc = await RpcClient.connect(agent_socket)
-    answer = await rpc.call("open", peer=peer, service=service)
-    if not answer["granted"]:
-        raise GatewayError(
-            str(answer["reason"]), str(answer["detail"]) or f"the gateway refused {service} of {peer}"
-        )
-    session = str(answer["session_id"])
-    sock = await _open(str(answer["ip"]), parse_service(service).port)
+    session, ip = await _ask(rpc, peer, service)
+    sock = await _open(ip, port_there)
     try:
         port = int(sock.getsockname()[1])
         sent, whole = await _carry(sock)
@@ -47,6 +49,30 @@ async def connect(agent_socket: Path, peer: str, service: str) -> Transfer:
     report = await rpc.call("delivery", session_id=session, port=port, sent=sent)
     confirmed = int(str(report["received"]))
     return Transfer(sent, acknowledged, confirmed, bool(report["complete"]) and acknowledged == sent)
+
+
+async def _ask(rpc: RpcClient, peer: str, service: str) -> tuple[str, str]:
+    """Return the session's id and the peer's address."""
+    answer = await rpc.call("open", peer=peer, service=service)
+    if not answer["granted"]:
+        raise GatewayError(
+            str(answer["reason"]), str(answer["detail"]) or f"the gateway refused {service} of {peer}"
+        )
+    return str(answer["session_id"]), str(answer["ip"])
+
+
+def _tcp_port(service: str) -> int:
+    try:
+        known = parse_service(service)
+    except ValueError as error:
+        raise GatewayError("bad-service", str(error)) from error
+    if known.protocol is not Protocol.TCP:
+        raise GatewayError(
+            "bad-service",
+            f"expected tcp/PORT, whose bytes stdin and stdout can carry; got {service}: "
+            "`quotegate-agent open` opens its session for other programs",
+        )
+    return known.port
 
 
 async def _open(ip: str, port: int) -> socket.socket:

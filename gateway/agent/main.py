@@ -14,12 +14,21 @@ SOCKET_VARIABLE = "QUOTEGATE_AGENT_SOCKET"
 DEFAULT_SOCKET = "/run/quotegate-agent/agent.sock"
 DEFAULT_TPM = "device:/dev/tpmrm0"
 EXIT_REFUSED, EXIT_INCOMPLETE, EXIT_ERROR = 3, 4, 1
-_OWN = ("away", "bad-setup", "unreadable-setup", "no-tpm")  # what is wrong here, not the gateway's refusal
+_OWN = (
+    "away",
+    "bad-service",
+    "bad-setup",
+    "unreadable-setup",
+    "no-tpm",
+)  # what is wrong here, not the gateway's refusal
 
 EXAMPLES = """examples:
   quotegate-agent status
   quotegate-agent identity >ek.hex
+  quotegate-agent open db udp/53; dig @db
   pg_dump shop | quotegate-agent connect db tcp/5432
+
+exit status: 0 done, 1 error here, 2 wrong usage, 3 refused by the gateway, 4 not everything arrived
 """
 
 
@@ -38,9 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run the agent")
     run.add_argument("--setup", type=Path, required=True, help="this peer's setup file")
-    connect = commands.add_parser("connect", help="open a session and carry stdin and stdout over it")
-    connect.add_argument("peer", help="the other machine, for example db")
-    connect.add_argument("service", help="its service, for example tcp/5432")
+    for verb, help_ in (
+        ("open", "open a session for this machine's programs"),
+        ("connect", "open a session and carry stdin and stdout over it"),
+    ):
+        asking = commands.add_parser(verb, help=help_)
+        asking.add_argument("peer", help="the other machine, for example db")
+        asking.add_argument("service", help="its service, for example tcp/5432")
     identity = commands.add_parser(
         "identity", help="print this TPM's endorsement key, for: quotegate guest issue --ek"
     )
@@ -71,6 +84,13 @@ async def _run(setup_file: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGTERM, lambda: [task.cancel() for task in tasks]
         )
+
+
+async def _open(socket: Path, peer: str, service: str) -> None:
+    from gateway.agent.connect import open_session
+
+    ip = await open_session(socket, peer, service)
+    print(f"open: {service} of {peer}, {ip}")  # noqa: T201 - the command's answer
 
 
 async def _connect(socket: Path, peer: str, service: str) -> int:
@@ -115,6 +135,8 @@ def main() -> None:
     try:
         if arguments.command == "run":
             asyncio.run(_run(arguments.setup))
+        elif arguments.command == "open":
+            asyncio.run(_open(arguments.socket, arguments.peer, arguments.service))
         elif arguments.command == "connect":
             sys.exit(asyncio.run(_connect(arguments.socket, arguments.peer, arguments.service)))
         elif arguments.command == "identity":

@@ -101,13 +101,15 @@ class Recovery:
 
     async def _recover(self, peer: PeerRecord, reason: str) -> None:
         while True:
-            prescription = prescribe(
-                self._on_fail(peer.name), self._store.restarts(peer.name), self._clock.wall()
-            )
+            on_fail = self._on_fail(peer.name)
+            prescription = prescribe(on_fail, self._store.restarts(peer.name), self._clock.wall())
             if prescription.remedy is Remedy.NONE:
                 return
             if prescription.remedy is Remedy.QUARANTINE:
-                await self.quarantine(peer, f"restart budget used up; last failure: {reason}")
+                budget = (
+                    "restart budget used up" if on_fail.action == Remedy.RESTART else "as its profile says"
+                )
+                await self.quarantine(peer, f"{budget}; last failure: {reason}")
                 return
             self._store.add_restart(peer.name, self._clock.wall())
             self._registry.move(peer, Trigger.RESTART_BEGUN, reason)

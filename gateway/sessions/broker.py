@@ -32,7 +32,7 @@ from gateway.trust.keeper import TrustKeeper
 
 PROOF_DEADLINE_S = 1.0
 OPENINGS = 8  # of one requester at a time: each makes its target sign
-WAITING = 256  # more that one requester may have waiting
+WAITING = 256  # of one requester that are not answered yet, those that are being opened among them
 REFUSALS, REFUSALS_PER_S = 50.0, 2.0  # of one requester that go on record one by one; others are counted
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 

@@ -61,9 +61,9 @@ class Place:
         self.noted, kernel, self.store = Noted(), Deaf(), Store(directory / "state.db")
         here: Any = self
         noted: Any = self.noted
-        self.known = True
+        self.known, self.on_fail = True, ON_FAIL
         self.recovery = Recovery(
-            self.registry, kernel, self.store, noted, here, SystemClock(), lambda _: ON_FAIL, lambda _: self.known, WITHIN_S,
+            self.registry, kernel, self.store, noted, here, SystemClock(), lambda _: self.on_fail, lambda _: self.known, WITHIN_S,
         )  # fmt: skip
 
     boots: Callable[[], None]
@@ -150,6 +150,24 @@ def test_a_machine_that_hangs_is_restarted_and_ends_in_quarantine(
         assert here.noted.remedies[0][1] == LATE + after
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("on_fail", "why"),
+    [
+        (OnFail("quarantine", 0, 0.0, "quarantine"), "as its profile says; last failure: "),
+        (OnFail("restart", 0, 900.0, "quarantine"), "restart budget used up; last failure: "),
+    ],
+)
+def test_a_quarantine_says_what_led_to_it(here: Place, on_fail: OnFail, why: str) -> None:
+    here.on_fail = on_fail
+
+    async def story() -> None:
+        here.recovery.expect(here.peer, "the gateway's start")
+        await here.until(PeerState.QUARANTINED)
+
+    asyncio.run(story())
+    assert here.noted.remedies == [("quarantine", f"{why}{LATE}the gateway's start")]
 
 
 def enrolled(approved: bool) -> Any:

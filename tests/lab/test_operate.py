@@ -55,6 +55,27 @@ def test_rejects_update_of_a_gateway_that_is_no_image(lab: RunningLab) -> None:
     assert raised.value.code == "no-image"
 
 
+def test_a_session_is_opened_for_other_programs_and_one_without_a_stream_is_not_carried(
+    lab: RunningLab,
+) -> None:
+    lab.cli("authority", "grant", "--for", "1h")
+    (web,) = [one for one in lab.json("peers") if one["name"] == "web"]
+    opened = lab.exec("ops", "quotegate-agent", "open", "web", "icmp/echo")
+    assert (opened.returncode, opened.stdout.decode()) == (
+        0,
+        f"open: icmp/echo of web, {web['ip']}\n",
+    )
+    assert [(one["from"], one["to"], one["service"]) for one in lab.json("sessions")] == [
+        ("ops", "web", "icmp/echo")
+    ]
+    for service, says in (("icmp/echo", b"expected tcp/PORT"), ("tcp/0", b"expected ports from 1")):
+        done = lab.exec("ops", "quotegate-agent", "connect", "web", service)
+        assert (done.returncode, says in done.stderr) == (1, True), done.stderr
+    refused = lab.exec("ops", "quotegate-agent", "open", "web", "udp/53")
+    assert (refused.returncode, b"no-rule" in refused.stderr) == (3, True), refused.stderr
+    lab.cli("session", "cut", lab.json("sessions")[0]["session_id"])
+
+
 def test_a_granted_session_delivers_and_shows(lab: RunningLab) -> None:
     lab.cli("authority", "grant", "--for", "1h")
     server = subprocess.Popen(
