@@ -13,7 +13,7 @@ from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.pcr import PCR_COUNT, HashAlg, PcrSelection, extend
 
-EV_NO_ACTION, EV_SEPARATOR, EV_ACTION, EV_IPL = 0x03, 0x04, 0x05, 0x0D
+EV_NO_ACTION, EV_SEPARATOR, EV_IPL = 0x03, 0x04, 0x0D
 SPEC_ID_SIGNATURE = b"Spec ID Event03\0"
 STARTUP_LOCALITY_SIGNATURE = b"StartupLocality\0"
 MAX_LOG = 8 << 20

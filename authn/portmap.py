@@ -64,10 +64,6 @@ class PortMap:
             if twice:
                 raise DocumentError("ambiguous", f"the port map has {what} {', '.join(twice)} more than once")
 
-    def by_ip(self, ip: IPv4Address) -> PortEntry | None:
-        """Find the entry of an address."""
-        return next((entry for entry in self.entries if entry.ip == ip), None)
-
     @classmethod
     def from_document(cls, document: SignedDocument) -> "PortMap":
         """Read a verified document; raises DocumentError."""

@@ -1,5 +1,6 @@
 """The papers tell the truth where a program can check it."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from filters.reason import DropReason
 from gateway.api.routes import ROUTES, Permission
 from gateway.api.server import handlers
 from gateway.cli.parser import build_parser
+from gateway.events import model, ocsf
 
 REASONS = Path("docs/reasons.md").read_text()
 
@@ -34,6 +36,26 @@ def test_every_route_declares_its_permission() -> None:
     for route in ROUTES:
         changes = route.method != "GET" and route.path not in ("/v1/explain", "/v1/audit/verify")
         assert (route.permission is Permission.ADMINISTER) == changes, route.path
+
+
+def test_every_route_has_its_line() -> None:
+    told = re.findall(r"^\| `([A-Z]+) (\S+)` \| (\w+) \|", Path("docs/api.md").read_text(), re.MULTILINE)
+    declared = {(route.method, route.path, str(route.permission)) for route in ROUTES}
+    assert len(told) == len(declared)
+    assert set(told) == declared
+
+
+def test_every_event_has_its_line_with_all_its_fields() -> None:
+    lines = re.findall(
+        r"^\| `([a-z-]+)` \| [\d, ]+ \| .* \| (.*) \|$", Path("docs/events.md").read_text(), re.MULTILINE
+    )
+    told = {code: re.findall(r"`(\w+)`", fields) for code, fields in lines}
+    kinds = [getattr(model, name) for name in dir(model) if dataclasses.is_dataclass(getattr(model, name))]
+    declared = {
+        ocsf.event_code(kind.__new__(kind)): [one.name for one in dataclasses.fields(kind)] for kind in kinds
+    }
+    assert len(lines) == len(told)
+    assert told == declared
 
 
 def test_the_policy_in_the_papers_is_a_good_one() -> None:

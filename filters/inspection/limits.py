@@ -1,4 +1,4 @@
-"""Every limit of inspection in one place. docs/inspection.md lists them with what happens when one is hit."""
+"""What one flow may ask of us. docs/inspection.md lists these limits, and those that a parser has of its own."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 class Limits:
     """How much of anything a flow may ask of us. Sizes in bytes.
 
-    A limit that is hit ends the flow with `resource-limit`; the finding names the field.
+    A limit that is hit ends the flow with `resource-limit` (`scan_s`: `inspector-timeout`); the finding names the field.
     """
 
-    head: int = 64 << 10  # an HTTP head, an SMTP line, a TLS hello: what must be whole to be read
+    head: int = 64 << 10  # an HTTP head, a TLS hello: what must be whole to be read
     headers: int = 200  # fields in one head
     chunk_line: int = 256
     codings: int = 3  # stacked content and transfer codings

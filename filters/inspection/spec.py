@@ -26,7 +26,8 @@ class OnError(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InspectionSpec:
-    """How a flow is inspected. `on_error` is about parse errors and limits; findings always end a flow.
+    """How a flow is inspected. `on_error` is about what could not be read to its end (parse errors, limits, an
+    inspector that is slow or gone); other findings end a flow, unless they are alerts.
 
     protocol: the one protocol that may be spoken, or None for any that the bytes show.
     allow_types, deny_types: media types and families (docs/inspection.md); an empty `allow_types` allows all.

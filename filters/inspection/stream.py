@@ -252,7 +252,7 @@ class StreamInspector:
                 self._find(found)
             else:
                 self._rules_found()  # what was read is judged as what it was
-                self._go_on_blindly(direction, found)
+                self._go_on_blindly(found)
         self._rules_found()
         return self._verdict()
 
@@ -334,7 +334,7 @@ class StreamInspector:
         if scanner := self._scanners.pop((direction, channel), None):
             scanner.close()
 
-    def _go_on_blindly(self, direction: Direction, found: Finding) -> None:
+    def _go_on_blindly(self, found: Finding) -> None:
         """Where the rule says `pass`: note it, and scan as plain bytes what was not released yet and what follows."""
         self._new.append(found)
         for store in self._objects:

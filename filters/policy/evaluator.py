@@ -82,7 +82,7 @@ class Decision:
     @property
     def on_demand(self) -> bool:
         """Tell whether the first packet may open the session."""
-        return self.rule is not None and self.rule.opening is Opening.ON_DEMAND
+        return _on_demand(self.rule)
 
 
 _Check = tuple[Condition, DropReason, str]
@@ -160,8 +160,12 @@ def _trust(facts: Facts, role: str, name: str) -> _Check:
     return condition, DropReason.NOT_ATTESTED, f"{name} must attest first: see quotegate peers and its reason"
 
 
+def _on_demand(rule: Rule | None) -> bool:
+    return rule is not None and rule.opening is Opening.ON_DEMAND
+
+
 def _session(request: Request, rule: Rule | None, *, open_now: bool) -> _Check:
-    on_demand = rule is not None and rule.opening is Opening.ON_DEMAND
+    on_demand = _on_demand(rule)
     detail = "a session is open" if open_now else "no session is open"
     if not open_now and on_demand:
         detail += "; the first packet opens one"

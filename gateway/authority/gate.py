@@ -13,7 +13,7 @@ from filters.policy.evaluator import AuthorityState
 
 KIND = "authority"
 SCOPE = "communication"
-ADMINISTRATOR, USER = "administrator", "user"
+ADMINISTRATOR = "administrator"
 CLOCK_SLACK_S = 2.0
 LONGEST_S = 10 * 366 * 86_400.0
 

@@ -23,7 +23,7 @@ from vmhost.signing_key import load_signing_key
 if TYPE_CHECKING:
     from vmhost.image.build import Built
 
-RECIPES, OUT = PROJECT / "appliance-image", PROJECT / "build" / "image"
+RECIPES = PROJECT / "appliance-image"
 EXIT_FOUND = 4
 
 

@@ -1,4 +1,4 @@
-"""`quotegate lab`: the platform on one machine, with network namespaces as guests."""
+"""`quotegate lab`: the platform on one machine, with network namespaces or virtual machines as guests."""
 
 import argparse
 import os

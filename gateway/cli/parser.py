@@ -17,7 +17,8 @@ EXAMPLES = """examples:
   quotegate lab tamper web; quotegate events --follow
   quotegate lab down
 
-exit status: 0 done, 1 error, 2 wrong usage, 3 denied or refused, 4 a check found something
+exit status: 0 done, 1 error or refused, 2 wrong usage, 3 denied (explain) or fell back (update),
+4 a check found something, or not everything arrived
 """
 
 

@@ -14,7 +14,7 @@ def add_machines(commands: "Group[argparse.ArgumentParser]") -> None:
     _add_update(group(commands, "update", "the image that the gateway runs"))
     _add_image(group(commands, "image", "images of virtual machines, and what they measure"))
     _add_guest(group(commands, "guest", "machines of your own behind the gateway"))
-    _add_lab(group(commands, "lab", "the platform on one machine, namespaces as guests"))
+    _add_lab(group(commands, "lab", "the platform on one machine, namespaces or virtual machines as guests"))
 
 
 def _add_update(update: "Group[argparse.ArgumentParser]") -> None:

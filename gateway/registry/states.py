@@ -31,7 +31,6 @@ class Trigger(StrEnum):
     DISCONNECTED = "disconnected"
     FAILED = "failed"
     RESTART_BEGUN = "restart-begun"
-    RESTARTED = "restarted"
     QUARANTINED = "quarantined"
     RELEASED = "released"
     FORGOTTEN = "forgotten"
@@ -55,7 +54,6 @@ TRANSITIONS: dict[tuple[PeerState, Trigger], PeerState] = {
     **{(state, _T.DISCONNECTED): _S.UNREACHABLE for state in (_S.TRUSTED, _S.STALE, _S.UNREACHABLE)},
     **{(state, _T.FAILED): _S.FAILED for state in (*_KNOWN, _S.FAILED, _S.RESTARTING)},
     **{(state, _T.RESTART_BEGUN): _S.RESTARTING for state in (*_KNOWN, _S.FAILED, _S.RESTARTING)},
-    (_S.RESTARTING, _T.RESTARTED): _S.RESTARTING,
     **{(state, _T.QUARANTINED): _S.QUARANTINED for state in PeerState},
     (_S.QUARANTINED, _T.RELEASED): _S.ENROLLED,
     # who it is, is open again; that it is kept out stays

@@ -1,7 +1,7 @@
 """Hold the sessions that were granted: which lease in the kernel belongs to whom. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from filters.flow import FlowKey, Service
 from filters.ruleset.names import HANDED_BIT, INSPECTED_BIT
@@ -51,12 +51,6 @@ class SessionBook:
     def add(self, session: Session) -> None:
         """Take up a granted session."""
         self._sessions[session.session_id] = session
-
-    def renew(self, session: Session, expires_at: float) -> Session:
-        """Extend a session after a fresh proof of both ends."""
-        renewed = replace(session, expires_at=expires_at)
-        self._sessions[session.session_id] = renewed
-        return renewed
 
     def get(self, session_id: str) -> Session | None:
         """Find a session by its id."""
