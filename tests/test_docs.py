@@ -14,6 +14,7 @@ from gateway.api.routes import ROUTES, Permission
 from gateway.api.server import handlers
 from gateway.cli.parser import build_parser
 from gateway.events import model, ocsf
+from gateway.sessions.ends import SessionEnd
 
 REASONS = Path("docs/reasons.md").read_text()
 
@@ -28,6 +29,11 @@ def test_every_drop_reason_has_its_section(reason: DropReason) -> None:
 @pytest.mark.parametrize("failure", AttestationFailure)
 def test_every_attestation_failure_has_its_line(failure: AttestationFailure) -> None:
     assert len(re.findall(rf"^\| {failure} \| .{{10,}} \|$", REASONS, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("end", SessionEnd)
+def test_every_end_of_a_session_has_its_line(end: SessionEnd) -> None:
+    assert len(re.findall(rf"^\| {end} \| .{{10,}} \|$", REASONS, re.MULTILINE)) == 1
 
 
 def test_every_route_declares_its_permission() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+from filters.reason import DropReason
 from gateway.api import reading
 from gateway.api.arguments import MAX_SEQUENCE, find_peer, seconds, text_of, whole_number
 from gateway.api.routes import Call, Permission, route
@@ -115,7 +116,7 @@ async def cut_session(call: Call) -> dict[str, Any]:
     session = call.service.broker.book.get(call.params["session_id"])
     if session is None:
         raise GatewayError("unknown-session", f"there is no session {call.params['session_id']}")
-    await call.service.broker.close([session], "admin-cut")
+    await call.service.broker.close([session], DropReason.ADMIN_CUT)
     return {"cut": session.session_id}
 
 
@@ -167,7 +168,7 @@ async def forget(call: Call) -> dict[str, Any]:
 async def restart(call: Call) -> dict[str, Any]:
     """Restart a peer's machine."""
     peer = find_peer(call.service, call.params["name"])
-    await call.service.broker.close_peer(peer, "admin-cut")
+    await call.service.broker.close_peer(peer, DropReason.ADMIN_CUT)
     await call.service.recovery.restart(peer, f"restarted by {call.actor}")
     return peer_json(call.service, peer)
 
@@ -177,7 +178,7 @@ async def quarantine(call: Call) -> dict[str, Any]:
     """Keep a peer out until it is released."""
     peer = find_peer(call.service, call.params["name"])
     await call.service.recovery.quarantine(peer, f"quarantined by {call.actor}")
-    await call.service.broker.close_peer(peer, "peer-quarantined")
+    await call.service.broker.close_peer(peer, DropReason.PEER_QUARANTINED)
     return peer_json(call.service, peer)
 
 

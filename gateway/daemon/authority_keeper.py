@@ -5,6 +5,7 @@ import math
 
 from authn.signing import DocumentError, SignedDocument
 from filters.policy.evaluator import AuthorityState
+from filters.reason import DropReason
 from gateway.audit.recorder import Recorder
 from gateway.authority.gate import AuthorityGate, Moment
 from gateway.clock import Clock
@@ -91,7 +92,7 @@ class AuthorityKeeper:
         self.gate.revoke()
         self._was = AuthorityState.ABSENT
         self._save()
-        await self._broker.close(list(self._broker.book), "communication-disabled")
+        await self._broker.close(list(self._broker.book), DropReason.COMMUNICATION_DISABLED)
         await self._recorder.record(AuthorityChanged("revoked", self.gate.sequence, 0.0, actor))
 
     async def watch(self) -> None:
@@ -102,7 +103,7 @@ class AuthorityKeeper:
             self.gate.expire()
             await self._enforce()
             self._save()
-            await self._broker.close(list(self._broker.book), "authority-expired")
+            await self._broker.close(list(self._broker.book), DropReason.AUTHORITY_EXPIRED)
             await self._recorder.record(
                 AuthorityChanged("expired", self.gate.sequence, self.gate.not_after or 0.0, "")
             )

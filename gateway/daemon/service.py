@@ -18,6 +18,7 @@ from filters.netd.protocol import Disconnected, Drift, Dropped, Held, HoldDroppe
 from filters.policy.assignments import assignments_of
 from filters.policy.evaluator import Facts
 from filters.policy.services import parse_service
+from filters.reason import DropReason
 from gateway.audit.allowance import Allowance
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
@@ -50,6 +51,7 @@ from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState, Trigger
 from gateway.sessions.book import MAX_LEASE_ID
 from gateway.sessions.broker import SessionBroker, facts_of, parse_request
+from gateway.sessions.ends import SessionEnd
 from gateway.setup import GatewaySetup
 from gateway.store.store import Store
 from gateway.tpmd.client import TpmClient
@@ -252,7 +254,9 @@ class Service:
         try:
             request = parse_request(peer.name, message.to, parse_service(message.service))
         except ValueError as error:
-            link.send(messages.SessionResult(message.request_id, False, "", "no-rule", str(error), 0, ""))
+            link.send(
+                messages.SessionResult(message.request_id, False, "", DropReason.NO_RULE, str(error), 0, "")
+            )
             return
         outcome = await self.broker.open(request, message.request_id)
         session = outcome.session
@@ -379,7 +383,7 @@ class Service:
         await self._demand_anew()
         await self._assign_inspectors()
         sessions = [session for session in self.broker.book if session.lease_id in lease_ids]
-        await self.broker.close(sessions, "policy-changed")
+        await self.broker.close(sessions, SessionEnd.POLICY_CHANGED)
         return sum(self.broker.book.get(one) is None for one in before)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:

@@ -10,6 +10,7 @@ from authn.failure import NOT_THE_PEERS_FAULT, AttestationFailure
 from authn.handshake import EstablishedSession
 from authn.handshake_gateway import PeerFacts
 from authn.messages import BeaconAnswer
+from filters.reason import DropReason
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
 from gateway.control.link import PeerLink
@@ -17,6 +18,7 @@ from gateway.events.model import AttestationFailed, EnrollmentChanged
 from gateway.kernel import Kernel
 from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState, Trigger
+from gateway.sessions.ends import SessionEnd
 from gateway.store.store import Store
 
 PROOF_EVERY = 5
@@ -75,7 +77,7 @@ class TrustKeeper:
         """
         if peer.link is not None:
             peer.link.close()
-        await self._cut(peer, "replaced")  # also what was granted while an earlier session ended
+        await self._cut(peer, SessionEnd.REPLACED)  # also what was granted while an earlier session ended
         verified: VerifiedQuote = link.session.verified
         self.check_reboot(peer, verified.counters)  # once more: everything awaited since takes time
         self._store.raise_high_water(peer.name, verified.counters)
@@ -154,11 +156,11 @@ class TrustKeeper:
         """End the session of a peer that proved what is no longer enough; it may prove itself again at once."""
         if peer.state in (PeerState.TRUSTED, PeerState.STALE):
             detail = "the policy demands something else of it now"
-            self._registry.move(peer, Trigger.DISCONNECTED, "policy-changed", detail)
+            self._registry.move(peer, Trigger.DISCONNECTED, SessionEnd.POLICY_CHANGED, detail)
         self._hang_up(peer)  # before anything is awaited, as in `fail`
         peer.silent_since = self._clock.now()
         await self._kernel.distrust(peer.ip)
-        await self._cut(peer, "policy-changed")
+        await self._cut(peer, SessionEnd.POLICY_CHANGED)
 
     async def forget(self, peer: PeerRecord, actor: str) -> None:
         """Unpin a peer at an administrator's word: it is nobody until a TPM is enrolled at its place. Raises GatewayError."""
@@ -167,7 +169,7 @@ class TrustKeeper:
         self._hang_up(peer)
         peer.counters, peer.last_quote_at, peer.session_id, peer.pcr_values = None, None, "", {}
         await self._kernel.distrust(peer.ip)
-        await self._cut(peer, "admin-cut")
+        await self._cut(peer, DropReason.ADMIN_CUT)
         forgotten = EnrollmentChanged(peer.name, str(peer.ip), "forgotten", fingerprint, f"by {actor}")
         await self._recorder.record(forgotten)
 
@@ -181,7 +183,7 @@ class TrustKeeper:
             peer.silent_since = peer.silent_since or self._clock.now()
             self._registry.move(peer, Trigger.DISCONNECTED, "disconnected", "the agent's connection ended")
         await self._kernel.distrust(peer.ip)
-        await self._cut(peer, "peer-disconnected")
+        await self._cut(peer, SessionEnd.PEER_DISCONNECTED)
 
     def excuse(self, peer: PeerRecord) -> None:
         """Hold no silence against a peer that the policy does not know: it counts once it is known again."""
@@ -204,7 +206,7 @@ class TrustKeeper:
             reason = AttestationFailure.LATE_ANSWER if late else AttestationFailure.NO_ANSWER
             self._registry.move(peer, Trigger.WENT_SILENT, reason.value, "no beacon was answered in time")
             await self._kernel.distrust(peer.ip)
-            await self._cut(peer, "lease-expired")
+            await self._cut(peer, DropReason.LEASE_EXPIRED)
         since = peer.silent_since
         if since is None or peer.state not in _MISSED:
             return
