@@ -10,6 +10,7 @@ from authn.failure import AttestationFailure
 from filters.policy.check import check_policy
 from filters.policy.parser import parse_policy
 from filters.reason import DropReason
+from gateway.agent.state import AgentState
 from gateway.api.routes import ROUTES, Permission
 from gateway.api.server import handlers
 from gateway.cli.parser import build_parser
@@ -34,6 +35,12 @@ def test_every_attestation_failure_has_its_line(failure: AttestationFailure) -> 
 @pytest.mark.parametrize("end", SessionEnd)
 def test_every_end_of_a_session_has_its_line(end: SessionEnd) -> None:
     assert len(re.findall(rf"^\| {end} \| .{{10,}} \|$", REASONS, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("state", AgentState)
+def test_every_state_of_an_agent_has_its_line(state: AgentState) -> None:
+    section = REASONS.split("\n# States of an agent\n")[1].split("\n# ")[0]
+    assert len(re.findall(rf"^\| {state} \| .{{10,}} \|$", section, re.MULTILINE)) == 1
 
 
 def test_every_route_declares_its_permission() -> None:

@@ -21,6 +21,7 @@ from filters.policy.services import parse_service
 from gateway.agent.conversation import Conversation, Refused
 from gateway.agent.host_line import HostLine
 from gateway.agent.setup import AgentSetup
+from gateway.agent.state import AgentState
 from gateway.agent.witness import Witness
 from gateway.errors import GatewayError
 from gateway.rpc import RpcClient
@@ -53,7 +54,7 @@ class Agent:
 
     def __init__(self, setup: AgentSetup, worker: TpmWorker, witness: Witness) -> None:
         self.setup, self.worker, self.witness = setup, worker, witness
-        self.state, self.detail = "starting", ""
+        self.state, self.detail = AgentState.STARTING, ""
         self.audit_head = _read_head(setup.state_dir / HEAD, setup.gateway_key.name.hex())
         self._line = HostLine(setup.host_line) if setup.host_line else None
         self._live: Live | None = None
@@ -79,21 +80,23 @@ class Agent:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 reader, writer = await asyncio.open_connection(self.setup.gateway_ip, self.setup.control_port)
         except OSError as error:
-            self._set("unreachable", f"the gateway does not answer: {error.strerror or 'nothing came'}")
+            self._set(
+                AgentState.UNREACHABLE, f"the gateway does not answer: {error.strerror or 'nothing came'}"
+            )
             await asyncio.sleep(RETRY_S)
             return
         try:
             await self._converse(Conversation(self.setup, self.worker, reader, writer), identity)
         except Refused as refusal:
-            self._set("refused", refusal.code)
+            self._set(AgentState.REFUSED, refusal.code)
             if refusal.code == AttestationFailure.UNKNOWN_PEER:
                 await self._enroll(identity)
         except AttestationError as error:
-            self._set("gateway-refused", f"{error.failure}: {error.message}")
+            self._set(AgentState.GATEWAY_REFUSED, f"{error.failure}: {error.message}")
             if error.failure in REFUTES_THE_GATEWAY:
                 await self._report(error)
         except (OSError, TimeoutError, AuthnError) as error:
-            self._set("disconnected", str(error) or "the gateway fell silent")
+            self._set(AgentState.DISCONNECTED, str(error) or "the gateway fell silent")
         finally:
             if self._live is not None:
                 for testimony in self._live.testimonies:
@@ -111,19 +114,19 @@ class Agent:
             finally:
                 with contextlib.suppress(RuntimeError):
                     writer.close()
-            self._set("enrolled" if status == "approved" else "pending", status)
+            self._set(AgentState.ENROLLED if status == "approved" else AgentState.PENDING, status)
         except (OSError, TimeoutError, Refused, AuthnError) as error:
-            self._set("enrollment-failed", str(error))
-        if self.state != "enrolled":
+            self._set(AgentState.ENROLLMENT_FAILED, str(error))
+        if self.state is not AgentState.ENROLLED:
             await asyncio.sleep(1.0)
 
     async def _converse(self, conversation: Conversation, identity: TpmIdentity) -> None:
-        self._set("attesting", "")
+        self._set(AgentState.ATTESTING, "")
         session = await conversation.handshake(identity, self._gateway_previous)
         self._gateway_previous = session.verified.counters
         live = self._live = Live(conversation, session, conversation.watch(session))
         self._remember_head(session.parameters.audit_sequence, session.parameters.audit_head)
-        self._set("attested", f"session {session.session_id}")
+        self._set(AgentState.ATTESTED, f"session {session.session_id}")
         # A gateway that died can't say so: its firewall lets nothing out. Missing beacons tell.
         patience = GATEWAY_SILENT_AFTER * session.parameters.beacon_interval_ms / 1000
         while True:
@@ -241,7 +244,7 @@ class Agent:
         self._next_id += 1
         return self._next_id
 
-    def _set(self, state: str, detail: str) -> None:
+    def _set(self, state: AgentState, detail: str) -> None:
         self.state, self.detail = state, detail
 
     def _remember_head(self, sequence: int, head: bytes) -> None:
@@ -288,7 +291,8 @@ class Agent:
             rpc.close()
         except GatewayError as refusal:
             self._set(
-                "gateway-refused", f"{error.failure}: {error.message}; the monitor says: {refusal.message}"
+                AgentState.GATEWAY_REFUSED,
+                f"{error.failure}: {error.message}; the monitor says: {refusal.message}",
             )
 
 
