@@ -28,11 +28,7 @@ def parse_profile(table: Table) -> ProfileSpec:
     if not layers:
         raise table.error("bad-value", "layers", f"{table.name}: `layers` demands no evidence at all")
     age = table.parse("max_quote_age", parse_duration_ms) if table.has("max_quote_age") else None
-    on_fail = (
-        _on_fail(table.table("on_fail"))
-        if table.has("on_fail")
-        else OnFail("restart", 3, 900.0, "quarantine")
-    )
+    on_fail = _on_fail(table.table("on_fail")) if table.has("on_fail") else OnFail()
     table.take("on_fail", dict, {})
     table.finish()
     return ProfileSpec(table.name.removeprefix("profile."), pcrs, age, on_fail, layers)
@@ -55,11 +51,12 @@ def _pcr(table: Table, index: str, name: object) -> tuple[int, str]:
 
 
 def _on_fail(table: Table) -> OnFail:
+    usual = OnFail()
     on_fail = OnFail(
-        table.choice("peer", ("restart", "quarantine", "none"), "restart"),
-        table.take("max_restarts", int, 3),
-        table.parse("window", parse_duration_ms, "15m") / 1000,
-        table.choice("then", ("quarantine", "none"), "quarantine"),
+        table.choice("peer", ("restart", "quarantine", "none"), usual.action),
+        table.take("max_restarts", int, usual.max_restarts),
+        table.parse("window", parse_duration_ms) / 1000 if table.has("window") else usual.window_s,
+        table.choice("then", ("quarantine", "none"), usual.then),
     )
     if on_fail.max_restarts < 0:
         raise table.error("bad-value", "max_restarts", f"{table.name}: `max_restarts` must not be negative")

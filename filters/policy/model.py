@@ -42,10 +42,10 @@ class Opening(StrEnum):
 class OnFail:
     """What happens to a peer that fails: restarts within a window (s), then something final."""
 
-    action: str
-    max_restarts: int
-    window_s: float
-    then: str
+    action: str = "restart"
+    max_restarts: int = 3
+    window_s: float = 900.0
+    then: str = "quarantine"
 
 
 @dataclass(frozen=True, slots=True)

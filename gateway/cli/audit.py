@@ -13,7 +13,8 @@ from typing import Any
 
 from gateway.audit.chain import record_hash
 from gateway.cli.client import WHOLE_RECORD_S, ApiClient
-from gateway.cli.operate import EXIT_OK, client
+from gateway.cli.exits import EXIT_OK
+from gateway.cli.operate import client
 from gateway.cli.output import say, show_json
 from gateway.errors import GatewayError
 

@@ -5,7 +5,8 @@ import time
 
 from filters.policy.services import parse_duration_ms
 from gateway.authority.gate import create_grant
-from gateway.cli.operate import EXIT_OK, client
+from gateway.cli.exits import EXIT_OK
+from gateway.cli.operate import client
 from gateway.cli.output import say, show_json
 from gateway.errors import GatewayError
 from vmhost.names import Lab

@@ -14,7 +14,8 @@ from authn.event_log import parse_event_log
 from authn.ima import parse_ima_list
 from authn.layers import Layer
 from authn.public_area import key_name
-from gateway.cli.operate import EXIT_FOUND, EXIT_OK, client
+from gateway.cli.exits import EXIT_FOUND, EXIT_OK
+from gateway.cli.operate import client
 from gateway.cli.output import say, show_json
 from gateway.errors import GatewayError
 from gateway.events.plain import escaped

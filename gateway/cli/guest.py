@@ -15,7 +15,7 @@ from authn.reference import KIND as REFERENCES
 from authn.reference import ReferenceSet
 from authn.signing import verify_document
 from authn.tpm import Tpm, TpmIdentity
-from gateway.cli.operate import EXIT_OK
+from gateway.cli.exits import EXIT_OK
 from gateway.cli.output import say, show_json
 from gateway.errors import GatewayError
 from gateway.setup import GatewaySetup, read_json

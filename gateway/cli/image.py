@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from authn.pcr import HashAlg
 from authn.reference import ReferenceSet
 from authn.signing import key_id
-from gateway.cli.operate import EXIT_OK
+from gateway.cli.exits import EXIT_FOUND, EXIT_OK
 from gateway.cli.output import say, show_json, table
 from gateway.errors import GatewayError
 from vmhost.image.references import Image, value_name
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from vmhost.image.build import Built
 
 RECIPES = PROJECT / "appliance-image"
-EXIT_FOUND = 4
 
 
 def build(arguments: argparse.Namespace) -> int:

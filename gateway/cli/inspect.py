@@ -23,13 +23,12 @@ from filters.inspection.toolbox import Toolbox
 from filters.policy.assignments import assignments_of
 from filters.policy.compiled import compile_policy
 from filters.policy.parser import parse_policy
+from gateway.cli.exits import EXIT_FOUND, EXIT_OK
 from gateway.cli.operate import read_text
 from gateway.cli.output import complain, say
 from gateway.cli.policy import NO_PLACE
 from gateway.cli.rules import assumed_text, read_rules_text, variables
 from gateway.errors import GatewayError
-
-FOUND = 4
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -54,7 +53,7 @@ def inspect(arguments: argparse.Namespace) -> int:
         raise  # the reader of what is said went away
     except OSError as error:
         raise GatewayError("unreadable", f"{path}: {error.strerror or error}") from error
-    return FOUND if found and arguments.check else 0
+    return EXIT_FOUND if found and arguments.check else EXIT_OK
 
 
 def _spec(arguments: argparse.Namespace) -> InspectionSpec:

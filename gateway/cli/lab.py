@@ -11,7 +11,8 @@ from pathlib import Path
 from filters.policy.parser import parse_policy
 from gateway.agent.main import SOCKET_VARIABLE
 from gateway.cli.client import ApiClient, ApiError
-from gateway.cli.operate import EXIT_OK, read_text
+from gateway.cli.exits import EXIT_OK
+from gateway.cli.operate import read_text
 from gateway.cli.output import say, show_json, table
 from gateway.cli.vm import alter_image, exec_in_vm, is_vm, run_foreign_program
 from gateway.errors import GatewayError

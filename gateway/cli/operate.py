@@ -13,11 +13,12 @@ from filters.policy import explain
 from filters.policy.evaluator import Request
 from filters.policy.services import parse_service
 from gateway.cli.client import TIMEOUT_S, WHOLE_RECORD_S, ApiClient, api_socket
+from gateway.cli.exits import EXIT_DENIED, EXIT_FOUND, EXIT_OK
 from gateway.cli.output import say, show_json, table
 from gateway.errors import GatewayError
 from gateway.events.plain import escaped
+from vmhost.names import Lab
 
-EXIT_OK, EXIT_DENIED, EXIT_FOUND = 0, 3, 4
 PEER_COLUMNS = ("name", "state", "reason", "ip", "last_quote_age_ms", "restarts", "enrollment")
 SESSION_COLUMNS = ("session_id", "from", "to", "service", "rule", "age_ms", "expires_in_ms")
 
@@ -157,9 +158,7 @@ def peer_action(arguments: argparse.Namespace) -> int:
 def audit_verify(arguments: argparse.Namespace) -> int:
     """Verify the audit record against the TPM and what the peers remember; exit 4 when it is not intact."""
     heads = []
-    for path in arguments.head or sorted(
-        (Path("/var/lib/quotegate") / arguments.lab / "peers").glob("*/audit_head.json")
-    ):
+    for path in arguments.head or sorted((Lab(arguments.lab).state_dir / "peers").glob("*/audit_head.json")):
         heads.append(_head(Path(path)))
     answer = client(arguments, WHOLE_RECORD_S).post("/v1/audit/verify", known_heads=heads)
     if arguments.json:

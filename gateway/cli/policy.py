@@ -18,7 +18,8 @@ from filters.policy.services import parse_duration_ms
 from filters.ruleset.compiler import compile_ruleset
 from filters.ruleset.features import Features
 from gateway.cli.client import ApiError
-from gateway.cli.operate import EXIT_FOUND, EXIT_OK, client, read_text
+from gateway.cli.exits import EXIT_FOUND, EXIT_OK
+from gateway.cli.operate import client, read_text
 from gateway.cli.output import complain, say, show_json, table
 from gateway.errors import GatewayError
 

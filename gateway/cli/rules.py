@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filters.inspection.suricata.ruleset import Coverage, LeftOut, load_rules
-from gateway.cli.operate import EXIT_FOUND, EXIT_OK
+from gateway.cli.exits import EXIT_FOUND, EXIT_OK
 from gateway.cli.output import say, show_json
 from gateway.errors import GatewayError
 

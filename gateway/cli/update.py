@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from filters.policy.services import parse_duration_ms
-from gateway.cli.operate import EXIT_DENIED, EXIT_OK
+from gateway.cli.exits import EXIT_DENIED, EXIT_OK
 from gateway.cli.output import say, show_json, table
 from gateway.errors import GatewayError
 from vmhost.monitor.client import ask

@@ -15,7 +15,6 @@ from filters.suggestion import suggestion
 
 _HINTS = 8  # each takes long where there are many peers
 EMPTY = parse_policy("schema = 1\n")
-DEFAULT_ON_FAIL = OnFail("restart", 3, 900.0, "quarantine")
 
 
 def check_text(text: str, file: str) -> tuple[Policy, list[str]]:
@@ -136,4 +135,4 @@ class PolicyHolder:
     def on_fail(self, peer: str) -> OnFail:
         """Return what happens when a peer fails."""
         known = self.policy.peers.get(peer)
-        return self.policy.profiles[known.profile].on_fail if known else DEFAULT_ON_FAIL
+        return self.policy.profiles[known.profile].on_fail if known else OnFail()

@@ -25,6 +25,7 @@ from gateway.cli.demo.observe_vm import VmObserver
 from gateway.cli.demo.scene import Scene
 from gateway.cli.demo.stage import Pace, Stage
 from gateway.cli.demo.story import StepFailed, Story
+from gateway.cli.exits import EXIT_FOUND
 from gateway.cli.output import complain, say
 from vmhost.lab.defaults import as_vms
 from vmhost.lab.setup import bring_up
@@ -32,7 +33,6 @@ from vmhost.lab.teardown import tear_down
 from vmhost.names import Lab
 from vmhost.spec import LabSpec
 
-EXIT_FAILED = 4
 INSIST_S = 0.5
 Step = Callable[[Scene[Any], Story], None]
 
@@ -108,7 +108,7 @@ def demo(arguments: argparse.Namespace) -> int:
         vm = " --vm" if arguments.vm else ""
         complain(f"\n    {error.message}\n    repeat with: quotegate lab demo{vm} --seed {seed}")
         _show_logs(lab)
-        return EXIT_FAILED
+        return EXIT_FOUND
     finally:
         if see is not None:
             see.close()

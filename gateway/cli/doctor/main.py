@@ -10,12 +10,11 @@ from typing import Any
 from gateway.cli.client import ApiClient, ApiError, api_socket
 from gateway.cli.doctor import certificates, clock, disk, kernel, tpm
 from gateway.cli.doctor.finding import Finding, Verdict, skipped
+from gateway.cli.exits import EXIT_FOUND, EXIT_OK
 from gateway.cli.output import say, show_json
 from vmhost.lab.provisioning import LabPaths
 from vmhost.monitor.client import way_up
 from vmhost.names import Lab
-
-EXIT_OK, EXIT_FOUND = 0, 4
 
 
 def doctor(arguments: argparse.Namespace) -> int:
