@@ -151,7 +151,7 @@ def _counters(data: dict[str, Any]) -> Counters:
         int(data["reset_count"]),
         int(data["restart_count"]),
         True,
-        firmware and int(firmware),
+        None if firmware is None else int(firmware),
     )
 
 

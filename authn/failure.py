@@ -61,6 +61,9 @@ NOT_THE_PEERS_FAULT = frozenset(
     }
 )
 
+# What a restart does not mend, though it is the peer's.
+PAST_RESTARTS = frozenset({AttestationFailure.FIRMWARE_CHANGED})
+
 # What refutes a gateway to its peer, as opposed to a broken or refused conversation: the peer tells the host's monitor.
 REFUTES_THE_GATEWAY = frozenset(
     {
@@ -70,6 +73,8 @@ REFUTES_THE_GATEWAY = frozenset(
         AttestationFailure.RESET_DURING_SESSION,
         AttestationFailure.RESET_COUNT_REGRESSION,
         AttestationFailure.CLOCK_REGRESSION,
+        AttestationFailure.FIRMWARE_CHANGED,
+        AttestationFailure.ZERO_PCR,
         AttestationFailure.WRONG_AK,
         AttestationFailure.NO_ANSWER,
     }

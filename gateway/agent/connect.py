@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from filters.flow import Protocol
+from filters.flow import Protocol, Service
 from filters.policy.services import parse_service
 from gateway.errors import GatewayError
 from gateway.rpc import RpcClient
@@ -29,43 +29,60 @@ class Transfer:
     complete: bool
 
 
-async def open_session(agent_socket: Path, peer: str, service: str) -> str:
-    """Open a session, or find it open; return the peer's address. Raises GatewayError with the reason of a refusal."""
-    return (await _ask(await RpcClient.connect(agent_socket), peer, service))[1]
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session: with what address, and for how long."""
+
+    session_id: str
+    ip: str
+    lease_s: float
+
+
+async def open_session(agent_socket: Path, peer: str, service: str) -> Opened:
+    """Open a session, or find it open. Raises GatewayError with the reason of a refusal."""
+    _parse(service)
+    rpc = await RpcClient.connect(agent_socket)
+    try:
+        return await _ask(rpc, peer, service)
+    finally:
+        rpc.close()
 
 
 async def connect(agent_socket: Path, peer: str, service: str) -> Transfer:
     """Run one transfer; raises GatewayError with the gateway's reason when it is refused."""
     port_there = _tcp_port(service)
     rpc = await RpcClient.connect(agent_socket)
-    session, ip = await _ask(rpc, peer, service)
-    sock = await _open(ip, port_there)
+    session = await _ask(rpc, peer, service)
+    sock = await _open(session.ip, port_there)
     try:
         port = int(sock.getsockname()[1])
         sent, whole = await _carry(sock)
         acknowledged = sent - await _unacknowledged(sock, ACKED_WITHIN_S if whole else 0.0)
     finally:
         sock.close()
-    report = await rpc.call("delivery", session_id=session, port=port, sent=sent)
+    report = await rpc.call("delivery", session_id=session.session_id, port=port, sent=sent)
     confirmed = int(str(report["received"]))
     return Transfer(sent, acknowledged, confirmed, bool(report["complete"]) and acknowledged == sent)
 
 
-async def _ask(rpc: RpcClient, peer: str, service: str) -> tuple[str, str]:
-    """Return the session's id and the peer's address."""
+async def _ask(rpc: RpcClient, peer: str, service: str) -> Opened:
     answer = await rpc.call("open", peer=peer, service=service)
     if not answer["granted"]:
         raise GatewayError(
             str(answer["reason"]), str(answer["detail"]) or f"the gateway refused {service} of {peer}"
         )
-    return str(answer["session_id"]), str(answer["ip"])
+    return Opened(str(answer["session_id"]), str(answer["ip"]), int(str(answer["lease_ms"])) / 1000)
+
+
+def _parse(service: str) -> Service:
+    try:
+        return parse_service(service)
+    except ValueError as error:
+        raise GatewayError("bad-service", str(error)) from error
 
 
 def _tcp_port(service: str) -> int:
-    try:
-        known = parse_service(service)
-    except ValueError as error:
-        raise GatewayError("bad-service", str(error)) from error
+    known = _parse(service)
     if known.protocol is not Protocol.TCP:
         raise GatewayError(
             "bad-service",

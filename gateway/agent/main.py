@@ -14,13 +14,10 @@ SOCKET_VARIABLE = "QUOTEGATE_AGENT_SOCKET"
 DEFAULT_SOCKET = "/run/quotegate-agent/agent.sock"
 DEFAULT_TPM = "device:/dev/tpmrm0"
 EXIT_REFUSED, EXIT_INCOMPLETE, EXIT_ERROR = 3, 4, 1
-_OWN = (
-    "away",
-    "bad-service",
-    "bad-setup",
-    "unreadable-setup",
-    "no-tpm",
-)  # what is wrong here, not the gateway's refusal
+# what is wrong here, not the gateway's refusal
+_OWN = frozenset(
+    {"away", "bad-service", "bad-setup", "unreadable-setup", "no-tpm", "no-answer", "not-connected"}
+)
 
 EXAMPLES = """examples:
   quotegate-agent status
@@ -89,8 +86,8 @@ async def _run(setup_file: Path) -> None:
 async def _open(socket: Path, peer: str, service: str) -> None:
     from gateway.agent.connect import open_session
 
-    ip = await open_session(socket, peer, service)
-    print(f"open: {service} of {peer}, {ip}")  # noqa: T201 - the command's answer
+    session = await open_session(socket, peer, service)
+    print(f"open for {session.lease_s:.0f} s: {service} of {peer}, {session.ip}")  # noqa: T201 - the command's answer
 
 
 async def _connect(socket: Path, peer: str, service: str) -> int:

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   quotegate lab down
 
 exit status: 0 done, 1 error or refused, 2 wrong usage, 3 denied (explain) or fell back (update),
-4 a check found something, or not everything arrived
+4 a check found something
 """
 
 

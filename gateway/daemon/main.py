@@ -81,9 +81,14 @@ async def run(setup: GatewaySetup) -> None:
 def await_state(directory: Path) -> None:
     """Wait until the state is open: its directory is there and may be written to.
 
-    In the appliance it is opened while this program loads. Where that fails the machine is switched off.
+    In the appliance it is opened while this program loads. Where that fails the machine is switched off. Raises GatewayError
+    where it was mounted amid our own start, and systemd took it for something we may only read: the next start sees it whole.
     """
     while not os.access(directory, os.W_OK):
+        if directory.is_dir() and os.statvfs(directory).f_flag & os.ST_RDONLY:
+            raise GatewayError(
+                "read-only-state", f"{directory}: expected to write to it, and it can only be read"
+            )
         time.sleep(LOOK_EVERY_S)
 
 

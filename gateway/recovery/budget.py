@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from authn.failure import PAST_RESTARTS
 from filters.policy.model import OnFail
 
 
@@ -23,14 +24,14 @@ class Prescription:
     left: int
 
 
-def prescribe(on_fail: OnFail, restarts: Sequence[float], now: float) -> Prescription:
+def prescribe(on_fail: OnFail, restarts: Sequence[float], now: float, reason: str = "") -> Prescription:
     """Choose the remedy from the profile's `on_fail` and the times (s) of earlier restarts.
 
-    Restarts older than the window do not count. An exhausted budget means `on_fail.then`.
+    Restarts older than the window do not count. An exhausted budget means `on_fail.then`, and so does a reason that no restart mends.
     """
     if on_fail.action != Remedy.RESTART:
         return Prescription(Remedy(on_fail.action), 0)
     recent = sum(1 for at in restarts if now - on_fail.window_s < at <= now)
-    if recent >= on_fail.max_restarts:
+    if recent >= on_fail.max_restarts or reason in PAST_RESTARTS:
         return Prescription(Remedy(on_fail.then), 0)
     return Prescription(Remedy.RESTART, on_fail.max_restarts - recent - 1)

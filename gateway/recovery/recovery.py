@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 
+from authn.failure import PAST_RESTARTS
 from filters.policy.model import OnFail
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
@@ -17,6 +18,9 @@ from gateway.store.store import Store
 
 # not back yet: what became of every other state has somebody else to see to it
 _AWAY = (PeerState.RESTARTING, PeerState.ENROLLED, PeerState.ATTESTING)
+
+
+ASK_AGAIN_S = 1.0
 
 
 class Recovery:
@@ -102,14 +106,13 @@ class Recovery:
     async def _recover(self, peer: PeerRecord, reason: str) -> None:
         while True:
             on_fail = self._on_fail(peer.name)
-            prescription = prescribe(on_fail, self._store.restarts(peer.name), self._clock.wall())
+            prescription = prescribe(on_fail, self._store.restarts(peer.name), self._clock.wall(), reason)
             if prescription.remedy is Remedy.NONE:
                 return
             if prescription.remedy is Remedy.QUARANTINE:
-                budget = (
-                    "restart budget used up" if on_fail.action == Remedy.RESTART else "as its profile says"
-                )
-                await self.quarantine(peer, f"{budget}; last failure: {reason}")
+                await self.quarantine(peer, f"{_cause(on_fail, reason)}; last failure: {reason}")
+                return
+            if not await self._can_be_restarted(peer):
                 return
             self._store.add_restart(peer.name, self._clock.wall())
             self._registry.move(peer, Trigger.RESTART_BEGUN, reason)
@@ -117,6 +120,15 @@ class Recovery:
             if await self._restart_and_wait(peer):
                 return
             reason = self._why_away(peer, "its restart")
+
+    async def _can_be_restarted(self, peer: PeerRecord) -> bool:
+        """Wait for who restarts machines: what nobody could do costs no budget. False when the peer needs it no more."""
+        while True:
+            try:
+                await self._restarter.running()
+                return peer.state in (PeerState.FAILED, *_AWAY)
+            except GatewayError:
+                await asyncio.sleep(ASK_AGAIN_S)
 
     async def _return_or_recover(self, peer: PeerRecord, after: str) -> None:
         if not await self._returned(peer):
@@ -134,7 +146,7 @@ class Recovery:
         except GatewayError as error:
             if error.code == KEPT_OFF:  # it comes back when the operator starts it, and has to attest then
                 return True
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(ASK_AGAIN_S)
             return False
         return await self._returned(peer)
 
@@ -147,3 +159,9 @@ class Recovery:
                 return True  # whatever it proves, nobody could trust it
             await asyncio.sleep(0.05)
         return False
+
+
+def _cause(on_fail: OnFail, reason: str) -> str:
+    if on_fail.action != Remedy.RESTART:
+        return "as its profile says"
+    return "no restart mends it" if reason in PAST_RESTARTS else "restart budget used up"

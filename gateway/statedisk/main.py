@@ -44,6 +44,7 @@ def give(directory: Path, owner: str) -> None:
     """Make sure of the directory that is this user's alone; who waits for the state takes it for the sign that all is open."""
     user = pwd.getpwnam(owner)
     directory.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(0o700)
     os.chown(directory, user.pw_uid, user.pw_gid)
 
 

@@ -179,10 +179,11 @@ def test_rejects_what_is_no_bundle(data: bytes) -> None:
         {"taken_at": 1e300},
         {"taken_at": float("nan")},
         {"previous": {"clock": float("inf"), "reset_count": 1, "restart_count": 1}},
+        {"previous": {"clock": 0, "reset_count": 1, "restart_count": 1, "firmware_version": ""}},
         {"previous": 0},
         {"previous": ""},
     ],
-    ids=["digits", "far", "no number", "clock", "zero", "text"],
+    ids=["digits", "far", "no number", "clock", "firmware", "zero", "text"],
 )
 def test_rejects_numbers_that_are_none(bundle: EvidenceBundle, change: dict[str, Any]) -> None:
     text = json.dumps({**bundle.to_json(), **change})

@@ -1,11 +1,14 @@
 """The pure decisions of the gateway: states, limits, budgets, books, drops, events."""
 
 import json
+import re
 import struct
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
+from authn.failure import AttestationFailure
 from filters.flow import FlowKey, Protocol, Service
 from filters.policy.model import OnFail
 from filters.reason import DropReason
@@ -14,7 +17,7 @@ from gateway.daemon.drops import DropCollector, DroppedFlow, parse_packet
 from gateway.errors import GatewayError
 from gateway.events import model
 from gateway.events.community_id import community_id
-from gateway.events.ocsf import Envelope, to_ocsf
+from gateway.events.ocsf import Envelope, event_code, to_ocsf
 from gateway.recovery.budget import Remedy, prescribe
 from gateway.registry.states import PeerState, Trigger, next_state
 from gateway.sessions.book import Session, SessionBook
@@ -136,6 +139,12 @@ def test_the_restart_budget(restarts: list[float], remedy: Remedy, left: int) ->
 def test_a_profile_can_ask_for_no_remedy_or_quarantine_at_once() -> None:
     assert prescribe(OnFail("none", 3, 900.0, "none"), [], 0.0).remedy is Remedy.NONE
     assert prescribe(OnFail("quarantine", 3, 900.0, "none"), [], 0.0).remedy is Remedy.QUARANTINE
+
+
+def test_what_no_restart_mends_is_quarantined_at_once() -> None:
+    assert prescribe(OnFail(), [], 0.0, AttestationFailure.FIRMWARE_CHANGED).remedy is Remedy.QUARANTINE
+    assert prescribe(OnFail(then="none"), [], 0.0, AttestationFailure.FIRMWARE_CHANGED).remedy is Remedy.NONE
+    assert prescribe(OnFail(), [], 0.0, AttestationFailure.UNKNOWN_FILE).remedy is Remedy.RESTART
 
 
 def session(number: int, source: str = "a", destination: str = "b") -> Session:
@@ -337,6 +346,15 @@ def test_every_event_has_ocsfs_required_fields(event: model.Event) -> None:
     assert record["metadata"]["product"]["name"] == "Quotegate"
     assert record["unmapped"]["policy_revision"] == "rev"
     json.dumps(record)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_the_papers_name_the_class_of_every_event(event: model.Event) -> None:
+    code, kind = event_code(event), to_ocsf(event, Envelope(7, 1000, "lab/gateway", "rev"))["class_uid"]
+    (classes,) = re.findall(
+        rf"^\| `{code}` \| ([\d, ]+) \|", Path("docs/events.md").read_text(), re.MULTILINE
+    )
+    assert str(kind) in classes.split(", ")
 
 
 def test_a_flow_event_has_rule_endpoints_and_community_id() -> None:

@@ -14,6 +14,7 @@ from authn.portmap import PortEntry
 from filters.policy.model import OnFail
 from gateway.clock import SystemClock
 from gateway.events.model import PeerRemedied
+from gateway.recovery import recovery
 from gateway.recovery.recovery import Recovery
 from gateway.recovery.restarter import MonitorRestarter
 from gateway.registry.registry import Registry
@@ -61,12 +62,17 @@ class Place:
         self.noted, kernel, self.store = Noted(), Deaf(), Store(directory / "state.db")
         here: Any = self
         noted: Any = self.noted
-        self.known, self.on_fail = True, ON_FAIL
+        self.known, self.on_fail, self.away = True, ON_FAIL, False
         self.recovery = Recovery(
             self.registry, kernel, self.store, noted, here, SystemClock(), lambda _: self.on_fail, lambda _: self.known, WITHIN_S,
         )  # fmt: skip
 
     boots: Callable[[], None]
+
+    async def running(self) -> frozenset[str]:
+        if self.away:
+            raise RpcError("away", "nobody answers")
+        return frozenset({"web"})
 
     async def restart(self, _peer: str, _reason: str) -> None:
         self.starts += 1
@@ -168,6 +174,45 @@ def test_a_quarantine_says_what_led_to_it(here: Place, on_fail: OnFail, why: str
 
     asyncio.run(story())
     assert here.noted.remedies == [("quarantine", f"{why}{LATE}the gateway's start")]
+
+
+def test_what_nobody_could_restart_costs_no_budget(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "ASK_AGAIN_S", 0.02)
+    here.away = True
+
+    async def story() -> None:
+        here.move(Trigger.FAILED)
+        here.recovery.begin(here.peer, "unknown-file")
+        await asyncio.sleep(0.2)
+        assert (here.peer.state, here.noted.remedies, here.store.restarts("web")) == (
+            PeerState.FAILED,
+            [],
+            [],
+        )
+        here.boots = lambda: here.move(Trigger.VERIFIED)
+        here.away = False
+        await here.until(PeerState.TRUSTED)
+
+    asyncio.run(story())
+    assert here.noted.remedies == [("restart", "unknown-file")]
+
+
+def test_who_came_back_while_nobody_could_restart_it_is_left_alone(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "ASK_AGAIN_S", 0.02)
+    here.away = True
+
+    async def story() -> None:
+        here.move(Trigger.FAILED)
+        here.recovery.begin(here.peer, "unknown-file")
+        await asyncio.sleep(0.05)
+        here.move(Trigger.VERIFIED)
+        here.away = False
+        await asyncio.sleep(0.1)
+
+    asyncio.run(story())
+    assert (here.starts, here.noted.remedies) == (0, [])
 
 
 def enrolled(approved: bool) -> Any:

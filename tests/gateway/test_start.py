@@ -117,6 +117,7 @@ await_state(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives a directory to another user")
 def test_waits_until_the_state_is_open_and_its_own() -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     with tempfile.TemporaryDirectory() as place:

@@ -1,4 +1,5 @@
 import dataclasses
+import sqlite3
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -100,6 +101,19 @@ def test_the_firmware_of_the_first_handshake_stays_pinned_until_the_peer_is_forg
     store.forget("web")
     store.raise_high_water("web", Counters(1, 1, 0, True, 2))
     assert pinned() == 2
+
+
+def test_a_database_of_before_is_taken_up(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    store.raise_high_water("web", Counters(10, 3, 0, True))
+    store.close()
+    with sqlite3.connect(tmp_path / "state.db") as before:
+        before.executescript("DROP TRIGGER firmware_forgotten; DROP TABLE firmware;")
+    again = Store(tmp_path / "state.db")
+    again.raise_high_water("web", Counters(11, 3, 0, True, 7))
+    kept = again.high_water("web")
+    assert kept is not None
+    assert kept.counters == Counters(11, 3, 0, True, 7)
 
 
 def test_rejects_forgetting_who_is_not_enrolled(store: Store) -> None:

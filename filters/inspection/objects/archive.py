@@ -84,9 +84,8 @@ def _unpack(data: bytes, kind: str, budget: Budget) -> Iterator[tuple[str, bytes
         with libarchive.memory_reader(data, format_name="raw", filter_name=kind) as archive:
             for entry in archive:
                 content = _content(entry.get_blocks(), len(data), budget, 0)
-                if (
-                    content == data
-                ):  # libarchive hands on what it can't unpack; some files unpack to themselves
+                # libarchive hands on what it can't unpack, and some files unpack to themselves
+                if content == data:
                     raise Refusal("archive-broken", f"{kind} that nothing is unpacked from")
                 yield "", content
             used = archive.bytes_read

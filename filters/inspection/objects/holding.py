@@ -95,6 +95,7 @@ class ObjectStore:
         self._coded: list[tuple[str, _Kept]] = []  # what it was decoded from, the outermost coding first
         self.name = self.media_type = ""
         self._packed = self._only_files = False
+        self._lags = False  # its content is what lags, not only what it is decoded from
         self._head = b""
         self._looked = 0  # how long the beginning was when it was last looked at
         self.is_file = False  # of a message: it begins like a file; anything else is one
@@ -107,7 +108,8 @@ class ObjectStore:
         if self.is_open:
             self.close()
         self.name, self.media_type, self.wanted, self.is_open = name, media_type, wanted, True
-        self.lagging, self._packed, self._only_files = False, is_container(media_type), only_files
+        self._packed = self._lags = is_container(media_type)
+        self.lagging, self._only_files = False, only_files
         self._head, self._looked, self.is_file = b"", 0, not only_files
 
     def new_piece(self, start: int) -> None:
@@ -132,13 +134,14 @@ class ObjectStore:
             return
         self._content.add(data, self._limits.object)
         self._packed = self._packed or self._content.holds_sign(data)
-        if self.lagging or self._packed or (self.is_file if self._only_files else is_binary(data)):
+        self._lags = self._lags or self._packed or (self.is_file if self._only_files else is_binary(data))
+        if self.lagging or self._lags:
             self.lagging, self.safe = True, self.piece_start
 
     def add_coded(self, level: int, coding: str, data: bytes, *, shown: bool) -> None:
         """Keep more of what the object is decoded from; raises LimitHit. What shows nothing lags like binary.
 
-        Behind the last of the content comes the coding's end, which shows nothing either: it does not set that free.
+        Behind the last of a binary content comes the coding's end, which shows nothing either: it does not set that free.
         """
         if not self.wanted:
             return
@@ -148,7 +151,7 @@ class ObjectStore:
         kept.add(data, self._limits.object)
         self._packed = self._packed or kept.holds_sign(data)
         if self.lagging or self._packed or (not shown and kept.size > _CODED_HEAD):
-            if shown or not self.lagging or not self._content.size:
+            if shown or not self._lags:
                 self.safe = self.piece_start
             self.lagging = True
 

@@ -3,6 +3,7 @@
 import gzip
 import tempfile
 import time
+import zlib
 from collections.abc import Iterable
 from typing import IO
 
@@ -60,6 +61,19 @@ def test_a_codings_end_does_not_set_an_archive_free(coding: str) -> None:
     assert "malware.eicar" in driven.checks
     body = bytes(driven.out[DOWN]).partition(b"\r\n\r\n")[2]
     assert b"".join(Stack([coding], DEFAULT_LIMITS).feed(body)) != ZIP
+
+
+def test_an_event_of_a_coded_stream_goes_on_at_once() -> None:
+    """Its coder's end of a flush may come in a segment of its own."""
+    packer = zlib.compressobj(wbits=31)
+    driven = Driven().feed(UP, GET)
+    driven.feed(DOWN, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n")
+    for number in range(20):
+        flushed = packer.compress(b"data: event %d of many\n\n" % number) + packer.flush(zlib.Z_SYNC_FLUSH)
+        driven.feed(DOWN, flushed[:-2])
+        driven.feed(DOWN, flushed[-2:])
+        assert len(driven.out[DOWN]) >= len(driven.sent[DOWN]) - 2
+    assert driven.findings == []
 
 
 def test_an_archive_behind_much_text_is_held() -> None:

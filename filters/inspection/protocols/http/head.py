@@ -17,8 +17,11 @@ _FIELD = re.compile(
 # one line that ends with CRLF and holds no other CR or LF
 _END = b"\r\n\r\n"
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
-# Python's reader of fields took it for a line's end
-_NEXT_LINE = re.compile(rb"\x85" + _TOKEN + rb"[\t ]*:")
+# fields that say what a body is
+_FRAMING = rb"(?:transfer-encoding|content-(?:length|encoding|range|type))[\t ]*:"
+# Python's reader of fields took it for a line's end; elsewhere it is a part of many letters
+_NEXT_LINE = re.compile(rb"\x85" + _FRAMING, re.IGNORECASE)
+_TYPES_WITH_PARTS = (b"multipart/", b"message/", b"application/x-www-form-urlencoded")
 _QUOTED = re.compile(rb"\"(?:[^\"\\]|\\.)*\"")
 # gateways to CGI and WSGI take an underscore for a hyphen: with one of these names it is an attack, never a habit
 _DISGUISED = {b"transfer_encoding", b"content_length", b"content_encoding", b"content_type", b"content_range"}
@@ -47,8 +50,10 @@ class Fields:
     def media_type(self) -> bytes:
         """Return what the content says it is, b"" for nothing; raises Refusal for several types of which one has parts."""
         value = self.single(b"content-type") or b""
-        members = [one.strip(b" \t").lower() for one in _QUOTED.sub(b"", value).split(b",")]
-        if len(members) > 1 and any(one.startswith((b"multipart/", b"message/")) for one in members):
+        types = value.split(b",")[1:]  # to who heeds no quotes
+        if b"," in _QUOTED.sub(b"", value):
+            types.append(value)
+        if any(one.strip(b" \t").lower().startswith(_TYPES_WITH_PARTS) for one in types):
             raise Refusal("http-field-twice", f"several types: receivers choose differently: {value[:60]!r}")
         return value
 
