@@ -9,6 +9,7 @@ from filters.inspection.limits import Limits
 from filters.inspection.matching.database import Signs
 from filters.inspection.objects.archive_kinds import begins_as_archive
 from filters.inspection.objects.as_sent import AsSent
+from filters.inspection.objects.mail_text import is_message
 
 IN_MEMORY = 64 << 10
 _HEAD: Final = 36880  # bytes: an image of a disc has its sign here at the latest
@@ -212,11 +213,6 @@ def is_container(media_type: str) -> bool:
 def is_endless(media_type: str) -> bool:
     """Tell whether a declared type means parts that replace one another, as long as anybody looks: cameras send them."""
     return media_type.lower().startswith("multipart/x-mixed-replace")
-
-
-def is_message(media_type: str) -> bool:
-    """Tell whether a declared type is that of a mail."""
-    return media_type.partition(";")[0].strip().lower() == "message/rfc822"
 
 
 def is_binary(data: bytes) -> bool:

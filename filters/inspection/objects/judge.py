@@ -16,8 +16,8 @@ from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.archive_kinds import is_compressed
 from filters.inspection.objects.as_sent import AsSent, hides_archive, own_type
 from filters.inspection.objects.file_type import FileType, file_type
-from filters.inspection.objects.holding import is_container, is_message
-from filters.inspection.objects.mail_text import is_surely_mail, looks_like_mail, stored_mails
+from filters.inspection.objects.holding import is_container
+from filters.inspection.objects.mail_text import is_message, is_surely_mail, looks_like_mail, stored_mails
 from filters.inspection.objects.mime import Part, begins_with_part, form_parts, message_parts
 from filters.inspection.objects.rulebook import Rulebook
 from filters.inspection.patterns.pattern import redact

@@ -19,6 +19,16 @@ _NO_BASE64: Final = re.sub(rb"[0-9A-Za-z+/]", b"", bytes(range(256)))
 _LOOKED_AT: Final = 1 << 16  # bytes: fields longer than that are no mail's
 _MBOX = re.compile(rb"(?:\A|\n\r?\n)From [^\n]*\n")
 _BEGIN = re.compile(rb"begin [0-7]{3,4} ([^\r\n]*)\r?\n")
+_AS_UU: Final = bytes(32 + (letter - 32 & 63) for letter in range(256))  # only six bits count
+_YENC = re.compile(rb"=ybegin [^\r\n]*?name=([^\r\n]*)\r?\n(?:=ypart [^\r\n]*\r?\n)?")
+_YENC_LETTERS: Final = bytes(letter - 42 & 255 for letter in range(256))
+_NO_MESSAGES: Final = frozenset(
+    f"message/{kind}"
+    for kind in (
+        "partial", "external-body", "http", "s-http", "delivery-status", "global-delivery-status", "disposition-notification",
+        "global-disposition-notification", "feedback-report", "tracking-status", "global-headers", "sip", "sipfrag",
+    )
+)  # fmt: skip
 _BEGIN_64 = re.compile(rb"begin-base64 [0-7]{3,4} ([^\r\n]*)\r?\n([0-9A-Za-z+/=\s]*)")
 
 
@@ -65,14 +75,37 @@ def _lines(text: bytes, at: int) -> Iterator[bytes]:
         stop = text.find(b"\n", at)
         stop = len(text) if stop < 0 else stop
         line = text[at:stop].rstrip(b"\r")
-        if not line or line.startswith((b"end", b"begin")):
+        at = stop + 1
+        if line.rstrip() == b"end" or line.startswith(b"begin "):
             return
+        if not line:  # some programs skip it
+            continue
         size = ((line[0] - 32 & 63) * 4 + 5) // 3  # some programs write more than a line needs
         try:
-            yield binascii.a2b_uu(line[:size])
+            yield binascii.a2b_uu(line[:size].translate(_AS_UU))
         except binascii.Error:
             return
-        at = stop + 1
+
+
+def yencoded(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (name, content) of each file in yEnc (version 1.3) in a text."""
+    for begin in _at_line_starts(_YENC, b"=ybegin ", text):
+        stop = text.find(b"\n=yend", begin.end() - 1)
+        packed = text[begin.end() : stop if stop >= 0 else len(text)].translate(None, b"\r\n")
+        first, *escaped = packed.split(b"=")
+        yield (
+            begin[1],
+            first.translate(_YENC_LETTERS)
+            + b"".join(
+                bytes([one[0] - 106 & 255]) + one[1:].translate(_YENC_LETTERS) for one in escaped if one
+            ),
+        )
+
+
+def is_message(media_type: str) -> bool:
+    """Tell whether a type is that of a whole message: of the kinds of message/… those that have a body with parts."""
+    kind = media_type.partition(";")[0].strip().lower()
+    return kind.startswith("message/") and kind not in _NO_MESSAGES
 
 
 def unflowed(text: bytes) -> bytes:
