@@ -341,7 +341,7 @@ class StreamInspector:
             store.end()
         for way, channel in list(self._scanners):
             self.fresh(way, channel)  # nothing more comes there
-        self._parser = Opaque(self)
+        self._parser = Opaque(self, blindly=True)
         for way in Direction:
             self._parser.feed(way, bytes(self._kept[way]))
 

@@ -1,5 +1,6 @@
 """A stream nobody knows: its bytes are scanned as they are, both ways."""
 
+import re
 from typing import Final
 
 from filters.inspection.finding import Direction, Refusal
@@ -7,6 +8,9 @@ from filters.inspection.parser import Sink
 from filters.inspection.protocols.identify import Guess, late
 
 _GREETING: Final = b"220"
+# servers of HTTP take far more for a request than begins as one: this makes the difference to who scans the bytes as they are
+_CODED: Final = re.compile(rb"[\t ]*(?:content|transfer)-encoding[\t ]*:", re.IGNORECASE)
+_PROXIED: Final = b"\r\n\r\n\0\r\nQUIT\n"  # PROXY protocol, version 2: another stream begins behind it
 LOOKED: Final = (
     64 << 10
 )  # bytes of the client: mail servers bear a few lines of a few KiB that they don't understand
@@ -20,14 +24,16 @@ class Opaque:
 
     protocol = "opaque"
 
-    def __init__(self, sink: Sink, *, from_start: bool = False) -> None:
-        """Take the sink; unless `from_start`, somebody has looked at the client's first piece already."""
+    def __init__(self, sink: Sink, *, from_start: bool = False, blindly: bool = False) -> None:
+        """Take the sink; unless `from_start`, somebody has looked at the client's first piece already. blindly: nothing is refused."""
         self._sink = sink
         self._looked = from_start
         self._line = bytearray()  # of the client, as far as it came
         self._is_first = True
         self._lines = 0  # that were whole
-        self._left = LOOKED
+        self._left = 0 if blindly else LOOKED
+        self._begin = b""  # the client's first bytes
+        self._in_head, self._has_spoken = True, False  # no empty line came yet; behind another one
         self._answer = b""  # the server's first bytes
 
     def feed(self, direction: Direction, data: bytes) -> None:
@@ -43,8 +49,27 @@ class Opaque:
             if not _GREETING.startswith(self._answer[: len(_GREETING)]):
                 self._stop()
 
+    def _refuse_coded(self, lines: bytes) -> None:
+        """Refuse what a lenient server may take for a request whose body is coded: its first lines say so, up to an empty one."""
+        for line in lines.split(b"\n")[:-1] if self._in_head else ():
+            if _CODED.match(line):
+                raise Refusal(
+                    "protocol-mismatch", "what does not begin as HTTP has a coded body all the same"
+                )
+            if not line.strip() and self._has_spoken:
+                self._in_head = False
+                return
+            self._has_spoken = self._has_spoken or bool(line.strip())
+
+    def _refuse_proxied(self, data: bytes) -> None:
+        if len(self._begin) < len(_PROXIED):
+            self._begin += data[: len(_PROXIED) - len(self._begin)]
+            if self._begin == _PROXIED:
+                raise Refusal("protocol-mismatch", "the PROXY protocol: another stream begins behind it")
+
     def _look(self, data: bytes) -> Guess | None:
-        """Return what the client's lines show, once."""
+        """Return what the client's lines show, once; raises Refusal."""
+        self._refuse_proxied(data)
         data = data[: self._left]
         self._left -= len(data)
         end = data.rfind(b"\n") + 1
@@ -52,6 +77,7 @@ class Opaque:
         if end:
             self._line.clear()
         self._line += data[end:]
+        self._refuse_coded(lines)
         seen = late(lines, self._lines, are_first=self._is_first)
         self._lines += lines.count(b"\n")
         self._is_first = self._is_first and not lines.strip()

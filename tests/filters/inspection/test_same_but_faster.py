@@ -64,7 +64,7 @@ def decoded(coding: bytes, body: bytes) -> bytes | None:
 @given(QUOTED)
 def test_undoes_quoted_printable_strictly(words: list[bytes]) -> None:
     body = b"".join(words)
-    escape = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[ \t]*\r\n)")
+    escape = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[ \t]*(?:\r\n|\Z))")
     whole = b"=" not in escape.sub(b"", body)
     plain = escape.sub(lambda one: binascii.unhexlify(one[1]) if one[1] else b"", body)
     assert decoded(b"quoted-printable", body) == (plain if whole else None)

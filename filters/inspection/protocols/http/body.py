@@ -13,13 +13,6 @@ _CHUNK_LINE = re.compile(
     rb"(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|\"[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]*\"))?)*)"
 )
 _CHUNK_BEGIN = re.compile(rb"[0-9A-Fa-f]{1,16}(;|\r?\Z)")
-# a body without a length that begins with fields, one of which says what a body is: to some receivers the head goes on
-_LINE = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+[\t ]*:[^\n]*\n"
-_HEAD_GOES_ON = re.compile(
-    rb"(?:" + _LINE + rb")*?(?:transfer-encoding|content-(?:encoding|length))[\t ]*:", re.IGNORECASE
-)
-_MAY_GO_ON = re.compile(rb"(?:" + _LINE + rb")*[!#$%&'*+\-.^_`|~0-9A-Za-z]*[\t ]*(?::[^\n]*)?")
-_HEAD_WITHIN = 1024  # bytes, behind blanks
 _LONGEST_CHUNK = (1 << 31) - 1  # bytes: from here on some receivers count wrong, and nobody sends such chunks
 _IN_TRAILER = {
     b"transfer-encoding",
@@ -41,7 +34,6 @@ class Body:
         self.trailer: Fields | None = None
         self.extensions = bytearray()  # of chunks, a line each; whoever reads them empties it
         self._seen = 0  # bytes of an incomplete trailer
-        self._start, self._may_be_head = bytearray(), True  # of a body without a length, behind blanks
         self.done = framing.extent is Extent.NONE
 
     def take(self, buffer: bytearray) -> Iterator[bytes]:
@@ -55,17 +47,8 @@ class Body:
             case Extent.CHUNKED:
                 yield from self._chunks(buffer)
             case _:
-                self._refuse_head(buffer)
                 yield bytes(buffer)
                 buffer.clear()
-
-    def _refuse_head(self, buffer: bytearray) -> None:
-        if not self._may_be_head:
-            return
-        self._start += buffer[:_HEAD_WITHIN] if self._start else buffer.lstrip(b"\t\n\r ")[:_HEAD_WITHIN]
-        if _HEAD_GOES_ON.match(self._start):
-            raise Refusal("http-field", f"a field behind the head's end: {bytes(self._start[:60])!r}")
-        self._may_be_head = len(self._start) < _HEAD_WITHIN and bool(_MAY_GO_ON.fullmatch(self._start))
 
     def end(self) -> None:
         """Say that the sender closed; raises Refusal when the body is not complete."""

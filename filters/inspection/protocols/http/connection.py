@@ -12,6 +12,7 @@ from filters.inspection.coding.percent import UrlEncoded
 from filters.inspection.finding import Direction, LimitHit, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.parser import Parser, Sink
+from filters.inspection.protocols.http.beginning import Beginning
 from filters.inspection.protocols.http.body import Body
 from filters.inspection.protocols.http.buffers import request_buffers, status_buffers
 from filters.inspection.protocols.http.credentials import spelled_out
@@ -37,6 +38,7 @@ class _Side:
 
     buffer: bytearray = field(default_factory=bytearray)
     body: Body | None = None
+    beginning: Beginning | None = None
     codings: Stack | None = None
     has_object: bool = False
     media_type: str = ""
@@ -64,6 +66,7 @@ class HttpConnection:
         self._sink, self._limits = sink, limits
         self._sides = (_Side(), _Side())
         self._asked: deque[Request] = deque()
+        self._interim = False  # the oldest request has an answer that some take for the final one
         self._switching = False  # an upgrade was asked for: what the client says next depends on the answer
         self._inner: Parser | None = None
 
@@ -120,6 +123,7 @@ class HttpConnection:
         if len(self._asked) >= self._limits.pending:
             raise LimitHit("pending", self._limits.pending, " requests without an answer")
         self._asked.append(request)
+        self._check_interim()
         self._switching = request.method == b"CONNECT" or bool(request.fields.all(b"upgrade"))
         self._tell_head(Direction.TO_SERVER, spelled_out(head))
         self._sink.fields(Direction.TO_SERVER, "http", lambda: request_buffers(request, head))
@@ -146,6 +150,10 @@ class HttpConnection:
         del side.buffer[:end]
         if status.code >= 200 or status.code == 101:
             self._asked.popleft()
+            self._interim = False
+        elif status.code > 100:  # nobody takes 100 for more than it is
+            self._interim = True
+            self._check_interim()
         self._tell_head(Direction.TO_CLIENT, head)
         self._sink.fields(Direction.TO_CLIENT, "http", lambda: status_buffers(status.fields, head))
         self._sink.note("http-status", code=str(status.code))
@@ -158,6 +166,13 @@ class HttpConnection:
         if not is_whole(status, request):
             self._sink.partial_object(Direction.TO_CLIENT, "an answer with a part of the object only")
         self._begin_body(Direction.TO_CLIENT, framing, status.fields)
+
+    def _check_interim(self) -> None:
+        """Refuse further requests behind one that has a 1xx: Python's and Java's clients take that for its answer."""
+        if self._interim and len(self._asked) > 1:
+            raise Refusal(
+                "http-answer-early", "an informational answer, and another request behind the one it is for"
+            )
 
     def _head_end(self, side: _Side) -> int:
         end = cut_head(side.buffer, self._limits, side.seen)
@@ -177,12 +192,14 @@ class HttpConnection:
         side.codings = Stack(framing.codings, self._limits)
         side.forms = _readers(side.media_type)
         side.body = None if framing.extent is Extent.NONE else Body(framing, self._limits)
+        side.beginning = Beginning(direction, framing.extent)
 
     def _take_body(self, direction: Direction) -> None:
         side = self._sides[direction]
-        assert side.body and side.codings  # noqa: S101 - both are set together
+        assert side.body and side.codings and side.beginning  # noqa: S101 - they are set together
         # together: a body of very small chunks costs no more than one of large ones
         if piece := b"".join(side.body.take(side.buffer)):
+            side.beginning.look(piece)
             # as it is, too: codings have room for comments, and not everybody undoes them
             if side.codings.undoes:
                 self._sink.text(direction, "coded 0", piece)
@@ -196,7 +213,7 @@ class HttpConnection:
         if side.body.done:
             if side.body.trailer and side.body.trailer.pairs:
                 lines = b"".join(b"%s: %s\r\n" % pair for pair in side.body.trailer.pairs)
-                self._sink.text(direction, "head", lines)
+                self._tell_head(direction, lines)
             self._body_done(direction)
 
     def _tell_coded(self, direction: Direction, codings: Stack, *, shown: bool) -> None:

@@ -99,7 +99,10 @@ def _framing(fields: Fields, minor: int) -> tuple[Extent | None, int, tuple[str,
         codings += [one.decode("latin-1") for one in transfer[:-1]]
         return Extent.CHUNKED, 0, tuple(codings)
     if length is not None:
-        if not length.isdigit() or len(length) > 18:
-            raise Refusal("http-content-length", f"expected digits; got {length[:40]!r}")
+        if not length.isdigit() or len(length) > 18 or (length[:1] == b"0" and length != b"0"):
+            raise Refusal(
+                "http-content-length",
+                f"expected digits, the first no 0, which means octal to some; got {length[:40]!r}",
+            )
         return (Extent.LENGTH if int(length) else Extent.NONE), int(length), tuple(codings)
     return None, 0, tuple(codings)

@@ -19,11 +19,17 @@ _END = b"\r\n\r\n"
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
 # fields that say what a body is
 _FRAMING = rb"(?:transfer-encoding|content-(?:length|encoding|range|type))[\t ]*:"
+_FRAMING_NAME = re.compile(
+    rb"(?:\A|[,\t ])(?:transfer-encoding|content-(?:length|encoding))(?=[,\t ]|\Z)", re.IGNORECASE
+)
 # Python's reader of fields took it for a line's end; elsewhere it is a part of many letters
 _NEXT_LINE = re.compile(rb"\x85" + _FRAMING, re.IGNORECASE)
 _TYPES_WITH_PARTS = (b"multipart/", b"message/", b"application/x-www-form-urlencoded")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%-]*)(?::[0-9]*)?")
+_AUTHORITY = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#]*)", re.IGNORECASE)
 _QUOTED = re.compile(rb"\"(?:[^\"\\]|\\.)*\"")
-# gateways to CGI and WSGI take an underscore for a hyphen: with one of these names it is an attack, never a habit
+_ORDINARY, _ODD_LETTER = re.compile(rb"[A-Za-z0-9-]+"), re.compile(rb"[^a-z0-9]")
+# gateways to CGI and WSGI take an underscore for a hyphen, some any sign: with one of these names it is an attack, never a habit
 _DISGUISED = {b"transfer_encoding", b"content_length", b"content_encoding", b"content_type", b"content_range"}
 
 
@@ -118,11 +124,24 @@ def parse_request(head: bytes, limits: Limits) -> Request:
         raise Refusal(
             "http-request-line", f"{match[1].decode()}: some servers heed a method's case, some do not"
         )
-    request = Request(match[1], match[2], int(match[3]), fields)
-    hosts = len(fields.all(b"host"))
-    if hosts > 1 or (request.minor and hosts == 0):
-        raise Refusal("http-host", f"expected one Host field; got {hosts}")
-    return request
+    _check_host(match[2], fields, int(match[3]))
+    return Request(match[1], match[2], int(match[3]), fields)
+
+
+def _check_host(target: bytes, fields: Fields, minor: int) -> None:
+    """Refuse a request that goes to one host for some servers, and to another for others."""
+    hosts = fields.all(b"host")
+    if len(hosts) > 1 or (minor and not hosts):
+        raise Refusal("http-host", f"expected one Host field; got {len(hosts)}")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise Refusal("http-host", f"expected a name or address and perhaps a port; got {hosts[0][:60]!r}")
+    authority = _AUTHORITY.match(target)
+    if authority and hosts and _plain_host(authority[1]) != _plain_host(hosts[0]):
+        raise Refusal("http-host", f"the target names {authority[1][:60]!r}, Host {hosts[0][:60]!r}")
+
+
+def _plain_host(authority: bytes) -> bytes:
+    return authority.lower().removesuffix(b":80").removesuffix(b":443").removesuffix(b":")
 
 
 def parse_status(head: bytes, limits: Limits) -> Status:
@@ -147,10 +166,16 @@ def parse_fields(lines: list[bytes], limits: Limits) -> Fields:
             raise Refusal("http-field", f"expected `name: value`; got {line[:60]!r}")
         if _NEXT_LINE.search(match[2]):
             raise Refusal("http-field", f"a second field behind a next-line character: {line[:60]!r}")
-        if match[1].lower().replace(b"-", b"_") in _DISGUISED and b"_" in match[1]:
+        if not _ORDINARY.fullmatch(match[1]) and _ODD_LETTER.sub(b"_", match[1].lower()) in _DISGUISED:
             raise Refusal("http-field", f"{match[1].decode()} is read as another field by some receivers")
         pairs.append((match[1].lower(), match[2]))
-    return Fields(tuple(pairs))
+    found = Fields(tuple(pairs))
+    for one in found.all(b"connection"):
+        if _FRAMING_NAME.search(one):
+            raise Refusal(
+                "http-field", f"a Connection that takes framing away for who heeds it: {one[:60]!r}"
+            )
+    return found
 
 
 def _lines(head: bytes, limits: Limits) -> tuple[bytes, Fields]:
