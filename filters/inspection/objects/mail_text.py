@@ -21,6 +21,8 @@ _MBOX = re.compile(rb"(?:\A|\n\r?\n)From [^\n]*\n")
 _BEGIN = re.compile(rb"begin [0-7]{3,4} ([^\r\n]*)\r?\n")
 _AS_UU: Final = bytes(32 + (letter - 32 & 63) for letter in range(256))  # only six bits count
 _YENC = re.compile(rb"=ybegin [^\r\n]*?name=([^\r\n]*)\r?\n(?:=ypart [^\r\n]*\r?\n)?")
+_YENC_ENDS = re.compile(rb"\n=y(?:end|begin) ?")
+_YENC_STEP: Final = 1 << 16  # bytes
 _YENC_LETTERS: Final = bytes(letter - 42 & 255 for letter in range(256))
 _NO_MESSAGES: Final = frozenset(
     f"message/{kind}"
@@ -90,15 +92,22 @@ def _lines(text: bytes, at: int) -> Iterator[bytes]:
 def yencoded(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (name, content) of each file in yEnc (version 1.3) in a text."""
     for begin in _at_line_starts(_YENC, b"=ybegin ", text):
-        stop = text.find(b"\n=yend", begin.end() - 1)
-        packed = text[begin.end() : stop if stop >= 0 else len(text)].translate(None, b"\r\n")
-        first, *escaped = packed.split(b"=")
-        yield (
-            begin[1],
-            first.translate(_YENC_LETTERS)
-            + b"".join(
-                bytes([one[0] - 106 & 255]) + one[1:].translate(_YENC_LETTERS) for one in escaped if one
-            ),
+        stop = _YENC_ENDS.search(text, begin.end() - 1)
+        packed = text[begin.end() : stop.start() if stop else len(text)].translate(None, b"\r\n")
+        yield begin[1], b"".join(_unyenc(packed))
+
+
+def _unyenc(packed: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(packed):  # in steps: each escape is an object for a moment
+        step = packed[at : at + _YENC_STEP]
+        at += len(step)
+        if step.endswith(b"="):
+            step, at = step + packed[at : at + 1], at + 1
+        first, *escaped = step.split(b"=")
+        yield first.translate(_YENC_LETTERS)
+        yield b"".join(
+            bytes([one[0] - 106 & 255]) + one[1:].translate(_YENC_LETTERS) for one in escaped if one
         )
 
 

@@ -2,9 +2,11 @@
 
 import base64
 import binascii
+import time
 
 import pytest
 
+from filters.inspection.objects.mail_text import yencoded
 from tests.filters.inspection.drive import EICAR, SECRET, SPEC, exchange, toolbox
 from tests.filters.inspection.test_mail_disguises import checks, lines, wrapped
 from tests.filters.inspection.test_protocols import smtp
@@ -113,6 +115,29 @@ PASS = {
 @pytest.mark.parametrize("name", PASS)
 def test_what_no_program_minds_passes(name: str) -> None:
     assert checks(PASS[name]) == set()
+
+
+def test_yenc_is_read_whole_in_steps() -> None:
+    data = bytes(range(256)) * 900
+    coded = b"".join(
+        b"=" + bytes([(one + 106) % 256])
+        if (one + 42) % 256 in (0, 10, 13, 61)
+        else bytes([(one + 42) % 256])
+        for one in data
+    )
+    for shift in range(3):
+        text = b"=ybegin line=128 size=9 name=a\r\n" + coded
+        text = text.replace(b"\r\n", b"\r\n" + b"x" * shift, 1)
+        ((name, content),) = yencoded(text)
+        assert (name, content[shift:]) == (b"a", data)
+
+
+def test_a_crowd_of_beginnings_is_read_in_time() -> None:
+    for begin in (b"=ybegin line=128 size=68 name=a\r\n", b"begin 644 a\r\n"):
+        began = time.process_time()
+        assert checks(lines(HEAD[:-2], body=begin * 1900)) == set()
+        few = time.process_time() - began
+        assert few < 10
 
 
 def test_labels_with_blanks_are_heeded() -> None:
