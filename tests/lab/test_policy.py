@@ -239,7 +239,7 @@ def test_no_packet_of_an_unaffected_flow_is_lost(lab: RunningLab, draft: Path) -
     )
     draft.write_text(text)
     lab.cli("policy", "apply", str(draft))
-    lab.exec("web", "quotegate-agent", "connect", "db", "udp/7000")
+    lab.exec("web", "quotegate-agent", "open", "db", "udp/7000")
     receiver = udp_socket(lab.lab.peer_namespace("db"))
     receiver.bind(("0.0.0.0", 7000))
     sender = udp_socket(lab.lab.peer_namespace("web"))

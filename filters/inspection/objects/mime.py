@@ -10,6 +10,7 @@ import re
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from filters.inspection.coding.charset import named
@@ -99,7 +100,7 @@ def form_parts(data: bytes, content_type: str, budget: Budget) -> Iterator[Part]
         budget.member()
         _check_line_ends(b"" if piece.startswith(b"\r\n") else piece.partition(b"\r\n\r\n")[0])
         fields, body = head(piece)
-        media_type, inner = type_of(fields, served=False)
+        media_type, inner = type_of(fields)
         coding = coding_of(fields, b"binary")
         name = (disposition_name(fields) or b"part").decode("utf-8", "replace")
         nested = media_type.startswith("multipart/") or is_message(media_type)
@@ -146,7 +147,7 @@ def _texts(part: Part, parameters: dict[bytes, bytes], budget: Budget) -> Iterat
         budget.bytes(len(shown))
         yield Part(part.name, part.media_type, shown)
     if part.media_type.startswith("text/"):
-        for name, content in (*uuencoded(shown), *yencoded(part.content)):
+        for name, content in chain(uuencoded(shown), yencoded(part.content)):
             budget.member()
             budget.bytes(len(content))
             yield Part(name.decode("utf-8", "replace"), "application/octet-stream", content)
@@ -163,9 +164,7 @@ def _multipart(
     if shorter := parameters.get(SHORTER):
         _check_shorter(body, shorter, doubts)
     pieces = _split(body, parameters.get(b"boundary", b""), budget, doubts)
-    if (
-        not pieces and doubts is None
-    ):  # nobody finds a part in it: a bounce has so much of a message, for example
+    if not pieces and doubts is None:  # nobody finds a part: bounces have so much of a message
         budget.member()
         yield from _texts(Part("text/plain", "text/plain", body), {}, budget)
     default = "message/rfc822" if media_type == "multipart/digest" else "text/plain"
@@ -186,6 +185,7 @@ def _check_shorter(body: bytes, shorter: bytes, doubts: list[Refusal] | None) ->
         line = body[place + len(marker) : body.find(b"\n", place) % (len(body) + 1)]
         if line.strip() in (b"", b"--"):
             doubt(f"a boundary that programs read differently: {shorter[:60]!r}", doubts, "mime-parameter")
+            return
 
 
 def _check_single_part(body: bytes, parameters: dict[bytes, bytes], doubts: list[Refusal] | None) -> None:

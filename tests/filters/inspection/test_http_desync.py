@@ -129,6 +129,14 @@ def test_ordinary_heads_pass(request_: bytes) -> None:
     assert told(request_).findings == []
 
 
+def test_words_that_are_no_coding_are_none_when_they_stand_alone() -> None:
+    for word in (b"none", b"utf-8"):
+        coding = b"Content-Encoding: " + word
+        assert exchange([(UP, GET), (DOWN, answer(b"fine", coding))]).findings == []
+        assert "malware.eicar" in exchange([(UP, GET), (DOWN, answer(EICAR, coding))]).checks
+        assert exchange([(UP, GET), (DOWN, answer(b"fine", coding + b", gzip"))]).checks == ["coding-unknown"]
+
+
 def test_what_a_trailer_escapes_is_found() -> None:
     spelled = b"".join(b"%%%02x" % one for one in SECRET)
     said = (

@@ -10,6 +10,10 @@ from filters.inspection.protocols.http.head import Fields, Request, Status
 
 _TRANSFER: Final = {b"gzip", b"x-gzip", b"deflate"}  # registered as transfer codings, and undone here
 _CHOSEN: Final = {"br", "zstd"}  # codings that nobody undoes who has not named them
+_NO_CODING: Final = (
+    [b"none"],
+    [b"utf-8"],
+)  # alone: nobody knows them, so everybody keeps the bytes; scripts that stream say so
 _NEVER = re.compile(rb"q=0(?:\.0{0,3})?")
 
 
@@ -78,7 +82,8 @@ def _named(accepted: bytes) -> list[bytes]:
 
 def _framing(fields: Fields, minor: int) -> tuple[Extent | None, int, tuple[str, ...]]:
     transfer, length = fields.list(b"transfer-encoding"), fields.single(b"content-length")
-    codings = [one.decode("latin-1") for one in fields.list(b"content-encoding") if one != b"identity"]
+    said = fields.list(b"content-encoding")
+    codings = [one.decode("latin-1") for one in said if one != b"identity"] if said not in _NO_CODING else []
     if fields.all(b"content-transfer-encoding"):
         raise Refusal(
             "http-mime-coding", "content-transfer-encoding has no meaning in HTTP, yet some receivers heed it"
