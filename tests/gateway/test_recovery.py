@@ -176,6 +176,16 @@ def test_a_quarantine_says_what_led_to_it(here: Place, on_fail: OnFail, why: str
     assert here.noted.remedies == [("quarantine", f"{why}{LATE}the gateway's start")]
 
 
+def test_what_no_restart_mends_is_quarantined_with_its_reason(here: Place) -> None:
+    async def story() -> None:
+        here.move(Trigger.FAILED)
+        here.recovery.begin(here.peer, "firmware-changed")
+        await here.until(PeerState.QUARANTINED)
+
+    asyncio.run(story())
+    assert here.noted.remedies == [("quarantine", "no restart mends it; last failure: firmware-changed")]
+
+
 def test_what_nobody_could_restart_costs_no_budget(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "ASK_AGAIN_S", 0.02)
     here.away = True

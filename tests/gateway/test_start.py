@@ -135,3 +135,12 @@ def test_waits_until_the_state_is_open_and_its_own() -> None:
                 assert waiting.wait(5) == 0
             finally:
                 waiting.kill()
+
+
+def test_rejects_a_state_that_can_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait would have no end: systemd starts the service anew."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(GatewayError) as raised:
+        main.await_state(tmp_path)
+    assert raised.value.code == "read-only-state"
