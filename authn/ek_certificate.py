@@ -16,6 +16,8 @@ from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.public_area import check_ek
 
+# a date for what has no end of its own (RFC 5280, 4.1.2.5): a TPM stays genuine as long as it is
+NO_END = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
 EK_USAGE = x509.ObjectIdentifier("2.23.133.8.1")
 UUID_SCHEME = "urn:uuid:"
 
@@ -28,8 +30,8 @@ class CertificateAuthority:
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def create(cls, name: str, now: dt.datetime, days: int) -> "CertificateAuthority":
-        """Make a CA with a fresh P-256 key."""
+    def create(cls, name: str, now: dt.datetime, days: int | None) -> "CertificateAuthority":
+        """Make a CA with a fresh P-256 key; None: without end."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = _builder(subject, subject, key.public_key(), now, days)
@@ -40,8 +42,8 @@ class CertificateAuthority:
         )
         return cls(builder.sign(key, hashes.SHA256()), key)
 
-    def issue(self, ek_public: bytes, name: str, uuid: str, now: dt.datetime, days: int) -> bytes:
-        """Issue a certificate (DER) for an EK, naming the machine and its uuid."""
+    def issue(self, ek_public: bytes, name: str, uuid: str, now: dt.datetime, days: int | None) -> bytes:
+        """Issue a certificate (DER) for an EK, naming the machine and its uuid; None: without end."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         ek = check_ek(ek_public).key()
         builder = _builder(self.certificate.subject, subject, ek, now, days)
@@ -62,13 +64,12 @@ class CertificateAuthority:
 
 
 def _builder(
-    issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime, days: int
+    issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime, days: int | None
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
-    return builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(
-        now + dt.timedelta(days=days)
-    )
+    end = NO_END if days is None else now + dt.timedelta(days=days)
+    return builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(end)
 
 
 def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:

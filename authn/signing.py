@@ -19,6 +19,7 @@ from authn.errors import AuthnError
 MAX_DOCUMENT = 4 << 20
 MAX_VERSION = (1 << 63) - 1
 CONTEXT = b"quotegate/1 document\0"
+AT_ANY_TIME = -math.inf  # for `now`: every document holds then
 
 
 class DocumentError(AuthnError):
@@ -73,6 +74,14 @@ def verify_document(untrusted: bytes, kind: str, keys: Mapping[str, bytes], now:
         raise DocumentError("expired", f"the {kind} document expired {now - document['not_after']:.0f} s ago")
     digest = hashlib.sha256(canonical(document)).hexdigest()
     return SignedDocument(kind, document["version"], document["not_after"], document["payload"], digest)
+
+
+def renew_document(
+    untrusted: bytes, kind: str, keys: Mapping[str, bytes], not_after: float, key: Ed25519PrivateKey
+) -> bytes:
+    """Sign a document of this kind, signed by one of `keys`, with another end; raises DocumentError, not for its age."""
+    found = verify_document(untrusted, kind, keys, AT_ANY_TIME)
+    return sign_document(kind, found.version, not_after, found.payload, key)
 
 
 def _parse(untrusted: bytes) -> tuple[dict[str, Any], str, bytes]:

@@ -33,7 +33,7 @@ class LabSpec:
     inspectors: int = 1
     # how long a machine that is restarted may take to be trusted again; None: what its kind takes at most
     return_within_s: float | None = None
-    # how long what is signed for it holds: CA, port map, reference values, golden firmware
+    # how long what is signed for it holds: port map, reference values, golden firmware
     valid_days: int = VALID_DAYS
 
     def machine(self, name: str) -> PortEntry:

@@ -86,7 +86,7 @@ EXAMPLES = {
         "lab up --policy policy.toml --ask-approval",
     ),
     "lab down": ("lab down", "lab down --keep"),
-    "lab resume": ("lab resume",),
+    "lab resume": ("lab resume", "lab resume --days 90"),
     "lab status": ("lab status",),
     "lab tamper": ("lab tamper web", "lab tamper db --with initrd"),
     "lab replace-inspector": ("lab replace-inspector",),

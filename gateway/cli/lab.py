@@ -21,6 +21,7 @@ from vmhost.commands import in_namespace, run
 from vmhost.lab.defaults import default_spec, make_spec, place, vm_spec
 from vmhost.lab.kept import is_kept, load_spec, noted_off, spec_file
 from vmhost.lab.provisioning import PEER_PROFILE
+from vmhost.lab.renewal import valid_until
 from vmhost.lab.setup import PROJECT, bring_back, bring_up, demand_root, is_up
 from vmhost.lab.tamper import Alteration
 from vmhost.lab.teardown import tear_down
@@ -93,8 +94,7 @@ def up(arguments: argparse.Namespace) -> int:
         spec = vm_spec_from(lab, arguments.peers, arguments.policy, arguments.images)
     else:
         spec = spec_from(lab, arguments.peers, arguments.policy)
-    if not 1 <= arguments.days <= MOST_DAYS:
-        raise GatewayError("bad-days", f"--days must be from 1 to {MOST_DAYS}, got {arguments.days}")
+    _check_days(arguments.days)
     gateway_vm = spec.gateway_vm and arguments.gateway == "vm"
     spec = replace(spec, preapproved=not arguments.ask_approval, inspectors=arguments.inspectors)
     bring_up(replace(spec, gateway_vm=gateway_vm, valid_days=arguments.days))
@@ -107,12 +107,21 @@ def up(arguments: argparse.Namespace) -> int:
 def resume(arguments: argparse.Namespace) -> int:
     """Start a lab's virtual machines again with the state that is left of them."""
     lab = Lab(arguments.lab)
-    _say_up(bring_back(lab))
+    if arguments.days is not None:
+        _check_days(arguments.days)
+    spec = bring_back(lab, arguments.days)
+    _say_up(spec)
     _say_trust(lab)
     for name, why in noted_off(lab).items():
         say(f"{name} stays off ({why}); start it: quotegate-host vm start {name} --lab {lab.name}")
+    say(f"what is signed for it holds until {time.strftime('%Y-%m-%d', time.localtime(valid_until(spec)))}")
     say("next: quotegate peers; quotegate update status")
     return EXIT_OK
+
+
+def _check_days(days: int) -> None:
+    if not 1 <= days <= MOST_DAYS:
+        raise GatewayError("bad-days", f"--days must be from 1 to {MOST_DAYS}, got {days}")
 
 
 def _say_up(spec: LabSpec) -> None:

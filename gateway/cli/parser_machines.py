@@ -194,7 +194,10 @@ def _add_lab(lab: "Group[argparse.ArgumentParser]") -> None:
     again = (
         "start a lab's virtual machines again with the state they left: after the host's restart, or --keep"
     )
-    add(lab, "resume", "lab.resume", again, json=False)
+    resume = add(lab, "resume", "lab.resume", again, json=False)
+    resume.add_argument(
+        "--days", type=int, help="sign anew what is signed for it, to hold that long from now; 1 to 3650"
+    )
     add(lab, "status", "lab.lab_status", "show machines and processes")
     tamper = add(
         lab, "tamper", "lab.tamper", "change a peer behind its back: PCR 10, or what a VM runs", json=False

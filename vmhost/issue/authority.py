@@ -28,8 +28,8 @@ class Authority:
     signer: Ed25519PrivateKey
 
     @classmethod
-    def create(cls, name: str, now: dt.datetime, days: int) -> "Authority":
-        """Make both with fresh keys."""
+    def create(cls, name: str, now: dt.datetime, days: int | None) -> "Authority":
+        """Make both with fresh keys; the CA without end for None."""
         return cls(CertificateAuthority.create(name, now, days), Ed25519PrivateKey.generate())
 
     @property

@@ -12,12 +12,13 @@ from vmhost.durable import write_durably
 from vmhost.errors import HostError
 from vmhost.image.references import Image, profile_for
 from vmhost.lab.vms import VmPaths, copy_in, prepare_vm, vm_of
+from vmhost.log import say
 from vmhost.monitor.health import is_healthy
 from vmhost.names import GATEWAY, Lab
 from vmhost.spec import LabSpec
 from vmhost.update.slots import Slot, Slots
 from vmhost.vm.gateway import GatewayVm
-from vmhost.vm.settings import network_text, pack_settings
+from vmhost.vm.settings import network_text, pack_files, pack_settings, unpack_settings
 from vmhost.vm.spec import Disk
 
 MEMORY_MIB, CPUS = 768, 2  # its programs start side by side
@@ -27,6 +28,8 @@ HOSTLINK_UID = 64105  # who speaks for the host inside
 DIRECTORY = "/run/config"
 BOOT_DISK, ROOT_DISK, SETTINGS_DISK = "boot.img", "root.img", "settings.tar"
 OWN_REFERENCES = "own_references.json"
+_MATERIAL = "material/"
+MOST_MATERIAL = 128 << 20  # of the operator's files: the machine has them in memory
 FIRST_VERSION = 1  # of the image that a lab comes up with
 # what the gateway's units agree on
 _RUN = "/run/quotegate"
@@ -68,6 +71,35 @@ def disks_of(lab: Lab, slot: Slot) -> tuple[Disk, ...]:
     return (*measured, Disk(VmPaths(lab, GATEWAY).directory / "state.img", readonly=False))
 
 
+def fresh_disks(lab: Lab, slot: Slot) -> tuple[Disk, ...]:
+    """Return a slot's disks, the settings with the operator's files as they are now; what can't be taken stays as it was."""
+    path = slot_directory(lab, slot) / SETTINGS_DISK
+    try:
+        packed = path.read_bytes()
+        others = {
+            name: data for name, data in unpack_settings(packed).items() if not name.startswith(_MATERIAL)
+        }
+        fresh = pack_files({**others, **material_files(lab)})
+        if fresh != packed:
+            write_durably(path, fresh)
+    except (OSError, ValueError) as error:
+        say(
+            f"{lab.material}: the gateway starts with your files as it had them: {error}; mend that, restart it"
+        )
+    return disks_of(lab, slot)
+
+
+def material_files(lab: Lab) -> dict[str, bytes]:
+    """Read the operator's files for inspectors, as settings disks have them; raises OSError, ValueError when it is too much."""
+    if not lab.material.is_dir():
+        return {}
+    found = [one for one in sorted(lab.material.iterdir()) if one.is_file()]
+    size = sum(one.stat().st_size for one in found)
+    if size > MOST_MATERIAL:
+        raise ValueError(f"{lab.material}: expected at most {MOST_MATERIAL} bytes of files, got {size}")
+    return {f"{_MATERIAL}{one.name}": one.read_bytes() for one in found}
+
+
 def prepare_gateway(spec: LabSpec) -> None:
     """Make the gateway VM's directory; raises HostError."""
     if spec.images is None or not spec.gateway_vm:
@@ -91,7 +123,7 @@ def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEven
     cpus = max(CPUS, spec.inspectors + 1)  # one is left for the others
     gateway = vm_of(GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, memory, cpus=cpus)
     gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
-    gateway.disks_of = partial(disks_of, spec.lab)
+    gateway.disks_of = partial(fresh_disks, spec.lab)
     return gateway
 
 
@@ -121,12 +153,7 @@ def gateway_settings(
     if own_references is not None:
         inside["own_references"] = f"{DIRECTORY}/{OWN_REFERENCES}"
         files[OWN_REFERENCES] = own_references
-    if spec.lab.material.is_dir():
-        files |= {
-            f"material/{one.name}": one.read_bytes()
-            for one in sorted(spec.lab.material.iterdir())
-            if one.is_file()
-        }
+    files |= material_files(spec.lab)
     network = network_text(spec.gateway, IPv4Interface(f"{spec.gateway.ip}/{spec.network.prefixlen}"))
     network += f"INSPECTORS={spec.inspectors}\n"
     return pack_settings(inside, network, files)

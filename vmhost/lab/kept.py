@@ -30,7 +30,7 @@ def spec_file(directory: Path) -> Path:
 
 
 def write_spec(path: Path, spec: LabSpec) -> None:
-    """Write a lab's description; raises OSError."""
+    """Write a lab's description, on the disk when this returns; raises OSError."""
     data = {
         **{name: getattr(spec, name) for name in _AS_IT_IS},
         "lab": spec.lab.name,
@@ -39,7 +39,7 @@ def write_spec(path: Path, spec: LabSpec) -> None:
         "gateway": _entry(spec.gateway),
         "images": str(spec.images) if spec.images else None,
     }
-    path.write_text(json.dumps(data))
+    write_durably(path, json.dumps(data).encode())
 
 
 def load_spec(path: Path) -> LabSpec:
@@ -93,6 +93,11 @@ def keep(spec: LabSpec) -> None:
         sync_directory(one) if one.is_dir() else sync_file(one)
     target.rename(lab.kept_dir)
     sync_directory(lab.state_dir)
+
+
+def kept_copy(lab: Lab, path: Path) -> Path:
+    """Return where something of a lab's run directory is kept."""
+    return lab.kept_dir / path.relative_to(lab.run_dir)
 
 
 def kept_spec(lab: Lab) -> LabSpec:

@@ -151,10 +151,11 @@ def provision(
 ) -> None:
     """Write every file of the lab; the CA's key and the one that signs port map and first references stay in this process.
 
-    Later reference values are the administrator's to sign: they come with updates of the gateway's image.
+    Later ones are the administrator's to sign: they come with updates of the gateway's image, or take the place of those
+    that run out (`vmhost.lab.renewal`). What the CA vouches for has no end: nobody can sign more.
     """
     paths, now = LabPaths(spec.lab), dt.datetime.now(dt.UTC)
-    authority = Authority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, spec.valid_days)
+    authority = Authority.create(f"Quotegate lab {spec.lab.name} TPM CA", now, None)
     not_after = time.time() + spec.valid_days * 86400
     (paths.shared / "ek_ca.pem").write_bytes(authority.ca.root_pem())
     (paths.shared / "portmap.json").write_bytes(PortMap(1, spec.peers).sign(not_after, authority.signer))
@@ -168,7 +169,7 @@ def provision(
     gateway = _gateway(spec, identities[GATEWAY], authority.public_keys | _administrator(spec.lab))
     for peer in spec.peers:
         identity = identities[peer.peer]
-        certificate = authority.ca.issue(identity.ek_public, peer.peer, peer.uuid, now, spec.valid_days)
+        certificate = authority.ca.issue(identity.ek_public, peer.peer, peer.uuid, now, None)
         (paths.peer_dir(peer.peer) / CERTIFICATE).write_bytes(certificate)
         setup = _peer_setup(spec, paths, peer.peer, gateway)
         _write_json(paths.peer_setup(peer.peer), setup)

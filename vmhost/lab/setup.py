@@ -12,6 +12,7 @@ from vmhost.errors import HostError
 from vmhost.lab.code import ENVIRONMENT, MOUNT_ENVIRONMENT, copy_code
 from vmhost.lab.kept import keep_last_words, kept_spec, noted_off, put_back, spec_file, write_spec
 from vmhost.lab.provisioning import make_administrator_key, make_directories
+from vmhost.lab.renewal import demand_valid, renew
 from vmhost.lab.teardown import MONITOR_PID, OWNER_PID, record_process, recorded_process, tear_down
 from vmhost.names import Lab
 from vmhost.spec import LabSpec
@@ -44,10 +45,11 @@ def is_up(lab: Lab) -> bool:
     return recorded_process(lab.run_dir / MONITOR_PID) is not None
 
 
-def bring_back(lab: Lab) -> LabSpec:
+def bring_back(lab: Lab, days: int | None = None) -> LabSpec:
     """Start a lab's virtual machines again with the state that was kept, and return once every agent runs.
 
-    A failure keeps the state. Raises HostError.
+    With `days` what is signed for it holds that long from now; without, what ran out starts nothing. A failure keeps the
+    state. Raises HostError.
     """
     demand_root()
     spec = kept_spec(lab)  # before anything is said of a monitor: there may be nothing to come back to
@@ -58,8 +60,12 @@ def bring_back(lab: Lab) -> LabSpec:
             f"quotegate lab down --keep --lab {lab.name} first",
         )
     noted_off(lab)  # the monitor needs it too: what it could not read is refused before anything is ended
+    if days is None:
+        demand_valid(spec)
     keep_last_words(lab)
     tear_down(lab, keep_state=True)
+    if days is not None:
+        spec = renew(spec, days)
     with _files_that_services_read(), ExitStack() as undo:
         undo.callback(tear_down, lab, keep_state=True)
         make_directories(spec)

@@ -35,12 +35,27 @@ def write_settings(
     write_durably(target, pack_settings(setup, network, files))
 
 
+def unpack_settings(packed: bytes) -> dict[str, bytes]:
+    """Return what is on such a disk by name; raises ValueError when it is none."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            found = {one.name: archive.extractfile(one) for one in archive if one.isfile()}
+            return {name: file.read() for name, file in found.items() if file is not None}
+    except tarfile.TarError as error:
+        raise ValueError(f"not a disk of settings: {error}") from error
+
+
 def pack_settings(setup: Mapping[str, object], network: str, files: Mapping[str, bytes]) -> bytes:
     """Return the disk: the setup file, the network, and what the setup refers to below `DIRECTORY`.
 
     Raises ValueError for a name that a tar has no room for.
     """
-    content = {SETUP: json.dumps(setup, indent=1).encode() + b"\n", "network": network.encode(), **files}
+    setup_file = json.dumps(setup, indent=1).encode() + b"\n"
+    return pack_files({SETUP: setup_file, "network": network.encode(), **files})
+
+
+def pack_files(content: Mapping[str, bytes]) -> bytes:
+    """Return a disk with these files; raises ValueError as `pack_settings` does."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in sorted(content.items()):

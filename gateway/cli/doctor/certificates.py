@@ -12,6 +12,7 @@ from gateway.cli.doctor.finding import Finding, bad, ok, skipped, warn
 
 SOON_S = 14 * 86_400.0  # what a lab signs holds for 30 days unless it was told otherwise
 DOCUMENTS = ("portmap.json", "references.json")
+_HOW = "a lab of virtual machines: quotegate lab down --keep, quotegate lab resume --days 90"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ def judge_validity(one: Validity, now: float) -> Finding:
         return bad(
             one.name,
             f"it ran out on {_day(one.not_after)}",
-            "issue it anew; until then who depends on it is refused",
+            f"issue it anew; until then who depends on it is refused; {_HOW}",
         )
     left = one.not_after - now
     if left < SOON_S:
-        return warn(one.name, f"it runs out on {_day(one.not_after)}", "issue it anew in time")
+        return warn(one.name, f"it runs out on {_day(one.not_after)}", f"issue it anew in time; {_HOW}")
     return ok(one.name, f"holds until {_day(one.not_after)}")
 
 
@@ -55,9 +56,11 @@ def judge_authority(state: str | None) -> Finding:
     )
 
 
-def read_validities(shared: Path, peers: Path) -> list[Validity]:
-    """Look at the signed documents, the EK root and the peers' EK certificates."""
+def read_validities(shared: Path, peers: Path, golden: Path) -> list[Validity]:
+    """Look at the signed documents, the firmware's where there is one, the EK root and the peers' EK certificates."""
     found = [_document(shared / name) for name in DOCUMENTS]
+    if golden.exists():
+        found.append(_document(golden))
     found.append(_certificate(shared / "ek_ca.pem", "root of EK certificates"))
     for path in sorted(peers.glob("*/ek_certificate.der")):
         found.append(_certificate(path, f"EK certificate of {path.parent.name}"))

@@ -13,8 +13,10 @@ from gateway.cli.doctor.finding import Finding, Verdict, skipped
 from gateway.cli.exits import EXIT_FOUND, EXIT_OK
 from gateway.cli.output import say, show_json
 from vmhost.lab.provisioning import LabPaths
+from vmhost.lab.vms import golden_dir
 from vmhost.monitor.client import way_up
 from vmhost.names import Lab
+from vmhost.vm.golden import DOCUMENT
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -41,7 +43,9 @@ def examine(lab: Lab) -> Iterator[Finding]:
     yield from disk.judge_disk(disk.probe_disk(lab.state_dir))
     paths = LabPaths(lab)
     if paths.shared.exists():
-        for one in certificates.read_validities(paths.shared, lab.run_dir / "peers"):
+        for one in certificates.read_validities(
+            paths.shared, lab.run_dir / "peers", golden_dir(lab) / DOCUMENT
+        ):
             yield certificates.judge_validity(one, time.time())
     else:
         yield skipped("certificates", f"no lab named {lab.name} is up", way_up(lab))

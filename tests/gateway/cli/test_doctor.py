@@ -110,7 +110,11 @@ def test_reads_certificates_and_documents(tmp_path: Path) -> None:
     (tmp_path / "references.json").write_text("{")
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "ek_certificate.der").write_bytes(b"no certificate")
-    portmap, references, root, web = certificates.read_validities(tmp_path, tmp_path)
+    firmware = tmp_path / "firmware.signed"
+    portmap, references, root, web = certificates.read_validities(tmp_path, tmp_path, firmware)
+    firmware.write_text(json.dumps({"document": {"not_after": NOW + DAY}}))
+    signed = certificates.read_validities(tmp_path, tmp_path, firmware)[2]
+    assert signed == Validity("firmware.signed", 0.0, NOW + DAY)
     assert portmap == Validity("portmap.json", 0.0, NOW)
     assert root.not_after == (begun + dt.timedelta(days=30)).timestamp()
     assert references.error

@@ -28,8 +28,11 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     monkeypatch.setattr(commands, "bring_up", lambda spec: noted.append(("up", spec.valid_days)))
     monkeypatch.setattr(commands, "tear_down", tear_down)
     monkeypatch.setattr(
-        commands, "bring_back", lambda lab: noted.append(("resume", lab.name)) or default_spec(lab)
+        commands,
+        "bring_back",
+        lambda lab, days: noted.append(("resume", lab.name, days)) or default_spec(lab),
     )
+    monkeypatch.setattr(commands, "valid_until", lambda _: 86400.0)
     return noted
 
 
@@ -103,12 +106,26 @@ def test_it_is_given_up_at_an_operators_word(kept: Lab, done: list[tuple[str, An
     assert done == [("up", 30)]
 
 
+@pytest.mark.parametrize(("words", "days"), [((), None), (("--days", "90"), 90)])
 def test_it_is_gone_on_with(
-    kept: Lab, done: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]
+    kept: Lab,
+    done: list[tuple[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    days: int | None,
 ) -> None:
-    assert run(kept, "resume") == 0
-    assert done == [("resume", kept.name)]
-    assert f"lab {kept.name} is up: gateway 10.77.0.1, 3 peers" in capsys.readouterr().out
+    assert run(kept, "resume", *words) == 0
+    assert done == [("resume", kept.name, days)]
+    said = capsys.readouterr().out
+    assert f"lab {kept.name} is up: gateway 10.77.0.1, 3 peers" in said
+    assert "what is signed for it holds until 1970-01-02" in said
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "3651"])
+def test_rejects_documents_of_no_days_or_too_many(kept: Lab, done: list[tuple[str, Any]], days: str) -> None:
+    with pytest.raises(GatewayError) as raised:
+        run(kept, "resume", "--days", days)
+    assert (raised.value.code, done) == ("bad-days", [])
 
 
 @pytest.mark.parametrize(
