@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from authn import labels
 from authn.appraisal import Appraisal, CheckReference, appraise
+from authn.attest import parse_quote
 from authn.channel import Channel
 from authn.errors import AttestationError
 from authn.evidence import Counters
@@ -94,6 +95,16 @@ class GatewayHandshake:
     def signed_by_peer(self) -> bool:
         """Tell whether the peer's enrolled key signed what came."""
         return self.signed is not None
+
+    @property
+    def signed_reset_count(self) -> int | None:
+        """Return the reset count that the peer's own key signed, whatever else is wrong with it; None: it signed none."""
+        if self.signed is None:
+            return None
+        try:
+            return parse_quote(own_layer(self.signed.layers).quote.attest).counters.reset_count
+        except AttestationError:
+            return None
 
     def receive(self, kind: FrameType, body: bytes) -> list[Command]:
         """Take a frame; raises AttestationError."""

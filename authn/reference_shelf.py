@@ -17,25 +17,29 @@ class ReferenceShelf:
 
     def __init__(self, provisioned: Sequence[ReferenceSet], keys: Mapping[str, bytes]) -> None:
         self._provisioned, self._keys = tuple(provisioned), keys
-        self._brought: dict[int, tuple[str, ReferenceSet]] = {}
+        self._brought: dict[int, ReferenceSet] = {}
 
     @property
     def sets(self) -> tuple[ReferenceSet, ...]:
         """Return every set that counts; whether it has expired is looked at when it is used."""
-        return (*self._provisioned, *(one for _, one in self._brought.values()))
+        return (*self._provisioned, *self._brought.values())
 
     def take(self, untrusted: bytes, now: float) -> None:
         """Take up a set that a gateway brought; raises DocumentError, and everything is as before then."""
         document = verify_document(untrusted, KIND, self._keys, now)
         found = ReferenceSet.from_document(document)
         known = self._brought.get(found.version)
-        if known is not None and known[0] != document.digest:
+        if (
+            known is not None and known.values == found.values
+        ):  # signed anew: the one that holds longer counts
+            found = max(known, found, key=lambda one: one.not_after)
+        elif known is not None:
             raise DocumentError("ambiguous", f"there is another reference set of version {found.version}")
         if found.version < self._least:
             raise DocumentError(
                 "outdated", f"the reference set has version {found.version}, expected {self._least} or more"
             )
-        self._brought[found.version] = document.digest, found
+        self._brought[found.version] = found
         if len(self._brought) > MOST_BROUGHT:
             del self._brought[min(self._brought)]
 

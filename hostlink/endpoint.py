@@ -1,7 +1,6 @@
 """One end of the line: connections that come to our sockets go to the other side's services, and the other way round."""
 
 import asyncio
-import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -72,7 +71,7 @@ class Endpoint:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def serve(self, path: Path, service: str, mode: int, uids: frozenset[int]) -> None:
-        """Listen at a unix socket for one service of the other side, for these uids only. Never returns."""
+        """Listen at a unix socket for one service of the other side, for these uids only. Never returns; raises OSError."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if uid_of(writer) in uids:
@@ -81,12 +80,14 @@ class Endpoint:
                 writer.close()
 
         path.unlink(missing_ok=True)
-        mask = os.umask(0o177)
+        listener = socket.socket(socket.AF_UNIX)
         try:
-            server = await asyncio.start_unix_server(connected, path)
-        finally:
-            os.umask(mask)
-        path.chmod(mode)
+            listener.bind(str(path))
+            path.chmod(mode)  # before anybody can connect
+            server = await asyncio.start_unix_server(connected, sock=listener)
+        except BaseException:
+            listener.close()
+            raise
         async with server:
             await server.serve_forever()
 

@@ -37,10 +37,15 @@ async def run(port: Path, api: Path, monitor: Path, monitor_uid: int) -> None:
     reader, writer = await open_port(port)
     endpoint = Endpoint(reader, writer, 1, {API: partial(asyncio.open_unix_connection, api)})
     serving = asyncio.create_task(endpoint.serve(monitor, MONITOR, _ANYBODY, frozenset({monitor_uid})))
+    running = asyncio.create_task(endpoint.run())
     try:
-        await endpoint.run()
+        done, _ = await asyncio.wait((running, serving), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:  # without either of them nobody is served: better to be started anew
+            task.result()
     finally:
-        serving.cancel()
+        for task in (running, serving):
+            task.cancel()
+        await asyncio.gather(running, serving, return_exceptions=True)
 
 
 def main() -> None:

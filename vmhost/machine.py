@@ -112,6 +112,6 @@ class Machine:
 
     def revive(self) -> None:
         """Start again the programs that died alone."""
-        self.running = [
-            start(one.program) if one.program.alone and not one.alive else one for one in self.running
-        ]
+        for at, one in enumerate(self.running):  # one that can't be started costs those before it nothing
+            if one.program.alone and not one.alive:
+                self.running[at] = start(one.program)

@@ -187,14 +187,14 @@ class AuditSpool:
             _resolve_all(batch, [None] * len(batch), _unwritable(failure))
             return
         sequence, previous = self._head
-        records = []
-        for job in batch:
-            sequence += 1
-            body = json.dumps(job.make_body(sequence), sort_keys=True, separators=(",", ":")).encode()
-            previous = record_hash(previous, sequence, body)
-            records.append(Record(sequence, body, previous))
+        records: list[Record] = []
         error: GatewayError | None = None
         try:
+            for job in batch:
+                sequence += 1
+                body = json.dumps(job.make_body(sequence), sort_keys=True, separators=(",", ":")).encode()
+                previous = record_hash(previous, sequence, body)
+                records.append(Record(sequence, body, previous))
             self._check_place()
             with self._database:
                 rows = [(record.sequence, record.body, record.hash) for record in records]
@@ -202,9 +202,9 @@ class AuditSpool:
             self._head = (sequence, previous)
         except GatewayError as failure:
             error = failure
-        except (sqlite3.Error, OSError) as failure:
+        except Exception as failure:  # noqa: BLE001 - also an event that is no JSON: this thread must not die in silence
             error = _unwritable(failure)
-        _resolve_all(batch, records, error)
+        _resolve_all(batch, records if error is None else [None] * len(batch), error)
 
 
 def _unwritable(failure: Exception) -> GatewayError:

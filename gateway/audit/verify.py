@@ -21,6 +21,8 @@ from gateway.audit.kept import (
 )
 from gateway.errors import GatewayError
 
+RESTORED = "restored"
+
 AUDIT_RECORD_LOST, AUDIT_PRUNED = "audit-record-lost", "audit-pruned"
 
 
@@ -96,7 +98,7 @@ def counter_lost(nv_counter: int, newest: int) -> bool:
 
 def _restored(signed: int, newest: int, when: str = "") -> Finding:
     return Finding(
-        "restored",
+        RESTORED,
         f"{when}the TPM signed {signed} heads, the newest here is {newest}: an older copy was restored",
     )
 

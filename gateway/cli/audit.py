@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def export(arguments: argparse.Namespace) -> int:
             "unwritable", f"{path}: expected a name that is free, and a file is there; choose another"
         ) from error
     except OSError as error:
+        with suppress(OSError):  # it is no whole export
+            path.unlink()
         raise GatewayError("unwritable", f"{path}: {error.strerror}") from error
     except GatewayError:
         path.unlink()

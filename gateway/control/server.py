@@ -156,14 +156,13 @@ class ControlServer:
         """Hold a failure against the peer only when its own key signed wrong content from its own place."""
         error = name_copy(error, record) if driver.machine.signed_by_peer else error
         stream.alert(error.code)
-        punished = (
-            driver.machine.signed_by_peer
-            and error.failure not in NOT_THE_PEERS_FAULT
-            and record.state not in (PeerState.FAILED, PeerState.QUARANTINED)
-        )
-        if punished:
-            await self._trust.fail(record, error)
+        blamed = driver.machine.signed_by_peer and error.failure not in NOT_THE_PEERS_FAULT
+        reset_count = driver.machine.signed_reset_count
+        if blamed and record.state not in (PeerState.FAILED, PeerState.QUARANTINED):
+            await self._trust.fail(record, error, reset_count)
         else:
+            if blamed:
+                self._trust.block(record, reset_count)
             self._refuse(record, stream, error)
             excused = driver.machine.signed_by_peer and error.failure in NOT_THE_PEERS_FAULT
             if excused:

@@ -32,7 +32,6 @@ from gateway.daemon.deliveries import Deliveries
 from gateway.daemon.documents import evidence_keeper, load_portmap, load_references, own_references
 from gateway.daemon.drops import DropCollector, parse_packet
 from gateway.daemon.record_keeper import RecordKeeper, netd_gone
-from gateway.errors import GatewayError
 from gateway.events.model import (
     ContentFound,
     DriftRepaired,
@@ -59,7 +58,6 @@ from gateway.trust.keeper import PROOF_EVERY, TrustKeeper
 
 HOUSEKEEPING_S = 0.05
 COUNTS_EVERY_S = 60.0  # rarely: each count is a record too
-ASK_AGAIN_S = 1.0
 FINDINGS, FINDINGS_PER_S = 200.0, 0.5  # of one sender and reason that go on record one by one
 # a peer comes and goes between these by beginning handshakes, as often as it likes
 _TRYING = frozenset((PeerState.ENROLLED, PeerState.ATTESTING, PeerState.UNREACHABLE))
@@ -159,7 +157,8 @@ class Service:
             group.create_task(control.serve(str(self.setup.ip), self.setup.control_port), name="control")
             group.create_task(self.inspectors.serve(self.setup.sockets.inspectors), name="inspectors")
             group.create_task(self.inspectors.watch(), name="inspectors' signs of life")
-            group.create_task(self._expect_peers(), name="expected peers")
+            group.create_task(self.recovery.expect_all("the gateway's start"), name="expected peers")
+            group.create_task(self.recovery.wait_failed(), name="recoveries")
             group.create_task(self._kernel_events(), name="kernel events")
             group.create_task(self._housekeeping(), name="housekeeping")
             group.create_task(self.record.sign_heads(), name="audit heads")
@@ -191,20 +190,6 @@ class Service:
                 await self.netd.quarantine(peer.ip, True)
             elif peer.ip in held:  # netd has outlived us, and we ended while we released it
                 await self.netd.quarantine(peer.ip, False)
-
-    async def _expect_peers(self) -> None:
-        """Have every enrolled peer whose machine runs prove itself in time: it may hang since before our start."""
-        while True:
-            try:
-                running = await self.restarter.running()
-            except GatewayError:  # the monitor is not there yet, or away: nobody could restart anything
-                await asyncio.sleep(ASK_AGAIN_S)
-                continue
-            for peer in self.registry:
-                known = peer.name in self.policy.policy.peers
-                if known and peer.state is PeerState.ENROLLED and peer.name in running:
-                    self.recovery.expect(peer, "the gateway's start")
-            return
 
     def _state_changed(self, peer: PeerRecord, before: PeerState, _trigger: str) -> None:
         event = PeerStateChanged(peer.name, before, peer.state, peer.reason, peer.detail)

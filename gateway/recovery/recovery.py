@@ -47,6 +47,7 @@ class Recovery:
         self._restarter, self._clock, self._on_fail, self._knows = restarter, clock, on_fail, knows
         self._return_within_s = return_within_s
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._errors: asyncio.Queue[BaseException] = asyncio.Queue()
 
     def begin(self, peer: PeerRecord, reason: str) -> None:
         """Start the recovery of a failed peer, unless one is under way."""
@@ -60,15 +61,36 @@ class Recovery:
         if peer.name not in self._running:
             task = asyncio.get_running_loop().create_task(work(), name=f"recover {peer.name}")
             self._running[peer.name] = task
-            task.add_done_callback(lambda _: self._running.pop(peer.name, None))
+            task.add_done_callback(lambda done: self._ended(peer.name, done))
+
+    def _ended(self, peer: str, task: "asyncio.Task[None]") -> None:
+        self._running.pop(peer, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._errors.put_nowait(error)
+
+    async def wait_failed(self) -> None:
+        """Raise what ended a recovery: a peer that nobody sees to any more is no state to go on in."""
+        raise await self._errors.get()
+
+    async def expect_all(self, after: str) -> None:
+        """Have every enrolled peer whose machine is to run prove itself in time: it may hang, or have died, since before our start."""
+        while True:
+            try:
+                machines = await self._restarter.machines()
+                break
+            except GatewayError:  # the monitor is not there yet, or away: nobody could restart anything
+                await asyncio.sleep(ASK_AGAIN_S)
+        for peer in self._registry:
+            due = self._knows(peer.name) and machines.get(peer.name, False)
+            if due and peer.state is PeerState.ENROLLED:
+                self.expect(peer, after)
 
     async def restart(self, peer: PeerRecord, reason: str) -> None:
         """Restart a peer at an operator's word; the budget does not count it."""
         await self._kernel.distrust(peer.ip)
         self._registry.move(peer, Trigger.RESTART_BEGUN, reason)
         await self._recorder.record(PeerRemedied(peer.name, Remedy.RESTART, reason, -1))
-        await self._restart_machine(peer, reason)
-        self.expect(peer, reason)
+        await self._restart_and_expect(peer, reason)
 
     async def quarantine(self, peer: PeerRecord, reason: str) -> None:
         """Keep a peer out until it is released; this survives restarts of the gateway."""
@@ -93,8 +115,18 @@ class Recovery:
             await self._restart_machine(peer, "released")
             return  # however long it waits for approval, it has nothing to prove before
         self._registry.move(peer, Trigger.RESTART_BEGUN, "released")
-        await self._restart_machine(peer, "released")
-        self.expect(peer, "released")
+        await self._restart_and_expect(peer, "released")
+
+    async def _restart_and_expect(self, peer: PeerRecord, reason: str) -> None:
+        """Restart, and expect it back also where that failed: it may prove itself anew meanwhile, or is recovered."""
+        try:
+            await self._restart_machine(peer, reason)
+        except GatewayError:
+            if peer.link is not None:  # its session is over, and it would not notice
+                peer.link.close()
+            raise
+        finally:
+            self.expect(peer, reason)
 
     async def _restart_machine(self, peer: PeerRecord, reason: str) -> None:
         peer.going_down = True
@@ -122,11 +154,14 @@ class Recovery:
             reason = self._why_away(peer, "its restart")
 
     async def _can_be_restarted(self, peer: PeerRecord) -> bool:
-        """Wait for who restarts machines: what nobody could do costs no budget. False when the peer needs it no more."""
+        """Wait for who restarts machines: what nobody could do costs no budget, nor what an operator keeps off.
+
+        False when the peer needs it no more.
+        """
         while True:
             try:
-                await self._restarter.running()
-                return peer.state in (PeerState.FAILED, *_AWAY)
+                machines = await self._restarter.machines()
+                return machines.get(peer.name, True) and peer.state in (PeerState.FAILED, *_AWAY)
             except GatewayError:
                 await asyncio.sleep(ASK_AGAIN_S)
 

@@ -1,5 +1,6 @@
 """Restart machines: the small interface behind which those stand who can, of namespaces and of virtual machines."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +15,8 @@ class Restarter(Protocol):
     async def restart(self, peer: str, reason: str) -> None:
         """Restart the machine and say why; returns once it was started. Raises GatewayError when that failed."""
 
-    async def running(self) -> frozenset[str]:
-        """Name the machines that run; raises GatewayError when that can't be told."""
+    async def machines(self) -> Mapping[str, bool]:
+        """Tell of each machine whether it is to run (False: it was switched off to stay off); raises GatewayError when nobody can."""
 
 
 class MonitorRestarter:
@@ -28,12 +29,16 @@ class MonitorRestarter:
         """Restart through the monitor; raises RpcError when it refuses or is away."""
         await self._call("restart_peer", peer=peer, reason=reason)
 
-    async def running(self) -> frozenset[str]:
-        """Ask the monitor which machines run; raises RpcError when it is away or answers something else."""
+    async def machines(self) -> Mapping[str, bool]:
+        """Ask the monitor; raises RpcError when it is away or answers something else."""
         answer = await self._call("status")
         try:
             machines: Any = answer["peers"]
-            return frozenset(str(name) for name, one in machines.items() if one["pids"])
+            # a host of before says only what runs
+            return {
+                str(name): not one["kept_off"] if "kept_off" in one else bool(one["pids"])
+                for name, one in machines.items()
+            }
         except (KeyError, TypeError, AttributeError) as error:
             raise RpcError("malformed-message", f"the monitor's status has no machines: {error!r}") from error
 

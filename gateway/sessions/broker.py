@@ -221,6 +221,8 @@ class SessionBroker:
             else:
                 await self._kernel.renew(session.lease_id, lease_ms)
         except NetdError as error:
+            if existing is not None:  # the kernel still has its lease: nobody would take it back any more
+                await self.close([session], DropReason.LEASE_EXPIRED)
             self.book.remove(session.session_id)
             return await self._refuse(request, DropReason.NO_SESSION, error.message, rule.id, always=True)
         self._tell_target(session)
@@ -302,7 +304,7 @@ def facts_of(registry: Registry, facts: Facts) -> Facts:
 
 
 def parse_request(source: str, to: str, service: Service) -> Request:
-    """Build the request of a peer; the platform's own prefix may stand before the name. Raises ValueError."""
+    """Build the request of a peer; what stands before a `/`, as in a peer id, is not looked at. Raises ValueError."""
     name = to.rpartition("/")[2]
     if not _NAME.fullmatch(name):
         raise ValueError("expected the name of a peer: a-z, 0-9 and -, at most 32")

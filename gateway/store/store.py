@@ -195,9 +195,14 @@ class Store:
                 values,
             )
 
-    def mark_failed(self, peer: str) -> None:
-        """Block a peer until its TPM's reset count has grown."""
-        self._database.execute("UPDATE high_water SET failed_at_reset = reset_count WHERE peer = ?", (peer,))
+    def mark_failed(self, peer: str, reset_count: int | None) -> None:
+        """Block a peer until its TPM's reset count has grown above this one (None: unknown) and the one verified last."""
+        if reset_count is not None:  # also one that never proved anything
+            self._database.execute("INSERT OR IGNORE INTO high_water VALUES (?, 0, 0, 0, NULL)", (peer,))
+        self._database.execute(
+            "UPDATE high_water SET failed_at_reset = MAX(reset_count, COALESCE(failed_at_reset, 0), ?) WHERE peer = ?",
+            (reset_count or 0, peer),
+        )
 
     def restarts(self, peer: str) -> list[float]:
         """Return when a peer was restarted (s since the epoch)."""

@@ -128,8 +128,11 @@ class TrustKeeper:
             self._saved[peer.name] = self._clock.now()
             self._store.raise_high_water(peer.name, passed.counters)
 
-    async def fail(self, peer: PeerRecord, error: AttestationError) -> None:
-        """Cut a peer that failed; recovery follows when it can be held against the peer. Withdrawing waits for nothing."""
+    async def fail(self, peer: PeerRecord, error: AttestationError, reset_count: int | None = None) -> None:
+        """Cut a peer that failed; recovery follows when it can be held against the peer. Withdrawing waits for nothing.
+
+        `reset_count` is the one that its key signed, where that is not the session's.
+        """
         reason = error.failure.value
         blamed = error.failure not in NOT_THE_PEERS_FAULT
         punished = blamed and peer.state is not PeerState.QUARANTINED
@@ -144,13 +147,19 @@ class TrustKeeper:
         try:
             await self._kernel.distrust(peer.ip)
             if blamed:
-                self._store.mark_failed(peer.name)
-        finally:
+                self._store.mark_failed(peer.name, reset_count)
+        finally:  # also with a store that failed: that ends the service soon
             self._failing.discard(peer.name)
-        await self._cut(peer, reason)
-        self._recorder.note(AttestationFailed(peer.name, str(peer.ip), reason, error.message, blamed))
-        if punished and peer.state is not PeerState.TRUSTED:  # it may have come back, restarted, meanwhile
-            self._failed(peer, reason)
+            await self._cut(peer, reason)
+            self._recorder.note(AttestationFailed(peer.name, str(peer.ip), reason, error.message, blamed))
+            if (
+                punished and peer.state is not PeerState.TRUSTED
+            ):  # it may have come back, restarted, meanwhile
+                self._failed(peer, reason)
+
+    def block(self, peer: PeerRecord, reset_count: int | None) -> None:
+        """Note what one that has failed already signed wrong once more: it is out until it was restarted after that."""
+        self._store.mark_failed(peer.name, reset_count)
 
     async def demand_anew(self, peer: PeerRecord) -> None:
         """End the session of a peer that proved what is no longer enough; it may prove itself again at once."""

@@ -1,6 +1,7 @@
 """Reference sets that gateways bring: by signature alone, and versions only grow."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -66,6 +67,14 @@ def test_rejects_set_that_is_not_newer_than_the_provisioned(shelf: ReferenceShel
 def test_rejects_other_content_under_a_known_version(shelf: ReferenceShelf) -> None:
     shelf.take(a_set(2).sign(KEY), NOW)
     assert refused(shelf, a_set(2, "another").sign(KEY)) == "ambiguous"
+
+
+@pytest.mark.parametrize("first", [LATER, LATER + 500])
+def test_of_one_set_with_two_ends_the_later_counts(shelf: ReferenceShelf, first: float) -> None:
+    """It was signed anew, and comes in whatever order."""
+    for end in (first, 2 * LATER + 500 - first):
+        shelf.take(replace(a_set(2), not_after=end).sign(KEY), NOW)
+    assert shelf.sets == (PROVISIONED, replace(a_set(2), not_after=LATER + 500))
 
 
 def test_rejects_foreign_key(shelf: ReferenceShelf) -> None:

@@ -98,6 +98,7 @@ class Scene:
         """Have another connection of the peer prove itself well."""
         next_link = self.link(reset_count)
         driver = Mock(sent_at=100.0, record=self.peer)
+        driver.machine.signed_reset_count = reset_count
         driver.machine.peer.profile.selection = ()
 
         async def run(_first: object) -> Any:
@@ -288,9 +289,29 @@ def test_only_who_signed_what_it_could_not_mend_is_excused(
         scene.peer.state = PeerState.RESTARTING
         driver = Mock(record=scene.peer)
         driver.machine.signed_by_peer, driver.machine.signed = signed, None
+        driver.machine.signed_reset_count = None
         await scene.server._failed(scene.peer, Mock(), driver, AttestationError(failure, "why"))
         return scene
 
     peer = asyncio.run(story()).peer
     assert (peer.state, peer.excused_at) == (PeerState.RESTARTING, excused)
     assert (peer.reason == failure.value) == (excused is not None)
+
+
+@pytest.mark.parametrize("state", [PeerState.ATTESTING, PeerState.FAILED])
+def test_rejects_a_peer_that_failed_in_its_handshake_until_it_was_restarted_after_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: PeerState
+) -> None:
+    """It was trusted at reset 3, started again, and signed wrong content at 7: at 7 nothing helps it any more."""
+
+    async def story() -> list[bool]:
+        scene = Scene(tmp_path)
+        scene.store.raise_high_water("web", Counters(10, 3, 0, True))
+        scene.peer.state, scene.peer.link = state, None
+        driver = Mock(record=scene.peer)
+        driver.machine.signed_by_peer, driver.machine.signed = True, None
+        driver.machine.signed_reset_count = 7
+        await scene.server._failed(scene.peer, Mock(), driver, WRONG)
+        return [await scene.handshake(monkeypatch, count) is not None for count in (7, 8)]
+
+    assert asyncio.run(story()) == [False, True]

@@ -21,6 +21,7 @@ from gateway.audit.heads import SignedHead
 from gateway.audit.kept import reading, stream_records
 from gateway.audit.spool import AuditSpool
 from gateway.audit.verify import KnownHead, verify_audit
+from gateway.errors import GatewayError
 
 SELECTION = PcrSelection.of([4])
 
@@ -134,3 +135,19 @@ def test_acknowledged_records_survive_kill_9(tmp_path: Path) -> None:
             records = list(stream_records(reader, 0, 1 << 62))
         assert first_break(records) is None
         assert len(records) >= acknowledged
+
+
+def test_rejects_an_event_that_is_no_json_and_goes_on(tmp_path: Path) -> None:
+    """The thread that writes must not die of it: nobody would ever be answered again."""
+
+    async def story() -> int:
+        spool = AuditSpool(tmp_path / "a.db")
+        try:
+            async with asyncio.timeout(5):
+                with pytest.raises(GatewayError, match="can't be written"):
+                    await spool.append(lambda _: {"n": object()})
+                return (await spool.append(lambda number: {"n": number})).sequence
+        finally:
+            spool.close()
+
+    assert asyncio.run(story()) == 1

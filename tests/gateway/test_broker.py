@@ -10,6 +10,7 @@ import pytest
 
 from authn import messages
 from authn.portmap import PortEntry
+from filters.errors import NetdError
 from filters.flow import Protocol, Service
 from filters.policy.evaluator import AuthorityState, Facts
 from filters.policy.parser import parse_policy
@@ -35,6 +36,7 @@ class Scene:
         self.recorder = Mock(record=AsyncMock())
         clock: Any = SimpleNamespace(now=lambda: self.at)
         kernel: Any = AsyncMock()
+        self.kernel = kernel
         self.broker = SessionBroker(
             self.registry, kernel, self.recorder, clock, lambda: self.trust, lambda: POLICY,
             lambda: facts_of(self.registry, Facts(AuthorityState.VALID)), 1,
@@ -114,3 +116,19 @@ def test_a_late_proof_tells_once_what_was_run_nevertheless(monkeypatch: pytest.M
 
 def test_rejects_files_with_a_proof_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not asyncio.run(late_proofs(monkeypatch, 7)).note_files.called
+
+
+def test_a_lease_that_could_not_be_renewed_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would let new connections through until it runs out, with no session that anybody could close."""
+
+    async def story() -> tuple[Scene, Any, Any]:
+        scene = Scene()
+        monkeypatch.setattr(scene.broker, "_prove", AsyncMock(return_value=True))
+        first = await scene.ask(5432)
+        scene.kernel.renew.side_effect = NetdError("kernel", "the table is as it was")
+        return scene, first, await scene.ask(5432)
+
+    scene, first, second = asyncio.run(story())
+    assert (first.granted, second.granted, second.reason) == (True, False, "no-session")
+    scene.kernel.revoke.assert_awaited_once_with([first.session.lease_id])
+    assert not scene.broker.book.of_peer("web")

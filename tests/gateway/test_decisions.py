@@ -129,6 +129,7 @@ ON_FAIL = OnFail("restart", 3, 900.0, "quarantine")
         ([10.0, 20.0], Remedy.RESTART, 0),
         ([10.0, 20.0, 30.0], Remedy.QUARANTINE, 0),
         ([-900.0, 20.0, 30.0], Remedy.RESTART, 0),
+        ([110.0, 120.0, 130.0], Remedy.QUARANTINE, 0),  # the clock was set back since
     ],
 )
 def test_the_restart_budget(restarts: list[float], remedy: Remedy, left: int) -> None:

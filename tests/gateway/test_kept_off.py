@@ -41,8 +41,8 @@ class Refuses:
     def __init__(self, code: str) -> None:
         self.code, self.asked = code, 0
 
-    async def running(self) -> frozenset[str]:
-        return frozenset()
+    async def machines(self) -> dict[str, bool]:
+        return {"web": True}
 
     async def restart(self, peer: str, reason: str) -> None:
         self.asked += 1
@@ -69,7 +69,7 @@ async def recover(code: str) -> tuple[Refuses, Notes, PeerRecord]:
     return monitor, notes, peer
 
 
-def test_a_machine_that_an_operator_switched_off_is_left_alone() -> None:
+def test_a_machine_that_an_operator_switched_off_just_then_is_left_alone() -> None:
     monitor, notes, peer = asyncio.run(recover("kept-off"))
     assert (monitor.asked, notes.quarantined) == (1, [])
     assert peer.state is PeerState.RESTARTING  # once it runs it attests, and is trusted

@@ -1,18 +1,21 @@
 """What becomes of a machine that does not come back: time-out, restarts within the budget, quarantine."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from authn.portmap import PortEntry
 from filters.policy.model import OnFail
 from gateway.clock import SystemClock
+from gateway.control.link import PeerLink
 from gateway.events.model import PeerRemedied
 from gateway.recovery import recovery
 from gateway.recovery.recovery import Recovery
@@ -62,19 +65,21 @@ class Place:
         self.noted, kernel, self.store = Noted(), Deaf(), Store(directory / "state.db")
         here: Any = self
         noted: Any = self.noted
-        self.known, self.on_fail, self.away = True, ON_FAIL, False
+        self.known, self.on_fail, self.away, self.kept_off = True, ON_FAIL, False, False
         self.recovery = Recovery(
             self.registry, kernel, self.store, noted, here, SystemClock(), lambda _: self.on_fail, lambda _: self.known, WITHIN_S,
         )  # fmt: skip
 
     boots: Callable[[], None]
 
-    async def running(self) -> frozenset[str]:
+    async def machines(self) -> dict[str, bool]:
         if self.away:
             raise RpcError("away", "nobody answers")
-        return frozenset({"web"})
+        return {"web": not self.kept_off}
 
     async def restart(self, _peer: str, _reason: str) -> None:
+        if self.away:
+            raise RpcError("away", "nobody answers")
         self.starts += 1
         self.boots()
 
@@ -109,6 +114,77 @@ def test_the_time_of_a_machine_that_nobody_may_blame_does_not_run(here: Place) -
 
     asyncio.run(story())
     assert here.starts == 2
+
+
+def test_a_machine_that_died_before_the_gateways_start_is_restarted(here: Place) -> None:
+    """It has no process then, and no machine is there to say anything."""
+
+    async def story() -> None:
+        here.away = True  # the monitor comes later
+        expecting = asyncio.create_task(here.recovery.expect_all("the gateway's start"))
+        await asyncio.sleep(0.05)
+        here.away = False
+        await expecting
+        await here.until(PeerState.QUARANTINED)  # it never comes back
+
+    asyncio.run(story())
+    assert here.starts == ON_FAIL.max_restarts
+    assert here.noted.remedies[0] == ("restart", f"{LATE}the gateway's start")
+
+
+@pytest.mark.parametrize("state", [PeerState.UNKNOWN, PeerState.TRUSTED, PeerState.QUARANTINED])
+def test_at_the_start_only_enrolled_peers_are_expected(here: Place, state: PeerState) -> None:
+    async def story() -> None:
+        here.peer.state = state
+        await here.recovery.expect_all("the gateway's start")
+        await asyncio.sleep(2 * WITHIN_S)
+
+    asyncio.run(story())
+    assert here.starts == 0
+
+
+def test_what_an_operator_switched_off_costs_no_budget_and_is_never_quarantined(here: Place) -> None:
+    async def story() -> None:
+        here.kept_off = True
+        await here.recovery.expect_all("the gateway's start")
+        for _ in range(2 * ON_FAIL.max_restarts):
+            here.peer.state = PeerState.FAILED
+            here.recovery.begin(here.peer, "no-answer")
+            await asyncio.sleep(0.05)
+
+    asyncio.run(story())
+    assert (here.starts, here.store.restarts("web"), here.noted.remedies) == (0, [], [])
+    assert here.peer.state is PeerState.FAILED  # it is out until it runs again and proves itself
+
+
+def test_a_restart_by_hand_that_the_monitor_cannot_do_leaves_the_peer_to_prove_itself_anew(
+    here: Place,
+) -> None:
+    link = Mock(spec=PeerLink)
+
+    async def story() -> None:
+        here.move(Trigger.HANDSHAKE_STARTED, Trigger.VERIFIED)
+        here.peer.link, here.away = link, True
+        with pytest.raises(RpcError):
+            await here.recovery.restart(here.peer, "restarted by root")
+        here.away = False
+        await here.until(PeerState.QUARANTINED)  # nor does it come back: that counts like any other failure
+
+    asyncio.run(story())
+    assert link.close.called
+    assert here.starts == ON_FAIL.max_restarts
+
+
+def test_an_error_of_a_recovery_ends_the_service(here: Place) -> None:
+    async def story() -> None:
+        here.store.close()
+        here.peer.state = PeerState.FAILED
+        here.recovery.begin(here.peer, "no-answer")
+        async with asyncio.timeout(5):
+            await here.recovery.wait_failed()
+
+    with pytest.raises(sqlite3.Error):
+        asyncio.run(story())
 
 
 def test_nobody_waits_for_a_machine_that_the_policy_does_not_know(here: Place) -> None:
@@ -279,29 +355,47 @@ def test_one_recovery_at_a_time(here: Place) -> None:
     asyncio.run(story())
 
 
-STATUS = {"peers": {"web": {"pids": {"qemu": 1}}, "db": {"pids": {}}}}
+STATUS = {
+    "peers": {
+        "web": {"pids": {"qemu": 1}, "kept_off": ""},
+        "db": {"pids": {}, "kept_off": ""},  # it died, or is being started
+        "ops": {"pids": {}, "kept_off": "by an operator"},
+    }
+}
+OF_BEFORE = {"peers": {"web": {"pids": {"qemu": 1}}, "db": {"pids": {}}}}
 
 
 @pytest.mark.parametrize(
-    "answer", [STATUS, {}, {"peers": []}, {"peers": {"web": {}}}, {"peers": {"web": 1}}], ids=str
+    ("answer", "told"),
+    [
+        (STATUS, {"web": True, "db": True, "ops": False}),
+        (OF_BEFORE, {"web": True, "db": False}),
+        ({}, None),
+        ({"peers": []}, None),
+        ({"peers": {"web": {}}}, None),
+        ({"peers": {"web": 1}}, None),
+    ],
+    ids=str,
 )
-def test_the_monitor_is_asked_who_runs(tmp_path: Path, answer: dict[str, object]) -> None:
-    async def ask() -> frozenset[str]:
+def test_the_monitor_is_asked_which_machines_are_to_run(
+    tmp_path: Path, answer: dict[str, object], told: dict[str, bool] | None
+) -> None:
+    async def ask() -> Mapping[str, bool]:
         async def answered(request: dict[str, object], _uid: int) -> dict[str, object]:
             assert request == {"op": "status"}
             return answer
 
         server = await serve(tmp_path / "monitor.sock", answered)
         async with server:
-            return await MonitorRestarter(tmp_path / "monitor.sock").running()
+            return await MonitorRestarter(tmp_path / "monitor.sock").machines()
 
-    if answer is STATUS:
-        assert asyncio.run(ask()) == {"web"}
+    if told is not None:
+        assert asyncio.run(ask()) == told
     else:
         with pytest.raises(RpcError, match="the monitor's status has no machines"):
             asyncio.run(ask())
 
 
-def test_a_monitor_that_is_away_says_nothing_of_who_runs(tmp_path: Path) -> None:
+def test_a_monitor_that_is_away_says_nothing_of_machines(tmp_path: Path) -> None:
     with pytest.raises(RpcError, match="nobody answers"):
-        asyncio.run(MonitorRestarter(tmp_path / "monitor.sock").running())
+        asyncio.run(MonitorRestarter(tmp_path / "monitor.sock").machines())

@@ -125,7 +125,7 @@ def test_rejects_forgetting_who_is_not_enrolled(store: Store) -> None:
 
 def test_a_failed_peer_is_blocked_until_its_counters_are_raised(store: Store) -> None:
     store.raise_high_water("web", Counters(10, 3, 0, True))
-    store.mark_failed("web")
+    store.mark_failed("web", None)
     for later in (Counters(10, 3, 0, True), Counters(20, 3, 1, True)):
         blocked = store.high_water("web")
         assert blocked is not None and blocked.failed_at_reset == 3
@@ -133,6 +133,26 @@ def test_a_failed_peer_is_blocked_until_its_counters_are_raised(store: Store) ->
     store.raise_high_water("web", Counters(1, 4, 0, True))
     freed = store.high_water("web")
     assert freed is not None and freed.failed_at_reset is None
+
+
+@pytest.mark.parametrize("proved", [True, False])
+def test_a_peer_that_failed_after_a_reboot_is_blocked_until_the_next_one(store: Store, proved: bool) -> None:
+    """Also one that never proved anything: its key signed the count that is held against it."""
+    if proved:
+        store.raise_high_water("web", Counters(10, 3, 0, True))
+    store.mark_failed("web", 7)
+    store.mark_failed("web", 5)  # an older quote takes nothing back
+    store.mark_failed("web", None)
+    blocked = store.high_water("web")
+    assert blocked is not None and blocked.failed_at_reset == 7
+    store.raise_high_water("web", Counters(1, 8, 0, True))
+    freed = store.high_water("web")
+    assert freed is not None and freed.failed_at_reset is None
+
+
+def test_who_never_proved_anything_is_not_blocked_by_what_nobody_signed(store: Store) -> None:
+    store.mark_failed("web", None)
+    assert store.high_water("web") is None
 
 
 def test_quarantine_and_restarts_survive_and_a_release_clears_both(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """While trust is being withdrawn nothing is granted any more: what the kernel is told last is that there is none."""
 
 import asyncio
+import sqlite3
 from ipaddress import IPv4Address
 from types import SimpleNamespace
 from typing import Any
@@ -120,3 +121,19 @@ def test_silence_counts_once_the_policy_knows_the_peer_again() -> None:
         return record.silent_since
 
     assert asyncio.run(story()) == 100.0
+
+
+def test_a_failure_that_the_store_does_not_take_is_recorded_and_recovered_all_the_same() -> None:
+    async def story() -> tuple[Scene, Mock]:
+        scene, failed = Scene(), Mock()
+        scene.kernel.go_on.set()
+        scene.keeper._failed = failed
+        scene.store.mark_failed.side_effect = sqlite3.OperationalError("disk I/O error")
+        with pytest.raises(sqlite3.OperationalError):
+            await scene.keeper.fail(scene.peer, WRONG)
+        return scene, failed
+
+    scene, failed = asyncio.run(story())
+    assert scene.kernel.told == ["distrust"]
+    assert scene.cut.await_count == 1
+    assert failed.called

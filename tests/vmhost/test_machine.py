@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from vmhost import machine as machine_module
 from vmhost.errors import HostError
 from vmhost.machine import Machine
-from vmhost.process import Program, Rights
+from vmhost.process import Program, Rights, Running
 
 # starts a child, says its pid, and waits
 PARENT = """
@@ -80,6 +81,32 @@ def test_what_was_replaced_and_is_still_at_work_can_be_ended_too(machine: Machin
     machine.end(former)
     wait(lambda: state(former) in ("gone", "Z"))
     assert not machine.has_fallen
+
+
+def test_a_program_that_can_not_be_started_costs_none_that_could(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that one would be started again at each try, and nobody would end it."""
+    for name in ("first", "second"):
+        machine.end(machine.pids()[name])
+    wait(lambda: set(machine.pids()) == {"all"})
+    start = machine_module.start
+
+    def no_second(program: Program) -> Running:
+        if program.name == "second":
+            raise OSError(11, "Resource temporarily unavailable")
+        return start(program)
+
+    monkeypatch.setattr(machine_module, "start", no_second)
+    for _ in range(2):
+        with pytest.raises(OSError, match="unavailable"):
+            machine.revive()
+        first = machine.pids()["first"]
+    assert machine.pids()["first"] == first
+    monkeypatch.undo()
+    machine.revive()
+    assert set(machine.pids()) == {"first", "second", "all"}
+    assert machine.pids()["first"] == first
 
 
 def test_nothing_else_is_ended(machine: Machine) -> None:

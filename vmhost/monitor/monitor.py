@@ -88,6 +88,7 @@ class Monitor:
         self.gateway_starts = 0
         self.last_gateway_restart = ""
         self._kept_off = noted_off(self.lab) if is_kept(self.lab) else {}  # with the reason
+        self._unnoted: set[str] = set()  # that could not be written down
         self._noting = asyncio.Lock()
         self._locks = {name: asyncio.Lock() for name in (GATEWAY, *self.peers)}
         self._stopping = False
@@ -145,8 +146,10 @@ class Monitor:
         async with self._alone(machine.name):
             await self._boot_now(machine)
 
-    async def _boot_now(self, machine: Guest) -> None:
+    async def _boot_now(self, machine: Guest, *, off_first: bool = False) -> None:
         try:
+            if off_first:
+                await asyncio.to_thread(machine.power_off)
             await asyncio.to_thread(machine.boot)
         finally:  # one that did not start is missed as one that hangs
             if newcomer := self.newcomers.get(machine.name):
@@ -169,12 +172,16 @@ class Monitor:
         async with self._locks[name]:
             if self._stopping:
                 raise HostError("stopping", "the monitor is ending everything")
-            if name in self._kept_off and not by_operator:
-                raise HostError(
-                    "kept-off",
-                    f"{name} is switched off ({self._kept_off[name]}); start it again: quotegate-host vm start {name}",
-                )
+            if not by_operator:
+                self._demand_not_kept_off(name)
             yield
+
+    def _demand_not_kept_off(self, name: str) -> None:
+        if name in self._kept_off:
+            raise HostError(
+                "kept-off",
+                f"{name} is switched off ({self._kept_off[name]}); start it again: quotegate-host vm start {name}",
+            )
 
     async def supervise(self) -> None:
         """Bring the gateway back when one of its processes dies or when it does not answer, and keep the log small.
@@ -296,6 +303,7 @@ class Monitor:
     async def gateway_refused(self, peer: str, reason: str) -> None:
         """A guest says the gateway can't be trusted: restart it; raises HostError when that was too often."""
         self.machine(peer)
+        self._demand_not_kept_off(GATEWAY)  # before it costs budget
         restart = self.unit.refused(peer, reason, time.monotonic())
         await self._carry_out(restart)
 
@@ -304,8 +312,7 @@ class Monitor:
         machine = self.machine(name)
         async with self._alone(name, by_operator=by_operator):
             await self._keep_off(name, None)
-            await asyncio.to_thread(machine.power_off)
-            await self._boot_now(machine)
+            await self._boot_now(machine, off_first=True)
 
     async def start_machine(self, name: str) -> None:
         """Start a guest or the gateway at an operator's word; raises HostError `already-running`."""
@@ -329,15 +336,19 @@ class Monitor:
 
     async def _keep_off(self, name: str, why: str | None) -> None:
         """Have a machine stay off for a reason, or no longer (None); also for a monitor that comes after us."""
-        if why == self._kept_off.get(name):
+        if why == self._kept_off.get(name) and name not in self._unnoted:
             return
         off = {one: reason for one, reason in self._kept_off.items() if one != name}
         self._kept_off = off if why is None else {**off, name: why}
+        self._unnoted.add(name)
         try:
             async with self._noting:  # the last one to write knows of all
                 await asyncio.to_thread(note_off, self.lab, self._kept_off)
+            self._unnoted.clear()
         except OSError as error:
-            say(f"{name}: a later monitor will not know whether it stays off: {error}")
+            say(
+                f"{name}: a later monitor will not know whether it stays off: {error}; free space, then say it again"
+            )
 
     def machine_or_gateway(self, name: str) -> Guest:
         """Find a machine; raises HostError."""
@@ -385,5 +396,8 @@ class Monitor:
                 "starts": self.gateway_starts,
                 "last_restart": self.last_gateway_restart,
             },
-            "peers": {name: {"pids": machine.pids()} for name, machine in self.peers.items()},
+            "peers": {
+                name: {"pids": machine.pids(), "kept_off": self._kept_off.get(name, "")}
+                for name, machine in self.peers.items()
+            },
         }

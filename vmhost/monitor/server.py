@@ -15,12 +15,13 @@ from vmhost.log import say
 from vmhost.monitor import protocol
 from vmhost.monitor.budget import Budget
 from vmhost.monitor.monitor import Monitor
-from vmhost.monitor.protocol import LENGTH, MAX_MESSAGE, Payload, Request
-from vmhost.names import GATEWAY_UID
+from vmhost.monitor.protocol import LENGTH, MAX_MESSAGE, ROOT, Payload, Request
+from vmhost.names import AGENT_UID, GATEWAY_UID
 
-MOST_OF_ONE, MOST = 64, 256  # connections of one uid, and of all, that are not root's
+MOST_OF_ONE, MOST = 64, 256  # connections of one uid but root, and of all strangers
+_KNOWN = (ROOT, GATEWAY_UID, AGENT_UID)
 LOGGED, LOGGED_WITHIN_S, LONGEST_REASON = 5, 60.0, 200  # for each guest
-IDLE_S = 30.0  # those of others than root are closed when nothing is asked for so long
+IDLE_S = 30.0  # those of others than root are closed when nothing is asked, or no answer taken, for so long
 
 
 class MonitorServer:
@@ -43,40 +44,50 @@ class MonitorServer:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = uid_of(writer)
-        if self._is_full(uid):
+        if not self._admit(uid):
             writer.close()
             return
         await self._converse(reader, writer, uid)
 
-    def _is_full(self, uid: int) -> bool:
-        others = self._open.total() - self._open[0]
-        return uid != 0 and (self._open[uid] >= MOST_OF_ONE or others >= MOST)
+    def _admit(self, uid: int) -> bool:
+        """Count a connection at once; False when there are too many. Strangers can't take the places of gateway and agents."""
+        strangers = self._open.total() - sum(self._open[one] for one in _KNOWN)
+        full = self._open[uid] >= MOST_OF_ONE or (uid not in _KNOWN and strangers >= MOST)
+        if uid != ROOT and full:
+            return False
+        self._open[uid] += 1
+        return True
 
     async def for_gateway(self) -> Streams:
         """Open a connection on behalf of the gateway's VM: it has the gateway's rights here, whatever it says.
 
         Raises OSError when it has too many.
         """
-        if self._is_full(GATEWAY_UID):
+        if not self._admit(GATEWAY_UID):
             raise OSError("the gateway has as many connections as may be")
-        theirs, ours = socket.socketpair()
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            theirs, ours = socket.socketpair()
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except OSError:
+            self._open[GATEWAY_UID] -= 1
+            raise
         task = asyncio.create_task(self._converse(reader, writer, GATEWAY_UID), name="the gateway's VM")
         self._conversations.add(task)
         task.add_done_callback(self._conversations.discard)
         return await asyncio.open_unix_connection(sock=theirs)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, uid: int) -> None:
-        self._open[uid] += 1
+        patience_s = None if uid == ROOT else IDLE_S
         try:
             while True:
-                async with asyncio.timeout(None if uid == 0 else IDLE_S):
+                async with asyncio.timeout(patience_s):
                     (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
                     if length > MAX_MESSAGE:
                         break
                     untrusted = await reader.readexactly(length)
                 writer.write(protocol.encode(await self._answer(untrusted, uid)))
-                await writer.drain()
+                async with asyncio.timeout(patience_s):
+                    await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             pass
         finally:

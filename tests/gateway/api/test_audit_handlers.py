@@ -6,15 +6,18 @@ import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from gateway.api.audit_handlers import audit, audit_prune
+from gateway.api import reading
+from gateway.api.audit_handlers import audit, audit_prune, audit_verify
 from gateway.api.reading import Turns
 from gateway.api.routes import Call
 from gateway.audit.heads import SignedHead
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
+from gateway.audit.verify import RESTORED, Finding
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.events.model import EventsLost
@@ -114,3 +117,18 @@ def test_who_asks_is_told_what_is_wrong_with_the_disk(
         service.spool.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(("counters", "intact"), [([5, 6, 6], True), ([5, 5], False)])
+def test_a_head_that_is_signed_meanwhile_is_no_restored_copy(
+    monkeypatch: pytest.MonkeyPatch, counters: list[int], intact: bool
+) -> None:
+    """The counter is read before the record, so a head may be newer than it; a copy stays a copy."""
+
+    async def verified(work: Any) -> tuple[int, list[Finding]]:
+        behind = work.args[2] < 6
+        return 9, [Finding(RESTORED, "an older copy was restored")] if behind else []
+
+    monkeypatch.setattr(reading, "verify", verified)
+    service = Mock(recorder=AsyncMock(), tpm=Mock(read_counter=AsyncMock(side_effect=counters)))
+    assert asyncio.run(audit_verify(_call(service)))["intact"] is intact

@@ -224,6 +224,8 @@ def test_what_an_operator_switched_off_stays_off_also_for_the_next_monitor(
 def test_a_machine_is_switched_off_though_that_can_not_be_noted(
     kept: LabSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    noted: list[dict[str, str]] = []
+
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -235,9 +237,13 @@ def test_a_machine_is_switched_off_though_that_can_not_be_noted(
         one = Monitor(replace(kept, images=None, gateway_vm=False), Path("/nowhere"))
         one.peers["web"] = web
         await one.stop_machine("web")
+        web.power_off.assert_called_once_with()
+        monkeypatch.setattr(monitor, "note_off", lambda _, off: noted.append(off))
+        for _ in range(2):  # once there is room, saying it again has it noted
+            await one.stop_machine("web")
 
     asyncio.run(story())
-    web.power_off.assert_called_once_with()
+    assert noted == [{"web": "by an operator"}]
     assert "web: a later monitor will not know whether it stays off" in capsys.readouterr().out
 
 

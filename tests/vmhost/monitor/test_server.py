@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from vmhost.errors import HostError
 from vmhost.monitor import server
 from vmhost.monitor.protocol import LENGTH, encode
-from vmhost.monitor.server import LOGGED, LONGEST_REASON, MOST_OF_ONE, MonitorServer
+from vmhost.monitor.server import LOGGED, LONGEST_REASON, MOST, MOST_OF_ONE, MonitorServer
+from vmhost.names import AGENT_UID, GATEWAY_UID
 
 
 class Monitor:
@@ -80,6 +82,23 @@ def test_rejects_a_uids_connections_above_its_share_until_one_is_over() -> None:
     play(story, 4242)
 
 
+def test_strangers_leave_gateway_and_agents_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(_: MonitorServer, path: Path) -> None:
+        held = []
+        for number in range(MOST // MOST_OF_ONE):
+            monkeypatch.setattr(server, "uid_of", lambda _, uid=4242 + number: uid)
+            held += await crowd(path)
+        monkeypatch.setattr(server, "uid_of", lambda _: 4242 + MOST // MOST_OF_ONE)
+        assert not await answered(path)
+        for uid in (0, GATEWAY_UID, AGENT_UID):
+            monkeypatch.setattr(server, "uid_of", lambda _, uid=uid: uid)
+            assert await answered(path)
+        for one in held:
+            one.close()
+
+    play(story, 4242)
+
+
 def test_root_is_always_heard() -> None:
     async def story(_: MonitorServer, path: Path) -> None:
         idle = await crowd(path)
@@ -102,6 +121,36 @@ def test_the_gateways_vm_has_a_share_too() -> None:
         (await monitor.for_gateway())[1].close()
 
     play(story, os.getuid())
+
+
+def test_the_gateways_vm_can_not_have_more_by_asking_all_at_once() -> None:
+    async def story(monitor: MonitorServer, _: Path) -> None:
+        asked = await asyncio.gather(
+            *(monitor.for_gateway() for _ in range(2 * MOST_OF_ONE)), return_exceptions=True
+        )
+        opened = [one for one in asked if not isinstance(one, BaseException)]
+        assert len(opened) == MOST_OF_ONE
+        for _, writer in opened:
+            writer.close()
+
+    play(story, os.getuid())
+
+
+def test_who_takes_no_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "IDLE_S", 0.2)
+    monkeypatch.setattr(Monitor, "status", lambda _: {"peers": "x" * (4 << 20)})
+
+    async def story(one: MonitorServer, path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as deaf:
+            deaf.connect(str(path))
+            deaf.sendall(encode({"op": "status"}))
+            await asyncio.sleep(0.1)
+            assert one._open.total() == 1
+            async with asyncio.timeout(5):
+                while one._open.total():
+                    await asyncio.sleep(0.05)
+
+    play(story, 4242)
 
 
 def test_who_asks_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
