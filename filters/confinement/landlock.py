@@ -15,7 +15,7 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 # linux/landlock.h
 _EXECUTE, _WRITE, _READ, _LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _ALL_BY_ABI: Final = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-_REMOVE_FILE, _MAKE_FILE, _TRUNCATE = 1 << 5, 1 << 8, 1 << 14
+_REMOVE_DIRECTORY, _REMOVE_FILE, _MAKE_FILE, _TRUNCATE = 1 << 4, 1 << 5, 1 << 8, 1 << 14
 _OF_FILES: Final = _EXECUTE | _WRITE | _READ | _TRUNCATE
 _NET_ABI, _SCOPE_ABI = 4, 6
 _TCP: Final = 0b11  # bind, connect
@@ -47,7 +47,8 @@ def restrict_files(readable: Iterable[Path], writable: Iterable[Path] = (), *, a
         for path in readable:
             _allow(ruleset, path, _READ | _LIST)
         for path in writable:
-            write = _READ | _LIST | _WRITE | _MAKE_FILE | _REMOVE_FILE | _TRUNCATE
+            # directories: those that Python's multiprocessing made before, and clears away at the end
+            write = _READ | _LIST | _WRITE | _MAKE_FILE | _REMOVE_FILE | _REMOVE_DIRECTORY | _TRUNCATE
             _allow(ruleset, path, write & all_rights)
         if _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or _libc().syscall(_RESTRICT, ruleset, 0):
             raise _error()

@@ -58,6 +58,9 @@ print(json.dumps({
     "read by ..": attempt(lambda: (readable / ".." / "other" / "secret").read_text()),
     "read by link": attempt(lambda: (readable / "link").read_text()),
     "write writable": attempt(lambda: (writable / "new").write_text("x")),
+    "clear writable": attempt(lambda: (writable / "empty").rmdir()),
+    "clear readable": attempt(lambda: (readable / "empty").rmdir()),
+    "make a directory": attempt(lambda: (writable / "directory").mkdir()),
     "execute": attempt(lambda: os.execv("/bin/true", ["true"])),
     "read what was open": attempt(lambda: os.read(before, 1)),
     "bind": attempt(connect),
@@ -70,6 +73,8 @@ print(json.dumps({
 def places(tmp_path: Path) -> tuple[Path, Path, Path]:
     for name in ("readable", "other", "writable"):
         (tmp_path / name).mkdir()
+    for name in ("readable", "writable"):
+        (tmp_path / name / "empty").mkdir()
     (tmp_path / "readable/file").write_text("text")
     (tmp_path / "other/secret").write_text("secret")
     (tmp_path / "readable/link").symlink_to(tmp_path / "other/secret")
@@ -87,6 +92,8 @@ def test_only_named_directories_are_reached(places: tuple[Path, Path, Path], alo
     expected = {
         "write readable",
         "make in readable",
+        "clear readable",
+        "make a directory",
         "read other",
         "list other",
         "read by ..",
