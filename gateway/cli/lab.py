@@ -182,6 +182,13 @@ def exec_in(arguments: argparse.Namespace) -> int:
     demand_root()
     lab = Lab(arguments.lab)
     command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    if command is arguments.argv and "--" in command and command[0].startswith("-"):
+        ours = " ".join(command[: command.index("--")])
+        raise GatewayError(
+            "bad-usage",
+            f"{ours}: expected our own options before the peer, got them behind it: "
+            f"quotegate lab exec {ours} {arguments.peer} -- COMMAND",
+        )
     vm = is_vm(lab, arguments.peer)
     if not vm and lab.peer_namespace(arguments.peer) not in namespaces_of(lab):
         raise _no_peer(lab, arguments.peer)

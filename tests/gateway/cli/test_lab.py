@@ -128,6 +128,12 @@ def test_rejects_documents_of_no_days_or_too_many(kept: Lab, done: list[tuple[st
     assert (raised.value.code, done) == ("bad-days", [])
 
 
+def test_rejects_options_of_ours_behind_the_peer(done: list[tuple[str, Any]]) -> None:
+    arguments = build_parser().parse_args(["lab", "exec", "web", "--lab", "other", "--", "true"])
+    with pytest.raises(GatewayError, match="quotegate lab exec --lab other web -- COMMAND"):
+        arguments.run(arguments)
+
+
 @pytest.mark.parametrize(
     ("words", "keeps", "said"),
     [
