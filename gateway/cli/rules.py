@@ -1,4 +1,4 @@
-"""`quotegate rules check`: how much of files of Suricata rules the inspectors can use, and what stops the rest."""
+"""`quotegate rules check`: how much of files of Suricata rules the inspectors can use, or use in part, and what stops the rest."""
 
 import argparse
 import re
@@ -53,14 +53,18 @@ def _tell(coverage: Coverage) -> None:
         say(f"{one.path}:{one.line}: sid {one.sid}: unsupported: {one.keyword}: {_printable(one.detail)}")
     if len(coverage.unsupported) > _SHOWN:
         say(f"and {len(coverage.unsupported) - _SHOWN} more unsupported rules (--json lists all)")
+    for one in coverage.in_part[:_SHOWN]:
+        say(f"{one.path}:{one.line}: sid {one.sid}: in part: {one.keyword}: {_printable(one.detail)}")
+    if len(coverage.in_part) > _SHOWN:
+        say(f"and {len(coverage.in_part) - _SHOWN} more in part (--json lists all)")
     if coverage.unsupported:
         counted = ", ".join(f"{_printable(word)} {count}" for word, count in coverage.keywords.most_common())
         say(f"unsupported, by what stopped them: {counted}")
     if coverage.assumed:
         say(assumed_text(coverage))
-    say(
-        f"{coverage.loaded} rules loaded, {len(coverage.unsupported)} unsupported, {len(coverage.broken)} with errors"
-    )
+    partly = len({(one.path, one.line) for one in coverage.in_part})
+    loaded = f"{coverage.loaded} rules loaded" + (f" ({partly} of them in part)" if partly else "")
+    say(f"{loaded}, {len(coverage.unsupported)} unsupported, {len(coverage.broken)} with errors")
 
 
 def assumed_text(coverage: Coverage) -> str:
@@ -71,6 +75,7 @@ def assumed_text(coverage: Coverage) -> str:
 def _as_json(coverage: Coverage) -> dict[str, object]:
     return {
         "loaded": coverage.loaded,
+        "in_part": [_one(one) for one in coverage.in_part],
         "unsupported": [_one(one) for one in coverage.unsupported],
         "by_keyword": dict(coverage.keywords.most_common()),
         "errors": [_one(one) for one in coverage.broken],

@@ -66,8 +66,9 @@ class DatagramFlows:
 
     def _forget(self) -> None:
         ends, flow = self._flows.popitem(last=False)
-        self._summary.protocols[flow.spoken] += 1
-        self._tell(Learnt(ends, flow.spoken))
+        spoken = flow.spoken or "none"
+        self._summary.protocols[spoken] += 1
+        self._tell(Learnt(ends, spoken))
         flow.close()
 
     def _tunnel(self, flow: Flow, time: float) -> TunnelWatch:

@@ -10,6 +10,8 @@ _CODE = re.compile(rb"[][(){}<>$&;,\"'`|\\]|://|::|(?i:change[_-]?me)|^[A-Za-z_]
 _OF_IT = re.compile(
     rb"(?i)(?:ur[il]|name|path|file|ref|id|header|algorithm|policy)[\"']?[\t ]*(?::?=|=>|:)[\t ]*\Z"
 )
+_FOURFOLD = re.compile(rb"(.)\1{3}", re.DOTALL)
+_WORDS = re.compile(rb"[0-9A-Za-z_-]+")
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _IBAN_LENGTHS = {
     b"AD": 24, b"AE": 23, b"AL": 28, b"AT": 20, b"AZ": 28, b"BA": 20, b"BE": 16, b"BG": 22, b"BH": 22, b"BR": 29,
@@ -69,6 +71,12 @@ def us_ssn(match: bytes) -> bool:
 def mixed(match: bytes) -> bool:
     """Tell whether the last word of a match looks random: many different characters, few in order, some digits; no path."""
     return _looks_random(re.split(rb"[\"'=:\s]+", match.rstrip(b"\"'=\t )"))[-1])
+
+
+def mixed_token(match: bytes) -> bool:
+    """Tell whether the longest word of a match looks random, and has no character four times in a row."""
+    word = max(_WORDS.findall(match), key=len, default=b"")
+    return _looks_random(word) and not _FOURFOLD.search(word)
 
 
 def mixed_bare(match: bytes, name: bytes) -> bool:

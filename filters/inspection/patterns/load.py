@@ -9,9 +9,9 @@ from functools import cache, partial
 from importlib.resources import files
 
 from filters.errors import PolicyError
-from filters.inspection.patterns.checksums import mixed, mixed_bare
+from filters.inspection.patterns.checksums import mixed, mixed_bare, mixed_token
 from filters.inspection.patterns.pattern import WORD, Pattern
-from filters.inspection.patterns.surroundings import stands_in_text
+from filters.inspection.patterns.surroundings import stands_alone, stands_in_text
 from filters.reason import DropReason
 from filters.suggestion import suggestion
 
@@ -21,7 +21,7 @@ _SIGNS = b"=|:|:=|=>"
 _LINE = rb"^[\t ]{0,32}(?:- )?(?:export |set )?[0-9A-Za-z_.-]{0,32}"  # a line begins with a name that goes on
 _TELLING = 6  # bytes: fewer stand by chance once in some hundred MB of what is compressed or encrypted
 _KEYS = {
-    "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason"},
+    "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason", "mixed"},
     "assignment": {"name", "value", "mixed", "bare"},
     "mark": {"words", "id"},
 }
@@ -69,18 +69,24 @@ def _pattern(entry: Mapping[str, object], detector: str, where: str) -> list[Pat
     reason = str(entry.get("reason", DropReason.DATA_LEAK))
     if reason not in {DropReason.DATA_LEAK, DropReason.MALWARE}:
         raise PolicyError("pattern-file", f"{where}: reason: expected data-leak or malware; got {reason!r}")
-    return [
-        Pattern(
-            name,
-            detector,
-            _begin(_text(entry, "expression", where).encode()),
-            tuple(one.encode() for one in words),
-            DropReason(reason),
-            bool(entry.get("caseless", False)),
-            None,
-            str(entry.get("detail", "")),
+    is_mixed = bool(entry.get("mixed"))
+    found = Pattern(
+        name,
+        detector,
+        _begin(_text(entry, "expression", where).encode()),
+        tuple(one.encode() for one in words),
+        DropReason(reason),
+        bool(entry.get("caseless", False)),
+        mixed_token if is_mixed else None,
+        str(entry.get("detail", "")),
+        around=stands_alone if is_mixed else None,
+    )
+    if is_mixed and found.looks_beyond:
+        raise PolicyError(
+            "pattern-file",
+            f"{where}: mixed: expected no \\b or $ in the expression; got {entry['expression']!r}",
         )
-    ]
+    return [found]
 
 
 def _begin(expression: bytes) -> bytes:

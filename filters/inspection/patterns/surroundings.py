@@ -1,4 +1,4 @@
-"""Tell by the bytes before a few bytes whether these are text: any four stand somewhere in much that is none."""
+"""Tell by the bytes before a match whether it is one: any four bytes stand somewhere in much that is no text."""
 
 import re
 from functools import lru_cache
@@ -8,12 +8,18 @@ BEFORE: Final = 48  # bytes that are looked at
 _ODD: Final = 10  # of so many characters one may be unusual, and one of fewer
 # of up to 4 KiB, in four bytes; or, of up to 255 characters, as Excel has it
 _LENGTH = re.compile(rb"(?:[\0-\xff][\0-\x0f]\0\0|\0\0[\0-\x0f][\0-\xff]|[\0-\xff]\0\x01)\Z")
+_BASE64 = re.compile(rb"[0-9A-Za-z+/\r\n]{%d}" % BEFORE)
 # Latin, Greek, Cyrillic, punctuation; signs, lines, boxes and stars, as stand before a mark; kana, Chinese, Hangul,
 # the bullets of Symbol and Wingdings, full width, emoji
 _USUAL = re.compile(
     "[\0-\u024f\u0370-\u052f\u2000-\u27bf\u2b00-\u2bff\u3000-\u33ff\u4e00-\u9fff\uac00-\ud7a3"
     "\uf000-\uf0ff\ufe0f\ufe30-\ufe4f\uff00-\uffef\U0001f000-\U0001faff]"
 )
+
+
+def stands_alone(before: bytes) -> bool:
+    """Tell whether these bytes are not BEFORE of base64, which may go on behind them and a line end."""
+    return not _BASE64.fullmatch(before)
 
 
 def stands_in_text(before: bytes, encoding: str) -> bool:

@@ -37,7 +37,8 @@ _ENVELOPE = {
     b"MAIL": "smtp.mail_from",
     b"RCPT": "smtp.rcpt_to",
 }
-_ADDRESS = re.compile(rb"(?:FROM|TO):[ \t]*<?([^>]*)", re.IGNORECASE)
+_ADDRESS = re.compile(rb"(?:FROM|TO): *([^ ]*)", re.IGNORECASE)  # with its brackets, as Suricata tells it
+_EARLIER: Final = 16  # recipients that are told besides the latest: a rule may name several
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Smtp:
         self._inner: Parser | None = None
         self._envelope: dict[str, bytes] = {}  # of the message under way: helo, mail_from, the latest rcpt_to
         self._recipients = 0
+        self._earlier: deque[bytes] = deque(maxlen=_EARLIER)
         self._offered = False  # a reply under way says that the server understands BDAT
         self._chunking = False  # the latest such reply said so
         self._refused = False  # the server refused a part of the message under way
@@ -155,20 +157,23 @@ class Smtp:
         self._end_message()
 
     def _address(self, verb: bytes, line: bytes) -> None:
-        """Tell what the envelope says, of its recipients the latest: to a rule each stands alone."""
+        """Tell what the envelope says, its latest recipient last: to a rule each is an instance of its own."""
         name = _ENVELOPE.get(verb)
         if name is None:
             return
         if verb == b"MAIL":
             self._envelope = {key: value for key, value in self._envelope.items() if key == "smtp.helo"}
             self._recipients = 0
+            self._earlier.clear()
         self._recipients += verb == b"RCPT"
         if self._recipients > RECIPIENTS:
             raise LimitHit("recipients", RECIPIENTS, " recipients of one message")
+        if verb == b"RCPT" and name in self._envelope:
+            self._earlier.append(self._envelope[name])
         word = line.partition(b" ")[2]
         address = _ADDRESS.match(word)
         self._envelope[name] = address[1] if address else word.strip()
-        told = list(self._envelope.items())
+        told = [*(("smtp.rcpt_to", one) for one in self._earlier), *self._envelope.items()]
         self._sink.fields(Direction.TO_SERVER, "smtp", lambda: told)
 
     def _begin_chunk(self, line: bytes) -> None:

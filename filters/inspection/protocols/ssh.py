@@ -6,7 +6,7 @@ from filters.inspection.finding import Direction, Refusal
 from filters.inspection.limits import Limits
 from filters.inspection.parser import Sink
 
-_BANNER = re.compile(rb"SSH-(2\.0|1\.99)-([\x21-\x2c\x2e-\x7e]+)(?: ([\x20-\x7e]*))?\r?\n")
+_BANNER = re.compile(rb"SSH-(2\.0|1\.99)-([\x21-\x7e]+)(?: ([\x20-\x7e]*))?\r?\n")
 _LONGEST = 255
 
 

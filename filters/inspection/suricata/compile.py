@@ -2,25 +2,20 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from filters.inspection.finding import Direction
 from filters.inspection.matching.database import LONGEST_WORD
 from filters.inspection.suricata import keywords
 from filters.inspection.suricata.addresses import Reader
+from filters.inspection.suricata.draft import Draft, check_sizes, common_directions, common_protocols, grouped
 from filters.inspection.suricata.model import (
     BODIES,
     DOTTED,
     RAW,
     Action,
-    ByteTest,
     Content,
-    DataAt,
-    Group,
-    Item,
     Rule,
-    Size,
     Unsupported,
 )
 from filters.inspection.suricata.numbers import read_byte_test, read_data_at, read_number, read_size
@@ -37,62 +32,21 @@ _FLOW: Final = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Draft:
-    """What was read of a rule so far. `items` keeps each item with its buffer."""
-
-    buffer: str = RAW
-    items: list[tuple[str, Item]] = field(default_factory=list)
-    absent: set[str] = field(default_factory=set)
-    directions: frozenset[Direction] = keywords.BOTH
-    protocols: set[str] = field(default_factory=set)
-    not_protocols: set[str] = field(default_factory=set)
-    preferred: int | None = None  # place in items
-    sets: set[str] = field(default_factory=set)
-    needs: list[frozenset[str]] = field(default_factory=list)
-    silent: bool = False
-
-    def content(self, option: Option) -> Content:
-        """Return the content that a modifier is about; raises RuleError."""
-        one = self.items[self.latest(option)][1]
-        assert isinstance(one, Content)  # noqa: S101 - `latest` looks for one
-        return one
-
-    def latest(self, option: Option) -> int:
-        """Return the place of the latest content; raises RuleError."""
-        for at in range(len(self.items) - 1, -1, -1):
-            if isinstance(self.items[at][1], Content):
-                return at
-        raise option.error("expected behind a content")
-
-    def add_test(self, one: DataAt | ByteTest) -> None:
-        """Take a test: one that is relative is about what stands before it, unless a buffer was named for all that follows."""
-        buffer = self.buffer
-        if one.relative and buffer == RAW:
-            before = (place for place, item in reversed(self.items) if not isinstance(item, Size))
-            buffer = next(before, RAW)
-        self.items.append((buffer, one))
-
-    def change(self, option: Option, content: Content, buffer: str | None = None) -> None:
-        """Put another content, or buffer, in the place of the latest."""
-        at = self.latest(option)
-        self.items[at] = buffer or self.items[at][0], content
-
-
 def understand(raw: RawRule, number: int, reader: Reader) -> Rule:
     """Return the rule; raises RuleError where it is wrong, Unsupported where it asks for what is not done here."""
     sid, gid = _identity(raw, "sid"), _identity(raw, "gid", "1")
-    draft = _Draft()
+    draft = Draft()
     _header(raw, draft)
     for option in raw.options:
         if option.keyword not in keywords.DESCRIBING:
             _read(option, draft)
-    groups = _groups(draft)
-    directions = _directions(draft, groups)
-    protocols = _protocols(draft, groups)
+    groups = grouped(draft)
+    directions = common_directions(draft, groups)
+    protocols = common_protocols(draft, groups)
     for group in groups:
         if group.buffer == RAW:
             plan(group)
+        check_sizes(group, raw.line)
     if draft.silent and (raw.action != "alert" or not draft.sets):
         raise Unsupported("noalert", "of a rule that cuts, or sets no bit")
     preferred = draft.items[draft.preferred][1] if draft.preferred is not None else None
@@ -120,7 +74,7 @@ def understand(raw: RawRule, number: int, reader: Reader) -> Rule:
     )
 
 
-def _header(raw: RawRule, draft: _Draft) -> None:
+def _header(raw: RawRule, draft: Draft) -> None:
     if raw.action == "pass":
         raise Unsupported("pass", "it would let through what other rules forbid")
     if raw.arrow == "=>":
@@ -154,12 +108,12 @@ def _message(raw: RawRule) -> str:
     return ""
 
 
-def _read(option: Option, draft: _Draft) -> None:
+def _read(option: Option, draft: Draft) -> None:
     keyword = option.keyword
     if keyword in keywords.STICKY:
         if option.value:
             raise Unsupported(keyword, f"with {option.value[:20]}")
-        draft.buffer = keywords.STICKY[keyword]
+        draft.buffer, draft.namings = keywords.STICKY[keyword], draft.namings + 1
     elif keyword in keywords.MODIFIERS:
         draft.change(option, draft.content(option), keywords.MODIFIERS[keyword])
     elif keyword in _WITHOUT_VALUE or keyword in _WITH_VALUE:
@@ -171,20 +125,20 @@ def _read(option: Option, draft: _Draft) -> None:
         raise Unsupported(keyword, "not known here")
 
 
-def _add_content(option: Option, draft: _Draft, buffer: str | None = None) -> None:
+def _add_content(option: Option, draft: Draft, buffer: str | None = None) -> None:
     negated, text = quoted(option)
     data = content_bytes(option, text)
     if len(data) > LONGEST_WORD:
         raise Unsupported("content", f"longer than {LONGEST_WORD} bytes")
-    draft.items.append((buffer or draft.buffer, Content(data, negated=negated)))
+    draft.items.append((draft.named(buffer or draft.buffer), Content(data, negated=negated)))
 
 
-def _nocase(option: Option, draft: _Draft) -> None:
+def _nocase(option: Option, draft: Draft) -> None:
     one = draft.content(option)
     draft.change(option, replace(one, caseless=True, data=one.data.lower()))
 
 
-def _place(option: Option, draft: _Draft) -> None:
+def _place(option: Option, draft: Draft) -> None:
     one = draft.content(option)
     relative = option.keyword in {"distance", "within"}
     if not re.fullmatch(r"[+-]?[0-9]{1,8}", option.value or ""):
@@ -203,48 +157,49 @@ def _place(option: Option, draft: _Draft) -> None:
         draft.change(option, replace(one, relative=relative, low=number))
 
 
-def _starts(option: Option, draft: _Draft) -> None:
+def _starts(option: Option, draft: Draft) -> None:
     one = draft.content(option)
     if one.relative or one.low or one.span is not None:
         raise option.error("not together with offset, depth, distance or within")
     draft.change(option, replace(one, span=len(one.data)))
 
 
-def _ends_with(option: Option, draft: _Draft) -> None:
+def _ends_with(option: Option, draft: Draft) -> None:
     draft.change(option, replace(draft.content(option), at_end=True))
 
 
-def _fast(option: Option, draft: _Draft) -> None:
+def _fast(option: Option, draft: Draft) -> None:
     if not draft.content(option).negated:
         draft.preferred = draft.latest(option)
 
 
-def _pcre(option: Option, draft: _Draft) -> None:
+def _pcre(option: Option, draft: Draft) -> None:
     found = read_pcre(option)
-    draft.items.append((found.buffer or draft.buffer, found.regex))
+    draft.items.append((draft.named(found.buffer or draft.buffer), found.regex))
 
 
-def _bsize(option: Option, draft: _Draft) -> None:
+def _bsize(option: Option, draft: Draft) -> None:
     if draft.buffer == RAW:
         raise Unsupported("bsize", "a stream has no size")
-    draft.items.append((draft.buffer, read_size(option, option.value or "")))
+    draft.items.append((draft.named(draft.buffer), read_size(option, option.value or "")))
 
 
-def _urilen(option: Option, draft: _Draft) -> None:
+def _urilen(option: Option, draft: Draft) -> None:
     number, _, kind = (option.value or "").partition(",")
     if kind.strip() not in {"", "raw", "norm"}:
         raise option.error(f"expected raw or norm; got {kind[:20]!r}")
-    draft.items.append(("http.uri.raw" if kind.strip() == "raw" else "http.uri", read_size(option, number)))
+    buffer = "http.uri.raw" if kind.strip() == "raw" else "http.uri"
+    draft.items.append((draft.named(buffer), read_size(option, number)))
 
 
-def _dotprefix(option: Option, draft: _Draft) -> None:
+def _dotprefix(option: Option, draft: Draft) -> None:
     dotted = draft.buffer + DOTTED
     if dotted not in keywords.BUFFERS:
         raise Unsupported("dotprefix", f"of {draft.buffer}")
     draft.buffer = dotted
 
 
-def _absent(option: Option, draft: _Draft) -> None:
+def _absent(option: Option, draft: Draft) -> None:
     if option.value:
         raise Unsupported("absent", option.value[:20])
     if draft.buffer == RAW or draft.buffer in BODIES:
@@ -252,7 +207,7 @@ def _absent(option: Option, draft: _Draft) -> None:
     draft.absent.add(draft.buffer)
 
 
-def _flow(option: Option, draft: _Draft) -> None:
+def _flow(option: Option, draft: Draft) -> None:
     for word in re.split(r"\s*,\s*", option.value or ""):
         if not word:
             raise option.error("expected a word on each side of a comma")
@@ -261,7 +216,7 @@ def _flow(option: Option, draft: _Draft) -> None:
         draft.directions &= _FLOW[word]
 
 
-def _app_layer_protocol(option: Option, draft: _Draft) -> None:
+def _app_layer_protocol(option: Option, draft: Draft) -> None:
     name = option.value or ""
     negated, name = name.startswith("!"), name.lstrip("!")
     found = keywords.PROTOCOLS.get(name)
@@ -270,7 +225,7 @@ def _app_layer_protocol(option: Option, draft: _Draft) -> None:
     (draft.not_protocols if negated else draft.protocols).add(found)
 
 
-def _bits(option: Option, draft: _Draft) -> None:
+def _bits(option: Option, draft: Draft) -> None:
     verb, *names = re.split(r"\s*,\s*", option.value or "")
     bits = frozenset(one.strip() for one in re.split(r"[|]" if verb == "isset" else r"[&|]", ",".join(names)))
     if verb == "noalert":
@@ -283,63 +238,24 @@ def _bits(option: Option, draft: _Draft) -> None:
         draft.needs.append(bits)
 
 
-def _silent(_option: Option, draft: _Draft) -> None:
+def _silent(_option: Option, draft: Draft) -> None:
     draft.silent = True
 
 
-def _threshold(option: Option, draft: _Draft) -> None:
+def _threshold(option: Option, draft: Draft) -> None:
     """A limit only tells less often; all others decide whether a rule matches at all."""
     kind = re.search(r"\btype\s+(\w+)", option.value or "")
     if not kind or kind[1] != "limit":
         raise Unsupported("threshold", f"type {kind[1] if kind else '?'}")
 
 
-_WITHOUT_VALUE: Final[dict[str, Callable[[Option, _Draft], None]]] = {
+_WITHOUT_VALUE: Final[dict[str, Callable[[Option, Draft], None]]] = {
     "dotprefix": _dotprefix, "noalert": _silent, "nocase": _nocase, "startswith": _starts, "endswith": _ends_with, "fast_pattern": _fast, "absent": _absent,
 }  # fmt: skip
-_WITH_VALUE: Final[dict[str, Callable[[Option, _Draft], None]]] = {
+_WITH_VALUE: Final[dict[str, Callable[[Option, Draft], None]]] = {
     "content": _add_content, "uricontent": lambda option, draft: _add_content(option, draft, "http.uri"),
     "offset": _place, "depth": _place, "distance": _place, "within": _place, "pcre": _pcre, "bsize": _bsize, "urilen": _urilen,
     "isdataat": lambda option, draft: draft.add_test(read_data_at(option)),
     "byte_test": lambda option, draft: draft.add_test(read_byte_test(option)),
     "flow": _flow, "app-layer-protocol": _app_layer_protocol, "flowbits": _bits, "threshold": _threshold,
 }  # fmt: skip
-
-
-def _groups(draft: _Draft) -> tuple[Group, ...]:
-    found: dict[str, list[Item]] = {}
-    for buffer, item in draft.items:
-        found.setdefault(buffer, []).append(item)
-    for buffer in draft.absent:
-        if buffer in found:
-            raise Unsupported("absent", "together with a content of the same buffer")
-    groups = [Group(buffer, tuple(items)) for buffer, items in found.items()]
-    if not groups and not draft.absent:
-        raise Unsupported("no content", "addresses, ports and protocols are the policy's business")
-    return (*groups, *(Group(one, (), absent=True) for one in sorted(draft.absent)))
-
-
-def _directions(draft: _Draft, groups: tuple[Group, ...]) -> frozenset[Direction]:
-    found = draft.directions
-    if not found:
-        raise Unsupported("flow", "no direction is left")
-    for group in groups:
-        found &= keywords.BUFFERS[group.buffer][1]
-        if not found:
-            raise Unsupported(
-                group.buffer, "it never comes in the direction that the rest of the rule speaks of"
-            )
-    return found
-
-
-def _protocols(draft: _Draft, groups: tuple[Group, ...]) -> frozenset[str]:
-    found = set(draft.protocols)
-    for group in groups:
-        needed = keywords.BUFFERS[group.buffer][0]
-        if needed and found and needed not in found:
-            raise Unsupported(group.buffer, f"not read in {', '.join(sorted(found))}")
-        if needed:
-            found = {needed}
-    if found and found <= draft.not_protocols:
-        raise Unsupported("app-layer-protocol", "no protocol is left")
-    return frozenset(found)

@@ -39,6 +39,11 @@ BUFFERS: Final[dict[str, tuple[str, frozenset[Direction]]]] = {
 # the same with a dot before them, so that `.example.com` is found in `example.com` as well
 DOTTED_BUFFERS: Final = {f"{one}{DOTTED}": one for one in BUFFERS if one != RAW and one not in BODIES}
 BUFFERS.update({dotted: BUFFERS[one] for dotted, one in DOTTED_BUFFERS.items()})
+# of which a message has several instances: each naming of one in a rule may mean another of them
+_REPEATED: Final = frozenset(
+    {"http.request_header", "http.response_header", "tls.alpn", "dns.query", "smtp.rcpt_to"}
+)
+REPEATED: Final = _REPEATED | {dotted for dotted, one in DOTTED_BUFFERS.items() if one in _REPEATED}
 # a name for a buffer that what follows is about
 STICKY: Final = {
     **{one: one for one in BUFFERS if one != RAW and one not in DOTTED_BUFFERS},

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final
 
 from filters.inspection.finding import LimitHit
-from filters.inspection.suricata.model import ByteTest, Content, DataAt, Group, Item, Regex, Size
+from filters.inspection.suricata.model import READINGS, ByteTest, Content, DataAt, Group, Item, Regex, Size
 
 LONGEST_NUMBER: Final = 23
 _DIGITS: Final = {
@@ -48,9 +48,21 @@ class Block:
         return self.base + len(self.data)
 
 
-def matches(group: Group, data: bytes) -> bool:
-    """Tell whether a whole buffer is what a group says."""
-    block = Block(data)
+def matches_any(group: Group, instances: Sequence[bytes]) -> bool:
+    """Tell whether one of a buffer's instances is what a group says.
+
+    Where they are readings of the same bytes, no other may be what the group says that they are not.
+    """
+    if not any(matches(group, one) for one in instances):
+        return False
+    if len(instances) == 1 or group.buffer not in READINGS:
+        return True
+    return all(matches(group.denials, one) for one in instances)
+
+
+def matches(group: Group, data: bytes, *, whole: bool = True) -> bool:
+    """Tell whether a buffer is what a group says. Not `whole`: it goes on behind `data`, and nothing is at its end."""
+    block = Block(data, whole=whole)
     if not all(one.data in block.text(caseless=one.caseless) for one in group.words):
         return False
     return all(follow(one, block) for one in group.chains)
@@ -76,7 +88,9 @@ def _step(item: Item, block: Block, places: list[int], *, is_last: bool) -> list
         case Regex():
             return _regex(item, block, places, is_last=is_last)
         case Size():
-            return places if (item.least <= block.end <= item.most) != item.negated else []
+            return places if item.holds(block.end) else []
+        case DataAt() if item.negated and not block.whole:
+            return []
         case DataAt():
             size = block.end + (1 if item.relative else 0)
             return [one for one in places if (one + item.place < size) != item.negated]
@@ -164,7 +178,8 @@ def _ends(item: Regex, block: Block, place: int) -> Iterator[int]:
         start = 1  # a `^` inside must see that something is before
     if start <= len(block.data):
         for _, end in item.expression.all(block.data, start, stop):
-            yield block.base + end
+            if not _hangs(item, block, end):
+                yield block.base + end
 
 
 def _at_place(item: Regex, block: Block, place: int) -> list[int]:
@@ -173,7 +188,12 @@ def _at_place(item: Regex, block: Block, place: int) -> list[int]:
     if item.at_place is None or start > len(block.data):
         return []
     found = item.at_place.search(block.data[start:stop], 0)
-    return [block.base + start + found[1]] if found else []
+    return [block.base + start + found[1]] if found and not _hangs(item, block, start + found[1]) else []
+
+
+def _hangs(item: Regex, block: Block, end: int) -> bool:
+    """Tell whether a match counts only if nothing more, or just a line end, comes."""
+    return item.looks_beyond and not block.whole and end >= len(block.data) - 1
 
 
 def _stretch(item: Regex, block: Block, place: int) -> tuple[int, int]:

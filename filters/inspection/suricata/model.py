@@ -10,6 +10,8 @@ from filters.reason import DropReason
 
 RAW = "payload"  # the bytes of one direction, as TCP carries them
 BODIES = frozenset({"file.data", "http.request_body", "http.response_body"})
+ENDLESS = 1 << 40  # bytes: the size of what may go on for ever
+READINGS = frozenset({"http.uri", "http.uri.dotprefix"})  # instances are readings of the same bytes
 DOTTED = ".dotprefix"  # behind a buffer's name: the buffer with a dot before it
 
 
@@ -64,6 +66,14 @@ class Size:
     most: int
     negated: bool = False
     relative: bool = False
+
+    def holds(self, size: int) -> bool:
+        """Tell whether a buffer of this size is meant."""
+        return (self.least <= size <= self.most) != self.negated
+
+    def holds_from(self, size: int) -> bool:
+        """Tell whether this size and every greater one is meant."""
+        return size > self.most if self.negated else self.least <= size and self.most >= ENDLESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,22 @@ class Group:
             if moves(one):
                 moved = run
         return tuple(tuple(one) for one in runs)
+
+    @property
+    def denials(self) -> "Group":
+        """Return what has to stand nowhere in the buffer."""
+        said = (one for one in self.items if isinstance(one, Content | Regex) and one.negated)
+        return Group(self.buffer, tuple(one for one in said if not one.relative))
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Return which sizes the buffer may have."""
+        return tuple(one for one in self.items if isinstance(one, Size))
+
+    @property
+    def without_sizes(self) -> "Group":
+        """Return what has to be so at any size."""
+        return Group(self.buffer, tuple(one for one in self.items if not isinstance(one, Size)))
 
     @property
     def words(self) -> list[Content]:

@@ -3,10 +3,10 @@
 import re
 from typing import Final
 
-from filters.inspection.suricata.model import ByteTest, DataAt, Size, Unsupported
+from filters.inspection.suricata.model import ENDLESS, ByteTest, DataAt, Size, Unsupported
 from filters.inspection.suricata.parser import Option
 
-_MOST: Final = 1 << 40
+_FURTHEST: Final = 1 << 16
 _SIZE = re.compile(r"(?:([0-9]+)\s*(?:<>|-)\s*([0-9]+))|(!=?|<=?|>=?|=)?\s*([0-9]+)")
 _DATA_AT = re.compile(r"(!?)\s*([0-9]+)")
 _TEST = re.compile(r"(!?)\s*(<=|>=|<|>|=|&|\^)?")
@@ -29,7 +29,7 @@ def read_size(option: Option, text: str) -> Size:
         return Size(int(match[1]) + 1, int(match[2]) - 1)
     number = int(match[4])
     return {
-        "<": Size(0, number - 1), "<=": Size(0, number), ">": Size(number + 1, _MOST), ">=": Size(number, _MOST),
+        "<": Size(0, number - 1), "<=": Size(0, number), ">": Size(number + 1, ENDLESS), ">=": Size(number, ENDLESS),
     }.get(match[3] or "=", Size(number, number, negated=(match[3] or "").startswith("!")))  # fmt: skip
 
 
@@ -41,7 +41,9 @@ def read_data_at(option: Option) -> DataAt:
     match = _DATA_AT.fullmatch(place)
     if not match:
         raise Unsupported("isdataat", f"a variable: {place[:20]}")
-    return DataAt(read_number(option, match[2], 1 << 16), "relative" in words, bool(match[1]))
+    if len(match[2]) > 6 or int(match[2]) > _FURTHEST:
+        raise Unsupported("isdataat", f"more than {_FURTHEST}")
+    return DataAt(int(match[2]), "relative" in words, bool(match[1]))
 
 
 def read_byte_test(option: Option) -> ByteTest:
@@ -65,5 +67,5 @@ def read_byte_test(option: Option) -> ByteTest:
     if not (0 if text else 1) <= count <= (23 if text else 8):
         raise option.error(f"expected 1 to 8 bytes, of text 0 to 23; got {count}")
     return ByteTest(
-        count, operator[2] or "=", int(value, 16 if value.startswith("0x") else 10), read_number(option, place, 1 << 16), "relative" in rest, bool(operator[1]), "little" in rest, base
+        count, operator[2] or "=", int(value, 16 if value.startswith("0x") else 10), read_number(option, place, _FURTHEST), "relative" in rest, bool(operator[1]), "little" in rest, base
     )  # fmt: skip

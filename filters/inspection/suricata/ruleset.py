@@ -10,12 +10,13 @@ from filters.inspection.suricata.compile import understand
 from filters.inspection.suricata.keywords import BUFFERS, DOTTED_BUFFERS
 from filters.inspection.suricata.model import BODIES, RAW, Content, Rule, Unsupported
 from filters.inspection.suricata.parser import RawRule, RuleError, read_rules
+from filters.inspection.suricata.partly import left_undone
 from filters.inspection.suricata.streams import Part, StreamPlan, WordList
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A rule that is not in force. `keyword` stopped it; a rule that can't be read has none."""
+    """A rule that is not in force, or in part. `keyword` stopped it; a rule that can't be read has none."""
 
     path: str
     line: int
@@ -27,16 +28,20 @@ class LeftOut:
 
 @dataclass(slots=True)
 class Coverage:
-    """What became of every rule of some files. `assumed` names the variables that were taken as any."""
+    """What became of every rule of some files. `assumed` names the variables that were taken as any.
+
+    in_part: of those loaded, what is not looked at.
+    """
 
     loaded: int = 0
+    in_part: list[LeftOut] = field(default_factory=list)
     unsupported: list[LeftOut] = field(default_factory=list)
     broken: list[LeftOut] = field(default_factory=list)
     assumed: set[str] = field(default_factory=set)
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether every rule is in force."""
+        """Tell whether every rule is in force, be it in part."""
         return not self.unsupported and not self.broken
 
     @property
@@ -126,6 +131,7 @@ def load_rules(
     reader = Reader(variables or {}, coverage.assumed)
     known: dict[tuple[int, int], str] = {}
     written: dict[int, tuple[str, RawRule]] = {}
+    partly: dict[str, list[LeftOut]] = {}
     for path, text in sources:
         for found in read_rules(text):
             if isinstance(found, RuleError):
@@ -140,9 +146,12 @@ def load_rules(
                 coverage.unsupported.append(_left_out(path, found, found.line, 1, why.keyword, why.detail))
             else:
                 written[rule.number] = path, found
+                undone = left_undone(rule, found).items()
+                partly[rule.check] = [_left_out(path, found, found.line, 1, *one) for one in undone]
                 rules.append(rule)
     rules = _with_bits(rules, written, coverage)
     coverage.loaded = len(rules)
+    coverage.in_part = [one for rule in rules for one in partly[rule.check]]
     return RuleSet(rules), coverage
 
 

@@ -126,6 +126,7 @@ class StreamWatch:
         self._left = dict(stream.needed)
         self._before, self._size = b"", 0
         self._kept: bytearray | None = bytearray() if stream.late else None
+        self._sized: list[Part] = []  # of a body that was cut: what only its size may still deny
 
     def scan(self, data: bytes) -> Iterator[Part]:
         """Yield the parts that `data` completes."""
@@ -140,18 +141,34 @@ class StreamWatch:
             self._before = data[-tail:] if len(data) >= tail else (self._before + data)[-tail:]
         if self._kept is not None:
             self._kept += data[: KEPT - len(self._kept)]
-            if len(self._kept) == KEPT:
-                yield from self.end()
+            if self._size > KEPT:
+                yield from self._cut()
 
     def end(self) -> Iterator[Part]:
-        """Yield the parts that only the end decides; long bodies end for them after KEPT bytes."""
-        if self._kept is None:
-            return
+        """Yield the parts that only the end decides."""
+        if self._kept is not None:
+            data, self._kept = bytes(self._kept), None
+            yield from (one for one in self._late() if matches(one.group, data))
+        yield from (one for one in self._sized if all(size.holds(self._size) for size in one.group.sizes))
+        self._sized.clear()
+
+    def _cut(self) -> Iterator[Part]:
+        """Yield what KEPT bytes decide: a long body ends for them there, but its size is known at its end."""
+        assert self._kept is not None  # noqa: S101 - its caller asks
         data, self._kept = bytes(self._kept), None
+        for part in self._late():
+            if not matches(part.group.without_sizes, data, whole=False):
+                continue
+            if all(size.holds_from(self._size) for size in part.group.sizes):
+                yield part
+            else:
+                self._sized.append(part)
+
+    def _late(self) -> Iterator[Part]:
+        """Yield the parts that are not told yet and whose literal has come."""
         for word in (None, *sorted(self._seen)):
             for part in self._plan.late.get(word, ()):
-                told = self._left.get(part.key) == 0
-                if not told and self._wanted(part.rule) and matches(part.group, data):
+                if self._left.get(part.key) != 0 and self._wanted(part.rule):
                     yield part
 
     def close(self) -> None:

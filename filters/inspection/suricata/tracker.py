@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from filters.inspection.finding import Direction, Finding
-from filters.inspection.suricata.matching import matches
+from filters.inspection.suricata.matching import matches_any
 from filters.inspection.suricata.model import BODIES, Action, Group, Rule
 from filters.inspection.suricata.ruleset import RuleSet
 from filters.inspection.suricata.streams import StreamWatch
@@ -173,7 +173,7 @@ def _fits(rule: Rule, message: _Message) -> bool:
         if group.buffer in BODIES:
             continue
         found = message.fields.get(group.buffer, [])
-        if group.absent != (not found) or (found and not any(matches(group, one) for one in found)):
+        if group.absent != (not found) or (found and not matches_any(group, found)):
             return False
     return True
 

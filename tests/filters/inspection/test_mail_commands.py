@@ -167,7 +167,9 @@ def test_refuses_a_reply_for_each_recipient_where_no_lmtp_is_spoken() -> None:
 
 
 def test_rules_see_each_recipient_with_its_sender() -> None:
-    options = 'smtp.helo; content:"c"; smtp.mail_from; content:"a@h"; smtp.rcpt_to; content:"c@h"; bsize:3;'
+    options = (
+        'smtp.helo; content:"c"; smtp.mail_from; content:"<a@h>"; smtp.rcpt_to; content:"<c@h>"; bsize:5;'
+    )
     told = ruleset(rule(options, "drop tcp any any -> any any"))
     story = [(DOWN, b"220 mail.h ESMTP\r\n"), (UP, b"EHLO c\r\n"), (DOWN, HELLO), (UP, BEGIN), (DOWN, OK * 2)]
     assert (
@@ -176,8 +178,34 @@ def test_rules_see_each_recipient_with_its_sender() -> None:
     assert checks(told, [*story, (UP, b"RCPT TO:<c@h>\r\nRCPT TO:<y@h>\r\n")]) == ["suricata.1:1"]
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"MAIL FROM:<evil@h>", "<evil@h>"), (b"mail from:  <evil@h> SIZE=100 BODY=8BITMIME", "<evil@h>"), (b"MAIL FROM:evil@h", "evil@h"), (b"MAIL FROM:<>", "<>"),
+    ],
+)  # fmt: skip
+def test_addresses_keep_their_brackets_for_rules(line: bytes, told: str) -> None:
+    rules = ruleset(
+        rule(f'smtp.mail_from; content:"{told}"; startswith; endswith;', "drop tcp any any -> any any")
+    )
+    story = [(DOWN, b"220 mail.h ESMTP\r\n"), (UP, b"EHLO c\r\n"), (DOWN, HELLO), (UP, line + b"\r\n")]
+    assert checks(rules, story) == ["suricata.1:1"]
+
+
+def test_a_rule_that_names_recipients_twice_may_mean_two_of_a_message() -> None:
+    both = 'smtp.rcpt_to; content:"<c@h>"; bsize:5; smtp.rcpt_to; content:"<y@h>"; bsize:5;'
+    rules = ruleset(rule(both, "drop tcp any any -> any any"))
+    story = [(DOWN, b"220 mail.h ESMTP\r\n"), (UP, b"EHLO c\r\n"), (DOWN, HELLO), (UP, BEGIN), (DOWN, OK * 2)]
+    assert checks(rules, [*story, (UP, b"RCPT TO:<c@h>\r\nRCPT TO:<x@h>\r\n")]) == []
+    for order in (b"cxy", b"yxc", b"cy"):
+        asked = b"".join(b"RCPT TO:<%c@h>\r\n" % one for one in order)
+        assert checks(rules, [*story, (UP, asked)]) == ["suricata.1:1"]
+    again = b"RCPT TO:<c@h>\r\nRSET\r\nMAIL FROM:<a@h>\r\nRCPT TO:<y@h>\r\n"
+    assert checks(rules, [*story, (UP, again)]) == []
+
+
 def test_rules_about_many_recipients_cost_little() -> None:
-    told = ruleset(rule('smtp.rcpt_to; content:"z@h"; bsize:3;', "drop tcp any any -> any any"))
+    told = ruleset(rule('smtp.rcpt_to; content:"<z@h>"; bsize:5;', "drop tcp any any -> any any"))
     story = [(DOWN, b"220 mail.h ESMTP\r\n"), (UP, b"EHLO c\r\n"), (DOWN, HELLO)]
     for _ in range(5):
         story += [(UP, b"MAIL FROM:<a@h>\r\n" + b"RCPT TO:<b@h>\r\n" * 1000 + b"RSET\r\n"), (DOWN, OK * 1002)]

@@ -1,6 +1,9 @@
 """The shipped patterns: each is found in an example, and look-alikes are not."""
 
+import base64
 import random
+import string
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +65,41 @@ def test_finds(name: str) -> None:
 @pytest.mark.parametrize("text", HARMLESS)
 def test_look_alikes_are_no_finding(text: bytes) -> None:
     assert scan([text], DATABASE) == []
+
+
+def base64_lines(data: bytes, columns: int, end: bytes) -> bytes:
+    coded = base64.b64encode(data)
+    return b"".join(coded[at : at + columns] + end for at in range(0, len(coded), columns))
+
+
+@pytest.mark.parametrize("columns", [64, 76])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_base64_of_programs_is_no_token_of_square(columns: int, end: bytes) -> None:
+    programs = [
+        Path(one).read_bytes()[: 1 << 20]
+        for one in ("/bin/sh", "/bin/ls", "/usr/bin/ssh", "/usr/bin/git")
+        if Path(one).exists()
+    ]
+    width = columns // 4 * 3
+    made = b"\x7fELF" + bytes(width - 4) + bytes.fromhex("10000075") * 2 + bytes(width - 8)
+    code = base64.b64decode(b"EAAAdQIxwEiDxQFBiYNMEAAASTnsdElNY7tIEAAATIn7QfbHB3WZS42EO1AQAABM")
+    for data in (*programs, made, bytes(range(width)) + code.ljust(width, b"\x90") * 3):
+        text = base64_lines(data, columns, end)
+        for size in (1000, len(text)):
+            found = scan([text[at : at + size] for at in range(0, len(text), size)], DATABASE)
+            assert [one for one in found if one.pattern.id.startswith("square")] == []
+
+
+@pytest.mark.parametrize(
+    "around", [b"token=%b;", b'{"access_token":"%b"}', b"Authorization: Bearer %b\r\n", b"%b\n", b"ID=sq0idp-x\n%b\n", b"/v2/%b/"]
+)  # fmt: skip
+def test_finds_random_tokens_of_square(around: bytes) -> None:
+    letters = (string.ascii_letters + string.digits + "-_").encode()
+    for seed in range(100):
+        source = random.Random(seed)
+        token = b"EAAAE" + bytes(source.choices(letters, k=59))
+        found = scan([around % token], DATABASE)
+        assert "square-token.2" in {one.pattern.id for one in found}, token
 
 
 @pytest.mark.parametrize("text", BARE)
@@ -217,3 +255,14 @@ def test_a_length_before_a_text_is_no_part_of_its_first_word(length: bytes) -> N
     text = b"d" + length + EXAMPLES["github-token"] + b"\n"
     assert [one.pattern.id for one in scan([text], DATABASE)] == ["github-token"]
     assert scan([b"d0" + EXAMPLES["github-token"] + b"\n"], DATABASE) == []
+
+
+def test_a_pattern_that_has_to_look_random_may_not_depend_on_a_word_s_end() -> None:
+    head = '[[pattern]]\nid = "x"\nmixed = true\nexpression = '
+    (one,) = parse_patterns(head + "'KEY[0-9A-Za-z]{21}(?:;|\\z)'", "patterns", "f.toml")
+    assert scan([b"KEYaB3dE6gH9jK2mN5pQ8sTv;"], Database((one,)))
+    assert not scan([b"KEYaB3dE6gH9jK2mN5pAAAAv;"], Database((one,)))
+    assert not scan([b"Q" * 48 + b"KEYaB3dE6gH9jK2mN5pQ8sTv;"], Database((one,)))
+    for expression in (r"'\bKEY[0-9A-Za-z]{21};'", r"'KEY[0-9A-Za-z]{20}\b'", "'KEY[0-9A-Za-z]{20}$'"):
+        with pytest.raises(PolicyError, match="mixed: expected no"):
+            parse_patterns(head + expression, "patterns", "f.toml")

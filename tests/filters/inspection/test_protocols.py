@@ -97,6 +97,22 @@ def test_ssh_banners_are_read_and_the_rest_passes() -> None:
     assert exchange([(UP, b"SSH-1.5-old\r\n")]).checks == ["ssh-banner"]
 
 
+@pytest.mark.parametrize("name", ["libssh-0.7.2", "Cisco-1.25", "GitLab-SSHD", "babeld-8e5f", "-", "x-"])
+def test_ssh_software_may_have_hyphens(name: str) -> None:
+    driven = exchange(
+        [(DOWN, f"SSH-2.0-{name}\r\n".encode()), (UP, f"SSH-1.99-{name} and more\r\n".encode())]
+    )
+    assert driven.findings == []
+    assert [facts["software"] for kind, facts in driven.inspector.notes if kind == "ssh"] == [name, name]
+
+
+@pytest.mark.parametrize(
+    "line", [b"SSH-1.5-a-b\r\n", b"SSH-2.0-\r\n", b"SSH-2.0\r\n", b"SSH-2.0- x\r\n", b"SSH-2.0-a\xff\r\n"]
+)
+def test_refuses_banners_of_no_ssh_that_is_read(line: bytes) -> None:
+    assert exchange([(UP, line)]).checks == ["ssh-banner"]
+
+
 @pytest.mark.parametrize("size", [1, 7, 5000])
 def test_plain_text_behind_a_hello_or_a_banner_is_found(size: int) -> None:
     record = b"\x17\x03\x03" + (len(SECRET) + 5).to_bytes(2, "big") + b"key: " + SECRET

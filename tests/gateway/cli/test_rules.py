@@ -51,6 +51,21 @@ def test_every_rule_that_is_not_in_force_is_named(tmp_path: Path, capsys: pytest
     assert [(one["line"], one["column"]) for one in data["errors"]] == [(3, 31)]
 
 
+def test_rules_that_are_done_in_part_are_counted_apart_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "part.rules"
+    path.write_text(GOOD + 'alert ip any any -> any any (content:"x"; depth:4; sid:8;)\n')
+    assert run(path) == 0
+    said = capsys.readouterr().out
+    assert f"{path}:2: sid 8: in part: ip: looked for in TCP and in DNS over UDP only" in said
+    assert f"{path}:2: sid 8: in part: depth: counted from the stream's beginning" in said
+    assert "2 rules loaded (1 of them in part), 0 unsupported, 0 with errors" in said
+    assert run(path, "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [(one["sid"], one["keyword"]) for one in data["in_part"]] == [(8, "ip"), (8, "depth")]
+
+
 def test_bytes_that_are_no_text_are_named_not_raised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

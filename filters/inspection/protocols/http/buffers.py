@@ -18,6 +18,8 @@ _BOTH: Final = {
     b"content-length": "http.content_len",
     b"connection": "http.connection",
 }
+_WIDE = re.compile(rb"%[uU]([0-9A-Fa-f]{4})")
+_OTHERWISE = re.compile(rb"%5[cC]|%[uU][0-9A-Fa-f]{4}")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 
@@ -26,7 +28,7 @@ def request_buffers(request: Request, head: bytes) -> Pairs:
     line = head[: head.index(b"\r\n")]
     found = [
         ("http.method", request.method),
-        ("http.uri", normal_uri(request.target)),
+        *(("http.uri", one) for one in read_uri(request.target)),
         ("http.uri.raw", request.target),
         ("http.request_line", line),
     ]
@@ -46,6 +48,17 @@ def status_buffers(fields: Fields, head: bytes) -> Pairs:
     return found + _common(fields, head, line, _DOWN, "http.response_header")
 
 
+def read_uri(target: bytes) -> list[bytes]:
+    """Return a target in its normal form; also as servers read it to whom `%uXXXX` is a character and a backslash a slash."""
+    normal = normal_uri(target)
+    if b"\\" not in target and not _OTHERWISE.search(target):
+        return [normal]
+    path, mark, query = target.partition(b"?")
+    path = re.sub(rb"\\|%5[cC]", b"/", _WIDE.sub(_character, path))
+    other = normal_uri(path + mark + _WIDE.sub(_character, query))
+    return [normal] if other == normal else [normal, other]
+
+
 def normal_uri(target: bytes) -> bytes:
     """Return a target without scheme and host, percent-decoded once, its path without `//`, `/./` and `/../`.
 
@@ -54,6 +67,14 @@ def normal_uri(target: bytes) -> bytes:
     named = _ABSOLUTE.match(target)
     path, mark, query = (target[named.end() :] if named else target).partition(b"?")
     return _resolved(unquote_to_bytes(path)) + mark + unquote_to_bytes(query)
+
+
+def _character(match: re.Match[bytes]) -> bytes:
+    """Return what `%uXXXX` stands for, percent-encoded; full-width forms are ASCII."""
+    code = int(match[1], 16)
+    code -= 0xFEE0 if 0xFF01 <= code <= 0xFF5E else 0
+    plain = bytes([code]) if code < 0x100 else chr(code).encode("utf-8", "surrogatepass")
+    return b"".join(b"%%%02x" % one for one in plain)
 
 
 def _named_host(request: Request) -> bytes:
@@ -67,12 +88,14 @@ def _named_host(request: Request) -> bytes:
 def _resolved(path: bytes) -> bytes:
     first, *parts = path.split(b"/")
     kept: list[bytes] = []
-    for number, part in enumerate(parts, 1):
+    for part in parts:
         if part == b"..":
             del kept[-1:]
-        elif part != b"." and (part or number == len(parts)):
+        elif part not in {b"", b"."}:
             kept.append(part)
-    return b"/".join([first, *kept]) or (b"/" if parts else b"")
+    if parts and parts[-1] in {b"", b".", b".."}:
+        kept.append(b"")  # what such a segment leaves ends with a slash (RFC 3986 section 5.2.4)
+    return b"/".join([first, *kept])
 
 
 def _common(fields: Fields, head: bytes, line: bytes, own: dict[bytes, str], each: str) -> Pairs:

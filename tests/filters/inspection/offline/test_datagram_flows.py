@@ -48,6 +48,13 @@ def echo(way: dict[str, str], kind: int, data: bytes = EICAR) -> Packet:
     return Ether() / IP(**way) / ICMP(type=kind, id=1, seq=1) / Raw(data)
 
 
+def test_a_flow_that_is_refused_at_its_first_packet_spoke_nothing() -> None:
+    twin = by_rule(53)
+    (one,) = run(twin, [udp(UP, 4000, 53, b"no dns")])
+    assert one.finding.check == "dns-message"
+    assert (twin.summary.refused_flows, twin.summary.protocols) == (1, {"none": 1})
+
+
 @pytest.mark.parametrize("port", [4000, 6000])
 def test_finds_in_datagrams_what_a_rule_inspects_whichever_port_is_higher(port: int) -> None:
     (up,) = run(by_rule(5000), [udp(UP, port, 5000)])

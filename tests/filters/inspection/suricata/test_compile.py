@@ -133,6 +133,77 @@ def test_takes(options: str) -> None:
     assert stopped_by(options) == ""
 
 
+def named(options: str) -> list[tuple[str, int]]:
+    (one,) = ruleset(rule(options, "alert ip any any -> any any")).rules
+    return [(group.buffer, len(group.items)) for group in one.groups]
+
+
+@pytest.mark.parametrize(
+    "buffer", ["http.request_header", "http.response_header", "dns.query", "tls.alpn", "smtp.rcpt_to"]
+)
+def test_each_naming_of_a_buffer_with_instances_is_a_part_of_its_own(buffer: str) -> None:
+    said = f'{buffer}; content:"a"; content:"b"; distance:0; {buffer}; content:"c"; bsize:5; {buffer};'
+    assert named(said) == [(buffer, 2), (buffer, 2)]
+    dotted = f'{buffer}; dotprefix; content:"a"; {buffer}; dotprefix; content:"c"; {buffer}; content:"x";'
+    assert named(dotted) == [(f"{buffer}.dotprefix", 1), (f"{buffer}.dotprefix", 1), (buffer, 1)]
+
+
+def test_namings_of_a_buffer_without_instances_are_one_part() -> None:
+    assert named('http.uri; content:"a"; http.method; content:"G"; http.uri; content:"b"; distance:0;') == [
+        ("http.uri", 2),
+        ("http.method", 1),
+    ]
+    assert named('http.request_header; content:"a"; pcre:"/x/H"; http.request_header; content:"b"; pcre:"/y/H";') == [
+        ("http.request_header", 1), ("http.header", 2), ("http.request_header", 1),
+    ]  # fmt: skip
+    assert named('file.data; content:"a"; file.data; content:"b"; distance:0;') == [("file.data", 2)]
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "wanted"),
+    [
+        ("ip", 'content:"x";', ["ip"]), ("ipv4", 'content:"x";', ["ipv4"]), ("ip", 'content:"x"; depth:4;', ["ip", "depth"]), ("ip", 'http.uri; content:"x";', []),
+        ("ip", 'content:"x"; http.uri; content:"x";', []), ("ip", 'dns.query; content:"x";', []), ("tcp", 'content:"x";', []), ("tcp", 'content:"x"; depth:4;', ["depth"]),
+        ("tcp", 'content:"x"; startswith;', ["depth"]), ("tcp", 'content:"x"; offset:4;', ["offset"]), ("tcp", 'content:"x"; content:"y"; within:4;', []),
+        ("tcp-stream", 'content:"x"; depth:4;', []), ("tcp", 'flow:only_stream; content:"x"; depth:4;', []), ("http", 'content:"x"; depth:4;', []),
+        ("tcp", 'file.data; content:"x";', ["file.data"]), ("http", 'file.data; content:"x";', []), ("tcp", 'file.data; content:"x"; http.stat_code; content:"200";', []),
+        ("tcp", 'app-layer-protocol:http; file.data; content:"x";', []), ("tcp", 'http.response_body; content:"x";', []), ("tcp", 'http.uri; content:"x"; startswith;', []),
+    ],
+)  # fmt: skip
+def test_names_what_is_done_in_part_only(header: str, options: str, wanted: list[str]) -> None:
+    found = coverage(rule(options, f"alert {header} any any -> any any"))
+    assert (found.loaded, found.is_complete) == (1, True)
+    assert [one.keyword for one in found.in_part] == wanted
+    assert all(one.sid == "1" and one.detail for one in found.in_part)
+
+
+def test_what_is_left_out_is_not_done_in_part() -> None:
+    found = coverage(
+        rule('content:"x"; depth:4; flowbits:isset,a;', sid=1), rule('content:"y"; depth:4;', sid=2)
+    )
+    assert (found.loaded, [one.sid for one in found.in_part]) == (1, ["2"])
+
+
+@pytest.mark.parametrize(
+    ("options", "works"),
+    [
+        ('http.uri; content:"abcdefgh"; bsize:2;', False), ('http.uri; content:"abc"; offset:5; bsize:<8;', False), ('http.uri; bsize:5<>6;', False), ('http.uri; bsize:<0;', False),
+        ('content:"/abc"; http_uri; urilen:3;', False), ('http.uri; content:"abcdefgh"; bsize:8;', True), ('http.uri; content:"abcdefgh"; bsize:!2;', True),
+        ('http.uri; content:"abc"; offset:5; bsize:<9;', True), ('http.uri; content:!"abcdefgh"; bsize:2;', True), ('http.uri; content:"abc"; http.method; bsize:2;', True),
+    ],
+)  # fmt: skip
+def test_a_rule_that_can_never_match_is_an_error(options: str, works: bool) -> None:
+    found = coverage(rule(options))
+    assert (found.loaded, len(found.broken), found.unsupported) == (works, not works, [])
+    assert works or "can never match" in found.broken[0].detail
+
+
+@pytest.mark.parametrize("place", ["65537", "100000", "9" * 30])
+def test_a_place_too_far_to_look_at_is_unsupported(place: str) -> None:
+    assert stopped_by(f"http.uri; isdataat:{place};") == "isdataat"
+    assert stopped_by("http.uri; isdataat:65536;") == ""
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

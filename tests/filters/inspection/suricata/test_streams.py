@@ -154,6 +154,29 @@ def test_what_only_the_end_decides_is_told_at_the_end(
         assert scan(options, cut(data, list(range(0, 200, size))), ends=True)[0] == wanted
 
 
+LONG = b"." * (KEPT - 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "told"),
+    [
+        (f"file.data; bsize:{KEPT};", LONG + b"ab", KEPT), (f"file.data; bsize:{KEPT};", LONG + b"abc", None), ("file.data; bsize:100000;", LONG * 2, None),
+        (f"file.data; bsize:{2 * len(LONG)};", LONG * 2, 2 * len(LONG)), ("file.data; bsize:>100000;", LONG * 2, 2 * len(LONG)), ("file.data; bsize:<100000;", LONG + LONG, None),
+        ("file.data; bsize:<100000;", LONG + b"abc", KEPT + 1), ("file.data; bsize:>9;", LONG + b"abc" + LONG, KEPT + 1), ("file.data; bsize:!9;", LONG + b"abc" + LONG, KEPT + 1),
+        ('file.data; content:"ab"; endswith;', LONG + b"ab", KEPT), ('file.data; content:"ab"; endswith;', LONG + b"abc", None), ('file.data; content:"ab"; pcre:"/ab$/";', LONG + b"ab", KEPT),
+        ('file.data; content:"ab"; pcre:"/ab$/";', LONG + b"abc", None), ('file.data; content:"ab"; pcre:"/ab$/";', LONG + b"ab" + LONG, None),
+        ('file.data; content:"ab"; isdataat:!1,relative;', LONG + b"abc", None), ('file.data; content:"ab"; isdataat:!1,relative;', LONG + b"ab", KEPT),
+        ('file.data; content:"ab"; content:!"x"; bsize:100000;', b"ab" + LONG + b"." * (100_000 - KEPT), 100_000), ('file.data; content:"ab"; content:!"x"; bsize:100000;', b"ab" + LONG * 2, None),
+    ],
+)  # fmt: skip
+def test_what_a_long_body_ends_with_and_its_size_are_those_of_the_whole(
+    options: str, data: bytes, told: int | None
+) -> None:
+    for size in (1000, 5000, KEPT, len(data)):
+        found = scan(options, cut(data, [*range(0, len(data), size), *range(KEPT, KEPT + 2)]), ends=True)[0]
+        assert found == told, size
+
+
 def test_a_long_body_ends_for_such_parts_after_what_is_kept() -> None:
     options = 'file.data; content:"ab"; content:!"x";'
     assert scan(options, [b"ab", b"." * (KEPT - 3), b"..x"], ends=True)[0] == KEPT + 2

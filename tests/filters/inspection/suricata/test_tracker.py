@@ -83,7 +83,8 @@ def test_finds_a_host_in_a_target_without_a_host_field() -> None:
         ('tls.sni; content:"db.example"; startswith; endswith;', [(UP, client_hello())]), ('tls.alpn; content:"h2"; bsize:2;', [(UP, client_hello())]),
         ('dns.query; dotprefix; content:".www.example"; startswith; endswith;', [(UP, DNS_QUERY)]),
         ('dns.query; content:"www.example"; bsize:11;', [(UP, DNS_QUERY)]), ('ssh.proto; content:"2.0"; bsize:3; ssh.software; content:"x_1"; bsize:3;', [(UP, b"SSH-2.0-x_1 c\r\n")]),
-        ('smtp.helo; content:"c"; bsize:1; smtp.mail_from; content:"a@h"; bsize:3; smtp.rcpt_to; content:"b@h"; bsize:3;', smtp(mail(b"x"))),
+        ('ssh.software; content:"libssh-0.7.2"; bsize:12;', [(UP, b"SSH-2.0-libssh-0.7.2\r\n")]),
+        ('smtp.helo; content:"c"; bsize:1; smtp.mail_from; content:"<a@h>"; bsize:5; smtp.rcpt_to; content:"<b@h>"; bsize:5;', smtp(mail(b"x"))),
     ],
 )  # fmt: skip
 def test_buffers_of_other_protocols(options: str, said: list[Said]) -> None:
@@ -99,6 +100,55 @@ def test_buffers_of_other_protocols(options: str, said: list[Said]) -> None:
 def test_finds_what_stands_behind_a_content_with_a_test_between(between: str, uri: bytes, found: int) -> None:
     rules = ruleset(rule(f'http.uri; content:"/cmd"; {between} content:"exec"; distance:0; within:10;'))
     assert len(checks(rules, [(UP, b"GET " + uri + b" HTTP/1.1\r\nHost: h\r\n\r\n")])) == found
+
+
+def dns_asking(*names: bytes) -> bytes:
+    asked = b"".join(bytes([len(one)]) + one + b"\7example\0\0\1\0\1" for one in names)
+    return dns_tcp(b"\0\1\1\0" + len(names).to_bytes(2, "big") + b"\0\0\0\0\0\0" + asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ('http.request_header; content:"Host: Shop"; startswith; {}http.request_header; content:"X-One: two"; bsize:10;', [(UP, REQUEST)]),
+        ('http.response_header; content:"Server: nginx"; {}http.response_header; content:"Set-Cookie: b"; {}http.stat_code; content:"404";', HTTP),
+        ('tls.alpn; content:"h2"; bsize:2; {}tls.alpn; content:"http/1.1"; bsize:8;', [(UP, client_hello())]),
+        ('dns.query; content:"one.example"; bsize:11; {}dns.query; content:"three.example"; bsize:13;', [(UP, DNS_QUERY + dns_asking(b"one", b"two", b"three"))]),
+        ('dns.query; dotprefix; content:".one.example"; endswith; {}dns.query; dotprefix; content:".two.example"; endswith;', [(UP, DNS_QUERY + dns_asking(b"one", b"two"))]),
+    ],
+)  # fmt: skip
+def test_a_buffer_named_twice_may_mean_two_instances(options: str, said: list[Said]) -> None:
+    for places in ([], range(1, sum(len(data) for _, data in said))):
+        assert set(checks(ruleset(rule(options.replace("{}", ""), ALERT)), cut_up(said, places))) == {
+            "suricata.1:1"
+        }
+    assert checks(ruleset(rule(options.replace("{}", 'pcre:"/no/"; '), ALERT)), said) == []
+
+
+def test_what_one_naming_says_must_be_in_one_instance() -> None:
+    for options in (
+        'http.request_header; content:"Host"; content:"X-One";',
+        'dns.query; content:"one"; content:"two";',
+    ):
+        said = [(UP, DNS_QUERY + dns_asking(b"one", b"two"))] if "dns" in options else [(UP, REQUEST)]
+        assert checks(ruleset(rule(options, ALERT)), said) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "found"),
+    [
+        ("/admin/.", 'content:"/admin/";', 1), ("/admin/x/..", 'content:"/admin/"; endswith;', 1), ("/a\\..\\etc\\passwd", 'content:"/etc/passwd"; startswith;', 1),
+        ("/a%5cb", 'content:"a|5c|b";', 1), ("/a%5cb", 'content:"a/b";', 1), ("/%u0061dmin", 'content:"/admin";', 1), ("/%u0061dmin", 'content:"%u0061";', 1),
+        ("/x%5cok", 'content:"/x"; content:!"/ok";', 0), ("/x%5cok", 'content:"/x"; content:!"|5c|ok";', 0), ("/x%5cok", 'content:"/x/"; content:!"no";', 1),
+        ("/x%5cok", 'content:"/x/"; pcre:!"/no/";', 1), ("/x%5cok", 'content:"/x"; pcre:!"/x.ok/";', 0), ("/x%5cok", 'content:!"a";', 1), ("/x%5cok", "bsize:5;", 1),
+        ("/x%5cok", 'dotprefix; content:"./x/ok"; content:!"x|5c|"; startswith;', 1),
+    ],
+)  # fmt: skip
+def test_a_target_with_two_readings_is_found_by_either_and_denied_by_either(
+    target: str, options: str, found: int
+) -> None:
+    rules = ruleset(rule(f"http.uri; {options}", ALERT))
+    assert len(checks(rules, [(UP, f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode())])) == found
 
 
 def test_an_alert_is_told_and_does_not_cut() -> None:
