@@ -77,10 +77,10 @@ def verify_document(untrusted: bytes, kind: str, keys: Mapping[str, bytes], now:
 
 
 def renew_document(
-    untrusted: bytes, kind: str, keys: Mapping[str, bytes], not_after: float, key: Ed25519PrivateKey
+    signed: bytes, kind: str, keys: Mapping[str, bytes], not_after: float, key: Ed25519PrivateKey
 ) -> bytes:
     """Sign a document of this kind, signed by one of `keys`, with another end; raises DocumentError, not for its age."""
-    found = verify_document(untrusted, kind, keys, AT_ANY_TIME)
+    found = verify_document(signed, kind, keys, AT_ANY_TIME)
     return sign_document(kind, found.version, not_after, found.payload, key)
 
 

@@ -4,6 +4,7 @@ libarchive is told which format to read: by itself it takes text that begins wit
 image of a CD in its middle for that. What can be opened in several ways is opened in each of them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -13,11 +14,14 @@ from libarchive.exception import ArchiveError
 
 from filters.inspection.finding import LimitHit, Refusal
 from filters.inspection.limits import Limits
-from filters.inspection.objects.archive_kinds import BLOCK, COMPRESSED, is_tar, kinds, zip_end
+from filters.inspection.objects.archive_kinds import COMPRESSED, PARTS, kinds, zip_end
 from filters.inspection.objects.lzma_file import LzmaBlocks
+from filters.inspection.objects.tar_headers import BLOCK, check_tar, is_tar
 from filters.inspection.objects.zip_directory import check_content, check_zip, link_target
+from filters.inspection.objects.zip_signs import SHORT, marks, parts
 
 _STORED: Final = frozenset({"tar", "cpio", "ar", "iso9660"})  # what comes out was there already
+_ZIPS: Final = frozenset({"zip", PARTS})
 _LZIP_END: Final = 20  # bytes behind what lzip packed
 _COMMON_LZMA: Final = b"\x5d"
 
@@ -43,22 +47,26 @@ class Budget:
             raise LimitHit("unpacked", self.limits.unpacked, " bytes unpacked from one object")
 
 
-def members(data: bytes, media_type: str, budget: Budget) -> Iterator[tuple[str, bytes]]:
+def members(
+    data: bytes, media_type: str, budget: Budget, shown: Counter[bytes] | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Yield (name, content) of each file in an archive; raises Refusal for what can't be read whole.
 
-    What a compressed file holds has no name.
+    What a compressed file holds has no name. shown: marks of zips in what is judged besides.
     """
     found = kinds(data, media_type)
+    shown = Counter(shown)
     held: list[bytes] = []  # members that stand in the data as they are
-    for kind, start in found:
+    for kind, start in sorted(found, key=lambda one: one[0] in _ZIPS):  # the others may hold zips
         inside = data[start:]
         if any(_is_member(inside, kind, one) for one in held):
             continue
         try:
-            for name, content in _open(data, kind, start, budget):
+            for name, content in _open(data, kind, start, budget, shown):
                 yield name, content
-                if kind in _STORED and len(found) > 1:
-                    held.append(content)
+                if len(found) > 1 and kind not in _ZIPS:
+                    shown += marks(content, SHORT) if kind in COMPRESSED else marks(content)
+                    held += [content] if kind in _STORED else []
         except ArchiveError as error:
             raise Refusal("archive-broken", f"{media_type} that can't be read: {_words(error)}") from error
 
@@ -69,9 +77,13 @@ def _is_member(inside: bytes, kind: str, content: bytes) -> bool:
     return kind in {"7zip", "zip", "rar", "rar5"} and mark in content
 
 
-def _open(data: bytes, kind: str, start: int, budget: Budget) -> Iterator[tuple[str, bytes]]:
+def _open(
+    data: bytes, kind: str, start: int, budget: Budget, shown: Counter[bytes]
+) -> Iterator[tuple[str, bytes]]:
     if kind == "zip":
-        return _read_zip(data, start, budget)
+        return _read_zip(data, start, budget, shown)
+    if kind == PARTS:
+        return _read_parts(data, budget, shown)
     if kind == "lzma":
         return _unlzma(data, budget)
     inside = data[start:]
@@ -115,6 +127,8 @@ def _unlzma(data: bytes, budget: Budget) -> Iterator[tuple[str, bytes]]:
 
 
 def _read(data: bytes, kind: str, budget: Budget) -> Iterator[tuple[str, bytes]]:
+    if kind == "tar":
+        check_tar(data, budget.limits.members)
     free = len(data) if kind in _STORED else 0
     packed = "none" if kind != "all" else "all"
     with libarchive.memory_reader(data, format_name=kind, filter_name=packed) as archive:
@@ -126,6 +140,9 @@ def _read(data: bytes, kind: str, budget: Budget) -> Iterator[tuple[str, bytes]]
             if content or entry.isfile:
                 yield str(entry.pathname or "content"), content
         used = archive.bytes_read
+    if kind == "cpio" and (rest := data[used:].lstrip(b"\0")):
+        budget.bytes(len(rest))
+        yield "behind", rest  # as an initial RAM disk behind the processor's microcode
     if kind == "tar" and _goes_on(data[used:]):
         raise Refusal("archive-ambiguous", "the tar goes on behind its end: programs read it or don't")
 
@@ -134,8 +151,14 @@ def _goes_on(rest: bytes) -> bool:
     return bool(rest.strip(b"\0")) and any(is_tar(rest[at : at + BLOCK]) for at in range(0, len(rest), BLOCK))
 
 
-def _read_zip(data: bytes, start: int, budget: Budget) -> Iterator[tuple[str, bytes]]:
-    told = iter(check_zip(data, budget.limits.members))
+def _read_parts(data: bytes, budget: Budget, shown: Counter[bytes]) -> Iterator[tuple[str, bytes]]:
+    for name, blocks in parts(data, shown):
+        budget.member()
+        yield name or "content", _content(blocks, len(data), budget, 0)
+
+
+def _read_zip(data: bytes, start: int, budget: Budget, shown: Counter[bytes]) -> Iterator[tuple[str, bytes]]:
+    told = iter(check_zip(data, budget.limits.members, shown))
     # without its comment: libarchive looks for the end in the last 16 KiB, and without one goes by the files' headers
     whole = data[start : zip_end(data) + 20] + bytes(2)
     with libarchive.memory_reader(whole, format_name="zip", filter_name="none") as archive:
@@ -144,7 +167,8 @@ def _read_zip(data: bytes, start: int, budget: Budget) -> Iterator[tuple[str, by
             said = next(told, None)
             content = link_target(data, said) if said and entry.issym else b""
             budget.bytes(len(content))
-            content = content or _content(entry.get_blocks(), len(data), budget, 0)
+            if not (said and said.is_nothing):
+                content = content or _content(entry.get_blocks(), len(data), budget, 0)
             check_content(data, said, content)
             if content or entry.isfile:
                 yield str(entry.pathname or "content"), content

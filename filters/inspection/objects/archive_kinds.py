@@ -1,21 +1,21 @@
 """Tell what an archive can be opened as: by the signs that programs go by, wherever these stand."""
 
 import re
-import tarfile
 import zlib
 from collections.abc import Callable
 from typing import Final
 
 from filters.inspection.finding import Refusal
 from filters.inspection.objects.lzma_file import is_lzma
+from filters.inspection.objects.tar_headers import BLOCK, is_tar
+from filters.inspection.objects.zip_signs import holds_parts
 
 # libarchive's names: what holds one thing and makes it smaller
 COMPRESSED: Final = frozenset({"gzip", "bzip2", "xz", "lzma", "zstd", "lzip", "compress", "lz4"})
 LOCATOR: Final = b"PK\x06\x07"  # before a zip's end, where zip64 has an end of its own
 WIDE_END: Final = 56 + 20  # bytes: zip64's end, and what tells where it is
-BLOCK: Final = 512  # bytes of a tar
 _SIGNS: Final = (
-    (0, b"\x1f\x8b", "gzip"), (0, b"BZh", "bzip2"), (0, b"\xfd7zXZ\0", "xz"), (0, b"\x28\xb5\x2f\xfd", "zstd"), (0, b"LZIP", "lzip"), (0, b"\x1f\x9d", "compress"),
+    (0, b"\x1f\x8b", "gzip"), (0, b"\x1f\x9e", "gzip"), (0, b"BZh", "bzip2"), (0, b"\xfd7zXZ\0", "xz"), (0, b"\x28\xb5\x2f\xfd", "zstd"), (0, b"LZIP", "lzip"), (0, b"\x1f\x9d", "compress"),
     (0, b"\x04\x22\x4d\x18", "lz4"), (0, b"\x02\x21\x4c\x18", "lz4"), (0, b"PK\x03\x04", "zip"), (0, b"MSCF", "cab"), (0, b"!<arch>\n", "ar"), (0, b"xar!", "xar"),
     (257, b"ustar", "tar"), (0, b"070701", "cpio"), (0, b"070702", "cpio"), (0, b"070707", "cpio"), (0, b"\xc7\x71", "cpio"), (0, b"\x71\xc7", "cpio"),
     (32769, b"CD001", "iso9660"), (34817, b"CD001", "iso9660"), (36865, b"CD001", "iso9660"),
@@ -24,7 +24,7 @@ _SIGNS: Final = (
 _SURE: Final = tuple(
     (at, re.compile(form, re.DOTALL), name)
     for at, form, name in (
-        (0, rb"\x1f\x8b\x08", "gzip"), (0, rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", "bzip2"), (0, rb"\xfd7zXZ\0", "xz"), (0, rb"\x28\xb5\x2f\xfd", "zstd"), (0, rb"LZIP[\0\1]", "lzip"),
+        (0, rb"\x1f[\x8b\x9e]\x08", "gzip"), (0, rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", "bzip2"), (0, rb"\xfd7zXZ\0", "xz"), (0, rb"\x28\xb5\x2f\xfd", "zstd"), (0, rb"LZIP[\0\1]", "lzip"),
         (0, rb"\x1f\x9d[\x09-\x10\x89-\x90]", "compress"), (0, rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", "lz4"), (0, rb"PK\x03\x04", "zip"), (0, rb"MSCF\0\0\0\0", "cab"), (0, rb"!<arch>\n", "ar"),
         (0, rb"xar!\0", "xar"), (0, rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}", "cpio"), (0, rb"..-l[hz][0-9a-z]-.{13}[\0-\2]", "lha"), (0, rb"\xed\xab\xee\xdb", "all"),
         (32768, rb"[\0-\3\xff]CD001\x01", "iso9660"), (34816, rb"[\0-\3\xff]CD001\x01", "iso9660"), (36864, rb"[\0-\3\xff]CD001\x01", "iso9660"),
@@ -47,8 +47,12 @@ _RAR: Final = b"Rar!\x1a\x07"
 _RAR_WITHIN: Final = 8 << 20  # bytes: no program looks further for it
 _SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18(.{4})", re.DOTALL)  # a frame that zstd and lz4 pass over
 _MOST_TRIED: Final = 4096  # signs: whoever writes more of one wants to be looked at for long
+_PASSED_OVER: Final = 8 * BLOCK  # bytes in front of a tar
 _END, _ENTRY = b"PK\x05\x06", b"PK\x01\x02"
-_LONGEST_END: Final = 22 + 0x10000  # bytes: the end of a zip's directory, with its comment
+_LONGEST_END: Final = (
+    72 << 10
+)  # bytes: the end of a zip's directory, with its comment; some programs look further
+PARTS: Final = "zip-parts"  # files of a zip without the directory that tells of them
 
 
 def kinds(data: bytes, media_type: str) -> tuple[tuple[str, int], ...]:
@@ -94,8 +98,8 @@ def _sure(data: bytes) -> dict[str, int]:
     found = dict[str, int]()
     if len(data) > _SURE_LATER or _SURE_FIRST.match(data):
         found = {name: 0 for at, form, name in _SURE if form.match(data, at)}
-    if len(data) >= BLOCK and is_tar((data[:BLOCK].strip(b"\0") and data[:BLOCK]) or data[BLOCK : 2 * BLOCK]):
-        found["tar"] = 0
+    if (place := _tar_start(data)) >= 0:
+        found["tar"] = place
     if is_lzma(data):
         found["lzma"] = 0
     if (frame := _behind_skipped(data)) > 0:
@@ -109,23 +113,21 @@ def _sure(data: bytes) -> dict[str, int]:
         found["rar5" if data[place + 6 : place + 7] == b"\1" else "rar"] = place
     if ends_as_zip(data):
         found["zip"] = zip_start(data)
+    elif "zip" not in found and holds_parts(data):
+        found[PARTS] = 0
     if (place := _seven_zip(data)) >= 0:
         found["7zip"] = place
     return found
 
 
-def is_tar(block: bytes) -> bool:
-    """Tell whether a block of a tar begins a file: its sum counts bytes with or without a sign."""
-    if len(block) < BLOCK or block[148] not in b"\0 01234567\x80":
-        return False
-    told = block[148:156] if block[148] else block[149:156]  # GNU tar passes over one zero in front
-    try:
-        total = tarfile.nti(told)  # type: ignore[attr-defined]
-    except tarfile.HeaderError:
-        return False
-    # an empty field says 0, which sounds near silence have for a sum: only digits say it
-    said = told.partition(b"\0")[0].strip(b" \x80")
-    return (total > 0 or (total == 0 and bool(said))) and total in tarfile.calc_chksums(block)  # type: ignore[attr-defined]
+def _tar_start(data: bytes) -> int:
+    """Return where a tar begins: programs pass over blocks of anything else. -1: nowhere."""
+    if data[257:263] in {b"ustar\0", b"ustar "}:
+        return 0  # some program reads it, whatever its sum
+    for at in range(0, min(len(data) - BLOCK + 1, _PASSED_OVER), BLOCK):
+        if is_tar(data[at : at + BLOCK]):
+            return at if data[:at].strip(b"\0") else 0  # behind zeros: behind the end, for some
+    return -1
 
 
 def _behind_skipped(data: bytes) -> int:

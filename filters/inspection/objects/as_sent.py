@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from filters.inspection.objects.archive_kinds import surely
+from filters.inspection.objects.archive_kinds import PARTS, surely
 from filters.inspection.objects.file_type import FileType, file_type
+from filters.inspection.objects.zip_signs import SHORT, are_shown, marks
 
 _FORM: Final = {"gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}  # what a coding looks like as a file
 # what libmagic does not see by chance in thousands of files that were made smaller; audio and text it does
@@ -40,6 +41,10 @@ def hides_archive(sent: AsSent, shown: bytes) -> bool:
             continue
         if kind == "zip" and not sent.data.startswith(b"PK\x03\x04"):
             continue  # by its end: that is looked for on the way, with what it decodes to (hidden.py)
+        if kind == PARTS:
+            if not are_shown(sent.data, marks(shown, SHORT)):
+                return True
+            continue
         if sent.data[place : place + _MARK] not in shown:
             return True
     return False

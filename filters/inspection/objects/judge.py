@@ -1,5 +1,6 @@
 """Judge one object: its type, what scanners say, and everything inside it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,6 +21,7 @@ from filters.inspection.objects.holding import is_container
 from filters.inspection.objects.mail_text import is_message, is_surely_mail, looks_like_mail, stored_mails
 from filters.inspection.objects.mime import Part, begins_with_part, form_parts, message_parts
 from filters.inspection.objects.rulebook import Rulebook
+from filters.inspection.objects.zip_signs import marks
 from filters.inspection.patterns.pattern import redact
 from filters.inspection.spec import InspectionSpec
 from filters.inspection.suricata.ruleset import RuleSet
@@ -95,14 +97,16 @@ class Judge:
 
     def _parts(self, data: bytes, name: str, media_type: str, budget: Budget) -> Iterator[Finding]:
         message = is_message(media_type)
+        shown = Counter[bytes]()
         for part in message_parts(data, budget) if message else form_parts(data, media_type, budget):
+            shown += marks(part.content) if part.media_type else Counter()
             yield from self._part(part, name, 1, budget)
         # and as one file: not everybody takes it apart
         kind = file_type(data)
         if not (_may_be_mail(kind, data) if message else begins_with_part(data, media_type)):
             yield from self._type(kind, name)
         yield from self._scan(data, name)
-        yield from self._members(kind, data, name, 0, Budget(self.limits))
+        yield from self._members(kind, data, name, 0, Budget(self.limits), shown)
 
     def _one(
         self, data: bytes, name: str, depth: int, budget: Budget, *, whole: bool = True
@@ -123,13 +127,19 @@ class Judge:
             yield from (one.at(None, "", name) for one in engine(data, self.limits.scan_s))
 
     def _members(
-        self, kind: FileType, data: bytes, name: str, depth: int, budget: Budget
+        self,
+        kind: FileType,
+        data: bytes,
+        name: str,
+        depth: int,
+        budget: Budget,
+        shown: Counter[bytes] | None = None,
     ) -> Iterator[Finding]:
         if "archive" not in kind.families:
             return
         if depth >= self.limits.depth:
             raise LimitHit("depth", self.limits.depth, " objects inside one another")
-        for inner, content in members(data, kind.media_type, budget):
+        for inner, content in members(data, kind.media_type, budget, shown):
             path = f"{name}/{_printable(inner)}" if inner else name
             yield from self.text(content, path)
             # a compressed archive is one object, what is compressed twice is two
