@@ -47,7 +47,7 @@ class Recovery:
         self._restarter, self._clock, self._on_fail, self._knows = restarter, clock, on_fail, knows
         self._return_within_s = return_within_s
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._errors: asyncio.Queue[BaseException] = asyncio.Queue()
+        self._errors: asyncio.Queue[GatewayError] = asyncio.Queue()
 
     def begin(self, peer: PeerRecord, reason: str) -> None:
         """Start the recovery of a failed peer, unless one is under way."""
@@ -66,10 +66,11 @@ class Recovery:
     def _ended(self, peer: str, task: "asyncio.Task[None]") -> None:
         self._running.pop(peer, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._errors.put_nowait(error)
+            said = f"the recovery of {peer} ended: {error!r}; nobody would see to it any more: the gateway starts anew"
+            self._errors.put_nowait(GatewayError("recovery-failed", said))
 
     async def wait_failed(self) -> None:
-        """Raise what ended a recovery: a peer that nobody sees to any more is no state to go on in."""
+        """Raise GatewayError `recovery-failed` once a recovery ended by an error: that is no state to go on in."""
         raise await self._errors.get()
 
     async def expect_all(self, after: str) -> None:

@@ -67,11 +67,13 @@ def test_the_console_shows_the_boot(vms: VmLab) -> None:
 
 
 def test_a_stopped_guest_stays_off_until_it_is_started(vms: VmLab) -> None:
+    restarts = vms.peer("web")["restarts"]
     assert host(vms, "stop", "web").returncode == 0
     begun = time.monotonic()
-    vms.until(lambda: vms.peer("web")["state"] == "restarting", SILENT_S)
+    vms.until(lambda: vms.peer("web")["state"] == "failed", SILENT_S)
     assert time.monotonic() - begun > 20  # it was its silence
     time.sleep(3)
+    assert (vms.peer("web")["state"], vms.peer("web")["restarts"]) == ("failed", restarts)
     found = listed(vms)["web"]
     assert (found["state"], found["kept_off"], found["pid"]) == ("off", True, None)
     assert vms.peer("db")["state"] == "trusted"
