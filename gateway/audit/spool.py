@@ -202,8 +202,12 @@ class AuditSpool:
             self._head = (sequence, previous)
         except GatewayError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001 - also an event that is no JSON: this thread must not die in silence
+        except (sqlite3.Error, OSError) as failure:
             error = _unwritable(failure)
+        except Exception as failure:  # noqa: BLE001 - this thread must not die in silence: nobody would be answered
+            error = GatewayError(
+                "audit-failed", f"an event can't be written as JSON: {failure!r}; please report it"
+            )
         _resolve_all(batch, records if error is None else [None] * len(batch), error)
 
 

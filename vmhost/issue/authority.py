@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.ek_certificate import CertificateAuthority
-from authn.signing import key_id
 from vmhost.durable import write_secret
 from vmhost.errors import HostError
+from vmhost.signing_key import public_keys
 
 CA_CERTIFICATE, CA_KEY, SIGNING_KEY = "ek_ca.pem", "ek_ca.key", "signing.key"
 
@@ -35,8 +35,7 @@ class Authority:
     @property
     def public_keys(self) -> dict[str, str]:
         """Return the public key of its signatures, hex by id, as setup files have it."""
-        public = self.signer.public_key().public_bytes_raw()
-        return {key_id(public): public.hex()}
+        return public_keys(self.signer)
 
     def store(self, directory: Path) -> None:
         """Keep it in a new directory, the keys root's alone; raises HostError `exists`, `unwritable`."""

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.portmap import PortMap
 from authn.reference import ReferenceSet
-from authn.signing import key_id
 from authn.state_policy import Approval
 from authn.tpm import TpmIdentity
 from vmhost.durable import write_secret
@@ -30,7 +29,7 @@ from vmhost.lab.gateway_vm import FIRST_VERSION, write_gateway_settings
 from vmhost.lab.vms import GUEST, write_vm_settings
 from vmhost.measured_boot import predict, profile_for
 from vmhost.names import AGENT_UID, GATEWAY, GATEWAY_UID, INSPECTOR_UID, NETD_UID, TPMD_UID, Lab
-from vmhost.signing_key import load_signing_key
+from vmhost.signing_key import load_signing_key, public_keys
 from vmhost.spec import LabSpec
 
 NAMESPACE_RETURN_S, VM_RETURN_S = 30, 120  # a machine that is restarted is trusted again by then
@@ -185,8 +184,7 @@ def provision(
 
 
 def _administrator(lab: Lab) -> dict[str, str]:
-    public = load_administrator_key(lab).public_key().public_bytes_raw()
-    return {key_id(public): public.hex()}
+    return public_keys(load_administrator_key(lab))
 
 
 def _approve(spec: LabSpec) -> Approval:

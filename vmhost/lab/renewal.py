@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from authn.errors import AuthnError
 from authn.portmap import KIND as PORTMAP
 from authn.reference import KIND as REFERENCES
-from authn.signing import AT_ANY_TIME, key_id, renew_document, verify_document
+from authn.signing import AT_ANY_TIME, renew_document, verify_document
 from vmhost.durable import sync_directory, write_durably
 from vmhost.errors import HostError
 from vmhost.lab.gateway_slots import LabSlots
@@ -24,6 +24,7 @@ from vmhost.lab.kept import kept_copy, spec_file, write_spec
 from vmhost.lab.provisioning import LabPaths, load_administrator_key
 from vmhost.lab.vms import VmPaths, golden_dir
 from vmhost.names import Lab
+from vmhost.signing_key import public_keys
 from vmhost.spec import LabSpec
 from vmhost.update.slots import Slot
 from vmhost.vm.golden import DOCUMENT as FIRMWARE_DOCUMENT
@@ -45,7 +46,7 @@ class Signers:
         """Read them from what a lab was given; raises HostError, OSError, ValueError, KeyError, TypeError, AttributeError."""
         setup = json.loads(kept_copy(lab, LabPaths(lab).gateway_setup).read_text())
         administrator = load_administrator_key(lab)
-        known = {**setup["portmap_keys"], **setup["reference_keys"], **_public(administrator)}
+        known = {**setup["portmap_keys"], **setup["reference_keys"], **public_keys(administrator)}
         return cls({name: bytes.fromhex(key) for name, key in known.items()}, administrator)
 
     def end(self, document: bytes, kind: str) -> float:
@@ -152,10 +153,5 @@ def _renewed_setup(content: bytes, signers: Signers) -> bytes:
     """Let a gateway take the port map that the administrator signed; guests take reference values by that key already."""
     setup: dict[str, Any] = json.loads(content)
     if "portmap_keys" in setup:
-        setup["portmap_keys"] = _public(signers.administrator)
+        setup["portmap_keys"] = public_keys(signers.administrator)
     return json.dumps(setup, indent=1).encode() + b"\n"
-
-
-def _public(key: Ed25519PrivateKey) -> dict[str, str]:
-    public = key.public_key().public_bytes_raw()
-    return {key_id(public): public.hex()}

@@ -17,7 +17,7 @@ from authn.portmap import KIND as PORTMAP
 from authn.portmap import PortMap
 from authn.reference import KIND as REFERENCES
 from authn.reference import ReferenceEvent, ReferenceSet
-from authn.signing import key_id, verify_document
+from authn.signing import verify_document
 from vmhost.errors import HostError
 from vmhost.lab import renewal, setup
 from vmhost.lab.defaults import default_spec
@@ -29,6 +29,7 @@ from vmhost.lab.setup import bring_back
 from vmhost.lab.teardown import tear_down
 from vmhost.lab.vms import VmPaths, golden_dir
 from vmhost.names import GATEWAY, Lab
+from vmhost.signing_key import public_keys
 from vmhost.spec import LabSpec
 from vmhost.update.slots import Slot, Slots
 from vmhost.vm.golden import check_firmware, sign_golden
@@ -40,12 +41,6 @@ FIRST = Ed25519PrivateKey.generate()  # signed what the lab came up with
 VALUES = {"guest-4": (ReferenceEvent("kernel", bytes(32)),)}
 
 
-def public(key: Ed25519PrivateKey) -> dict[str, str]:
-    """Name a public key as setup files do."""
-    raw = key.public_key().public_bytes_raw()
-    return {key_id(raw): raw.hex()}
-
-
 def provisioned(spec: LabSpec, not_after: float) -> None:
     """Write a lab's signed documents, setup files and disks, as they are after an update."""
     administrator, paths = load_administrator_key(spec.lab), LabPaths(spec.lab)
@@ -55,7 +50,10 @@ def provisioned(spec: LabSpec, not_after: float) -> None:
     }
     for name, content in documents.items():
         (paths.shared / name).write_bytes(content)
-    keys = {"portmap_keys": public(FIRST), "reference_keys": public(FIRST) | public(administrator)}
+    keys = {
+        "portmap_keys": public_keys(FIRST),
+        "reference_keys": public_keys(FIRST) | public_keys(administrator),
+    }
     paths.gateway_setup.write_text(json.dumps(keys))
     own = {OWN_REFERENCES: ReferenceSet(2, not_after, VALUES).sign(administrator)}
     for slot, more in ((Slot.A, {}), (Slot.B, own)):
@@ -133,7 +131,7 @@ def test_a_start_with_days_has_everything_hold_that_long(
 def test_only_the_end_of_a_document_is_another(spec: LabSpec) -> None:
     renew(spec, 5)
     administrator = load_administrator_key(spec.lab)
-    keys, now = {name: bytes.fromhex(key) for name, key in public(administrator).items()}, time.time()
+    keys, now = {name: bytes.fromhex(key) for name, key in public_keys(administrator).items()}, time.time()
     versions = {"references.json": 1, OWN_REFERENCES: 2}
     for path in every_disk(spec):
         files = unpack_settings(path.read_bytes())
@@ -152,7 +150,9 @@ def test_who_signed_the_first_port_map_signs_none_any_more(spec: LabSpec) -> Non
     renew(spec, 5)
     for slot in Slot:
         files = unpack_settings((slot_directory(spec.lab, slot) / SETTINGS_DISK).read_bytes())
-        assert json.loads(files["setup.json"])["portmap_keys"] == public(load_administrator_key(spec.lab))
+        assert json.loads(files["setup.json"])["portmap_keys"] == public_keys(
+            load_administrator_key(spec.lab)
+        )
 
 
 def test_one_that_is_cut_short_starts_nothing_and_is_done_anew(
