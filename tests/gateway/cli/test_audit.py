@@ -107,6 +107,21 @@ def test_rejects_a_record_that_is_not_all_there_and_leaves_no_file(
     assert not (tmp_path / "record.jsonl").exists()
 
 
+def test_a_full_disk_leaves_no_half_of_an_export(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next try would be refused, for a file is there."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit.os, "fsync", full)
+        with pytest.raises(GatewayError, match="No space left"):
+            audit.export(words(tmp_path / "record.jsonl"))
+    audit.export(words(tmp_path / "record.jsonl"))
+
+
 def test_rejects_to_write_over_a_file(api: Api, tmp_path: Path) -> None:
     (tmp_path / "record.jsonl").write_text("mine")
     with pytest.raises(GatewayError, match=r"record\.jsonl"):
