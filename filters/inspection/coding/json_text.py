@@ -5,16 +5,17 @@ import re
 from functools import lru_cache
 from typing import Final
 
+_FEW: Final = 128  # bytes for each escape: where there are no more of them, each is looked at by itself
+_SAMPLE: Final = 1024  # bytes: most texts show there how many they have
 _LAST: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _CHARACTER: Final = re.compile(rb"\\u([0-9A-Fa-f]{4})")
+_DIGITS: Final = re.compile(rb"[0-9A-Fa-f]{4}")
 # what Python's decoder of escapes reads otherwise, and what would look as the mark below does
 _ODD: Final = re.compile(rb"\\(?![\"/bfnrt]|u(?!00[fF]{2})[0-9A-Fa-f]{4})")
 _PAIR: Final = b"\xff"  # stands for an escaped backslash meanwhile: no byte of UTF-8
 _NONE: Final = b"\xfe"  # instead of such a byte: none of UTF-8 either
 # the frequent ones first: when none is left, the others are not looked for
-_SHORT: Final = (
-    (b'\\"', b'"'), (b"\\n", b"\n"), (b"\\/", b"/"), (b"\\t", b"\t"), (b"\\r", b"\r"), (b"\\b", b"\b"), (b"\\f", b"\f"),
-)  # fmt: skip
+_SHORT: Final = {b'"': b'"', b"n": b"\n", b"/": b"/", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f"}
 
 
 class JsonText:
@@ -46,9 +47,37 @@ def _whole(data: bytes) -> int:
 
 
 def _undone(data: bytes) -> bytes:
-    """Undo whole escapes, with nothing called for each of the short ones: there may be one for every two bytes."""
-    if b"\\" not in data:
-        return data
+    """Undo whole escapes. Where there are many nothing is called for each of the short ones: there may be one for every two bytes."""
+    places = _few(data)
+    return _undone_together(data) if places is None else _undone_one_by_one(data, places)
+
+
+def _few(data: bytes) -> list[int] | None:
+    """Return where escapes begin, unless there are many."""
+    if data.count(b"\\", 0, _SAMPLE) * _FEW > _SAMPLE:
+        return None
+    places: list[int] = []
+    at = data.find(b"\\")
+    while at >= 0 and len(places) * _FEW <= len(data):
+        places.append(at)
+        at = data.find(b"\\", at + 2)
+    return places if at < 0 else None
+
+
+def _undone_one_by_one(data: bytes, places: list[int]) -> bytes:
+    said: list[bytes] = []
+    start = 0
+    for at in places:
+        escape, end = data[at + 1 : at + 2], at + 2
+        what = _SHORT.get(escape, escape)
+        if digits := _DIGITS.match(data, at + 2) if escape == b"u" else None:
+            what, end = _character(digits[0]).replace(_PAIR, b"\\"), digits.end()
+        said += data[start:at], what
+        start = end
+    return b"".join((*said, data[start:]))
+
+
+def _undone_together(data: bytes) -> bytes:
     is_ascii = data.isascii()
     data = data.replace(b"\\\\", _PAIR)
     if b"\\u" in data:
@@ -57,10 +86,10 @@ def _undone(data: bytes) -> bytes:
         parts = _CHARACTER.split(data)
         parts[1::2] = map(_character, parts[1::2])
         data = b"".join(parts)
-    for escape, said in _SHORT:
+    for escape, said in _SHORT.items():
         if b"\\" not in data:
             break
-        data = data.replace(escape, said)
+        data = data.replace(b"\\" + escape, said)
     return data.replace(b"\\", b"").replace(_PAIR, b"\\")
 
 

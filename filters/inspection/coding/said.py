@@ -104,7 +104,8 @@ class _Reading:
             yield self.how, None
 
 
-_ESCAPES: Final = rb"\\u[0-9A-Fa-f]{4}", 6, Signs(rb"\\u")
+# noise has many of an escape's first two bytes, and text has few
+_ESCAPES: Final = rb"\\u[0-9A-Fa-f]{4}", 6, Signs(rb"\\u[0-9A-Fa-f]")
 _SETS: Final = rb"\x1b(?:\([BJ]|\.[AF])", 3, Signs(rb"\x1b(?:\([BJ]|\.[AF])")
 READINGS: Final = ("json", "sets")
 

@@ -379,3 +379,24 @@ def test_finds_in_stacked_codings_what_is_told_in_bounded_pieces() -> None:
     assert b"".join(inside) == inner
     assert max(map(len, inside)) <= PIECE
     assert len(outer) == 1
+
+
+ESCAPES = st.lists(
+    st.sampled_from(
+        [b"\\\\", b'\\"', b"\\n", b"\\/", b"\\x", b"\\u00e4", b"\\u005c", b"\\u12", b"\\u00ff", b"\\\xff"]
+    ),
+    min_size=9,
+    max_size=40,
+)
+
+
+@given(
+    ESCAPES,
+    st.lists(st.sampled_from([b"", b"u", b"n", b"0041", b"word ", "ä".encode()]), min_size=1, max_size=5),
+)
+def test_reads_few_escapes_among_much_text_as_it_reads_many(
+    escapes: list[bytes], between: list[bytes]
+) -> None:
+    text = b"".join(one + between[at % len(between)] for at, one in enumerate(escapes)) + b" end"
+    for before, behind in ((b"w" * 8000, b""), (b"", b"w" * 8000), (b"w" * 2000, b"w" * 6000)):
+        assert JsonText().feed(before + text + behind) == before + JsonText().feed(text) + behind
