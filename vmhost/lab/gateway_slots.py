@@ -41,7 +41,7 @@ class LabSlots:
         """Read the state; raises HostError."""
         path = slots_file(self.spec.lab)
         try:
-            return Slots.from_json(path.read_text())
+            return Slots.from_json(path.read_bytes())
         except OSError as error:
             raise HostError(
                 "bad-slots", f"{path}: {error.strerror}; nothing was started: restore this file"

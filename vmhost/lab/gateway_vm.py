@@ -71,8 +71,8 @@ def disks_of(lab: Lab, slot: Slot) -> tuple[Disk, ...]:
     return (*measured, Disk(VmPaths(lab, GATEWAY).directory / "state.img", readonly=False))
 
 
-def fresh_disks(lab: Lab, slot: Slot) -> tuple[Disk, ...]:
-    """Return a slot's disks, the settings with the operator's files as they are now; what can't be taken stays as it was."""
+def refresh_settings(lab: Lab, slot: Slot) -> None:
+    """Bring a slot's settings disk up to date with the operator's files; what can't be taken stays as it was."""
     path = slot_directory(lab, slot) / SETTINGS_DISK
     try:
         packed = path.read_bytes()
@@ -86,7 +86,6 @@ def fresh_disks(lab: Lab, slot: Slot) -> tuple[Disk, ...]:
         say(
             f"{lab.material}: the gateway starts with your files as it had them: {error}; mend that, restart it"
         )
-    return disks_of(lab, slot)
 
 
 def material_files(lab: Lab) -> dict[str, bytes]:
@@ -123,7 +122,8 @@ def make_gateway(spec: LabSpec, administrator: bytes, loop: asyncio.AbstractEven
     cpus = max(CPUS, spec.inspectors + 1)  # one is left for the others
     gateway = vm_of(GatewayVm, spec, spec.gateway, 0, administrator, loop, disks, memory, cpus=cpus)
     gateway.api_socket, gateway.answers = spec.lab.api_socket, is_healthy
-    gateway.disks_of = partial(fresh_disks, spec.lab)
+    gateway.refresh = partial(refresh_settings, spec.lab)
+    gateway.disks_of = partial(disks_of, spec.lab)
     return gateway
 
 

@@ -1,8 +1,10 @@
 """Take a lab down from any state, also after SIGKILL of anything: processes, namespaces, files."""
 
 import contextlib
+import os
 import re
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from vmhost.process import kill_pids
 from vmhost.topology import destroy_topology, namespaces_of
 
 MONITOR_PID, OWNER_PID = "monitor.pid", "owner.pid"
-END_WITHIN_S = 5.0
+END_WITHIN_S, IN_ORDER_WITHIN_S = 5.0, 15.0
 NAMESPACES = Path("/run/netns")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -30,10 +32,11 @@ def start_time(pid: int) -> str | None:
 def record_process(path: Path, pid: int) -> None:
     """Write down which process this is, so that a later one with the same pid is not taken for it.
 
+    The pid has the first line, all that systemd reads of it (systemd.service(5), PIDFile).
     In one step: a lab that is brought up at the same time must not read half a record and take ours for an orphan.
     """
     temporary = path.with_suffix(".new")
-    temporary.write_text(f"{pid} {start_time(pid)}")
+    temporary.write_text(f"{pid}\n{start_time(pid)}\n")
     temporary.replace(path)
 
 
@@ -49,6 +52,7 @@ def recorded_process(path: Path) -> int | None:
 def tear_down(lab: Lab, keep_pid: int | None = None, *, keep_state: bool = False) -> bool:
     """End the lab's processes and remove everything of it, but its state with `keep_state`; return whether there was anything.
 
+    Where the state is kept, a monitor that runs ends its machines and itself first, as long as that does not take too long.
     Labs whose owner was killed together with their monitor have nobody left to clear them: they go too.
     `keep_pid` is for a monitor that takes its own lab down.
     """
@@ -72,7 +76,9 @@ def orphans() -> list[Lab]:
 
 def _remove(lab: Lab, keep_pid: int | None, *, keep_state: bool = False) -> bool:
     found = lab.run_dir.exists() or lab.state_dir.exists()
-    _end_monitor(lab, keep_pid)
+    if keep_state:
+        _end_monitor(lab, keep_pid, signal.SIGTERM, IN_ORDER_WITHIN_S)
+    _end_monitor(lab, keep_pid, signal.SIGKILL, END_WITHIN_S)
     deadline = time.monotonic() + END_WITHIN_S
     while time.monotonic() < deadline:
         pids = [pid for pid in _pids_inside(lab) if pid != keep_pid]
@@ -127,12 +133,12 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _end_monitor(lab: Lab, keep_pid: int | None) -> None:
+def _end_monitor(lab: Lab, keep_pid: int | None, signum: signal.Signals, within_s: float) -> None:
     """End the monitor that `lab up` recorded, if that process is still the same."""
-    pid = recorded_process(lab.run_dir / MONITOR_PID)
+    pid, deadline = recorded_process(lab.run_dir / MONITOR_PID), time.monotonic() + within_s
     if pid is None or pid == keep_pid:
         return
-    kill_pids([pid])
-    deadline = time.monotonic() + END_WITHIN_S
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signum)
     while recorded_process(lab.run_dir / MONITOR_PID) is not None and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from vmhost.errors import HostError
-from vmhost.lab.kept import load_spec, spec_file
+from vmhost.lab.code import ENVIRONMENT
+from vmhost.lab.host_unit import host_unit
+from vmhost.lab.kept import kept_spec, load_spec, spec_file
+from vmhost.lab.setup import PROJECT, demand_root
 from vmhost.lab.teardown import tear_down
 from vmhost.log import shown
 from vmhost.monitor import golden_commands, vm_commands
@@ -28,6 +31,7 @@ EXAMPLES = """examples:
   quotegate-host vm evidence web    what was measured before it started
   quotegate-host golden sign /usr/share/OVMF/OVMF_CODE.fd --days 90
   quotegate-host status --lab lab
+  quotegate-host unit --lab lab     for systemd, so that its machines start with the host
 
 exit status: 0 done, 1 error, 2 wrong usage, 3 denied or refused, 4 a check found something
 """
@@ -96,6 +100,10 @@ def build_parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show a lab's machines")
     status.add_argument("--lab", default="lab")
     status.set_defaults(run=_status)
+    about = "print a systemd unit that starts a lab's virtual machines with the host"
+    unit = commands.add_parser("unit", help=about, description=about)
+    unit.add_argument("--lab", default="lab", help="which lab (default: lab)")
+    unit.set_defaults(run=_unit)
     vm_commands.declare(commands)
     golden_commands.declare(commands)
     return parser
@@ -107,6 +115,13 @@ def _monitor(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     print(json.dumps(ask(Lab(arguments.lab), "status"), indent=1))  # noqa: T201 - the command's answer
+    return 0
+
+
+def _unit(arguments: argparse.Namespace) -> int:
+    demand_root()  # what is kept of a lab is root's
+    lab = kept_spec(Lab(arguments.lab)).lab
+    print(host_unit(lab, PROJECT, PROJECT / ENVIRONMENT / "bin/quotegate"), end="")  # noqa: T201 - the command's answer
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vmhost.commands import in_namespace, run
+from vmhost.lab import teardown
 from vmhost.lab.teardown import (
     MONITOR_PID,
     OWNER_PID,
@@ -181,3 +182,20 @@ def test_a_lab_that_nobody_owns_stays_until_it_is_taken_down(lab: Lab) -> None:
         assert lasting.run_dir.exists()
     finally:
         tear_down(lasting)
+
+
+@pytest.mark.parametrize(
+    ("keep_state", "obeys", "status"), [(True, True, 7), (True, False, -9), (False, True, -9)]
+)
+def test_a_monitor_ends_in_order_where_the_state_is_kept(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, keep_state: bool, obeys: bool, status: int
+) -> None:
+    monkeypatch.setattr(teardown, "IN_ORDER_WITHIN_S", 5.0 if obeys else 0.2)
+    trap = "trap 'exit 7' TERM" if obeys else "trap '' TERM"
+    script = f"{trap}; echo ready; while :; do sleep 0.02; done"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as monitor:
+        assert monitor.stdout is not None
+        monitor.stdout.readline()
+        record_process(lab.run_dir / MONITOR_PID, monitor.pid)
+        threading.Timer(0, tear_down, (lab,), {"keep_state": keep_state}).start()
+        assert monitor.wait(10) == status
