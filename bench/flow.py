@@ -36,7 +36,8 @@ def echo(port: int) -> None:
 
 
 def _open(ip: str, port: int, source: int = 0) -> socket.socket:
-    out = socket.create_connection((ip, port), 10, ("", source))
+    # only a port that connect chooses may have a connection that is not forgotten yet (tcp_tw_reuse): bind would run out of them
+    out = socket.create_connection((ip, port), 10, ("", source) if source else None)
     out.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
     return out
 
