@@ -1,11 +1,14 @@
 """Check a policy beyond its grammar: its own tests, and rules that never decide or do not what they seem to. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from filters.policy.evaluator import AuthorityState, Facts, PeerFacts, Request, evaluate
+from filters.policy.matching import only_reports
 from filters.policy.model import Action, Mode, Policy, PolicyTest, Rule
 from filters.policy.sweep import Span, decided_pairs
+
+_About = Mapping[tuple[str, str], tuple[Span, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +43,26 @@ def _run(policy: Policy, test: PolicyTest) -> Finding | None:
 
 def _idle(policy: Policy) -> list[Finding]:
     """Find rules that decide no flow at all, with a rule that decides instead."""
-    about: dict[tuple[str, str], tuple[Span, ...]] = {}
-    deciding: set[str] = set()
-    for source, destination, spans in decided_pairs(policy.rules):
-        about[source, destination] = spans
-        deciding.update(span.rule.id for span in spans)
+    deciding, about = _deciders(policy.rules)
+    on_trial, about_trial = deciding, about
     if any(rule.mode is Mode.AUDIT for rule in policy.rules):  # what it would decide counts as well
-        enforced = (replace(rule, mode=Mode.ENFORCE) for rule in policy.rules)
-        deciding.update(span.rule.id for _, _, spans in decided_pairs(enforced) for span in spans)
+        on_trial, about_trial = _deciders(replace(rule, mode=Mode.ENFORCE) for rule in policy.rules)
+    alive = deciding | on_trial
     return [
-        Finding(rule.line, "warning", f"rule {rule.id} never decides: {_instead(rule, about)}")
+        Finding(
+            rule.line,
+            "warning",
+            f"rule {rule.id} never decides: {_instead(rule, about_trial if only_reports(rule) else about)}",
+        )
         for rule in policy.rules
-        if rule.id not in deciding
+        if rule.id not in alive
     ]
+
+
+def _deciders(rules: Iterable[Rule]) -> tuple[set[str], _About]:
+    """Return the ids of rules that decide something, and what is decided about each pair."""
+    about = {(source, destination): spans for source, destination, spans in decided_pairs(rules)}
+    return {span.rule.id for spans in about.values() for span in spans}, about
 
 
 def _open_on_trial(policy: Policy) -> list[Finding]:
@@ -64,7 +74,7 @@ def _open_on_trial(policy: Policy) -> list[Finding]:
     ]
 
 
-def _instead(rule: Rule, about: Mapping[tuple[str, str], tuple[Span, ...]]) -> str:
+def _instead(rule: Rule, about: _About) -> str:
     """Name the rule that decides the first ports, of the first pair, that this one speaks about."""
     pairs = ((a, b) for a in sorted(rule.sources) for b in sorted(rule.destinations) if a != b)
     pair = next(pairs, None)

@@ -15,6 +15,9 @@ from filters.policy.matching import denies
 from filters.policy.model import Opening, Policy, Rule
 from filters.policy.sweep import decided_pairs
 
+MAX_BYTES = 60 << 20  # neither netd nor an inspector takes a longer message
+_RANGE_BYTES = 52  # of a range written as `_range_to_json` does, addresses and names aside
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class KeyRange:
@@ -162,14 +165,32 @@ def _offloads(rule: Rule, protocol: Protocol) -> str:
     return sha256(json.dumps(spec.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _spec_bytes(rule: Rule) -> int:
+    return len(json.dumps(rule.inspection.to_json())) if rule.inspection else 0
+
+
+def _too_many_ranges(count: int, rule: Rule) -> PolicyError:
+    return PolicyError(
+        "too-large",
+        f"the rules cut the ports of pairs of peers into more ranges than the kernel or an inspector is given at once: {count} "
+        f"up to rule {rule.id} (line {rule.line}), expected {MAX_BYTES} bytes of them at most; name fewer peers or services in it",
+    )
+
+
 def compile_policy(
     policy: Policy, *, interface: str, gateway_ip: IPv4Address, control_port: int
 ) -> CompiledPolicy:
-    """Resolve tiers into disjoint ranges; agrees with the evaluator's rule condition for every flow."""
+    """Resolve tiers into disjoint ranges; agrees with the evaluator's rule condition for every flow.
+
+    Raises PolicyError `too-large` for what netd or an inspector can't be given in one message.
+    """
     allowed: list[KeyRange] = []
     denied: list[KeyRange] = []
+    netd = inspector = MAX_BYTES
+    specs = {rule.id: _spec_bytes(rule) for rule in policy.rules}
     for source, destination, spans in decided_pairs(policy.rules):
         ends = policy.peers[source].ip, policy.peers[destination].ip
+        each = _RANGE_BYTES + sum(len(str(ip)) for ip in ends)
         for span in spans:
             rule, on_demand = span.rule, span.rule.opening is Opening.ON_DEMAND
             one = KeyRange(
@@ -184,6 +205,10 @@ def compile_policy(
                 offloads=_offloads(rule, span.protocol),
             )
             (denied if denies(rule) else allowed).append(one)
+            netd -= each + len(rule.id) + len(one.offloads)
+            inspector -= each + len(rule.id) + specs[rule.id] if one.inspected else 0
+            if netd < 0 or inspector < 0:
+                raise _too_many_ranges(len(allowed) + len(denied), rule)
     pins = sorted(Pin(peer.ip, peer.mac, peer.name) for peer in policy.peers.values())
     return CompiledPolicy(
         policy.revision,

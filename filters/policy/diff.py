@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from filters.flow import Protocol
 from filters.policy.matching import denies
@@ -29,23 +30,30 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDiff:
-    """What another policy changes. `moved` peers keep their name and change place, or what they have to prove."""
+    """What another policy changes. `moved` peers keep their name and change place, or what they have to prove.
+
+    `reruled`: (rule before, rule after) by which flows stay allowed and are inspected otherwise, or not any more.
+    """
 
     gained: tuple[Reach, ...]
     lost: tuple[Reach, ...]
     added: tuple[str, ...]
     removed: tuple[str, ...]
     moved: tuple[str, ...]
+    reruled: tuple[tuple[str, str], ...] = ()
 
 
 def compare_policies(before: Policy, after: Policy) -> PolicyDiff:
     """Return what `after` changes; agrees with the evaluator's rule condition for every flow."""
     old, new = _allowed(before), _allowed(after)
     gained, lost = list[Reach](), list[Reach]()
+    reruled = dict[tuple[int, int], set[tuple[str, str]]]()
     for pair in old.keys() | new.keys():
         was, will_be = old.get(pair, ()), new.get(pair, ())
         gained += _subtract(pair, will_be, was)
         lost += _subtract(pair, was, will_be)
+        if (id(was), id(will_be)) not in reruled:  # pairs with the same rules share one tuple
+            reruled[id(was), id(will_be)] = set(_reruled(was, will_be))
     names_before, names_after = set(before.peers), set(after.peers)
     moved = {name for name in names_before & names_after if _place(before, name) != _place(after, name)}
     return PolicyDiff(
@@ -54,6 +62,7 @@ def compare_policies(before: Policy, after: Policy) -> PolicyDiff:
         tuple(sorted(names_after - names_before)),
         tuple(sorted(names_before - names_after)),
         tuple(sorted(moved)),
+        tuple(sorted(set().union(*reruled.values()))),
     )
 
 
@@ -93,3 +102,16 @@ def _subtract(pair: tuple[str, str], spans: tuple[Span, ...], taken: tuple[Span,
             first = other.last + 1
         if first <= span.last:
             yield Reach(*pair, span.protocol, first, span.last, span.rule.id)
+
+
+def _reruled(was: tuple[Span, ...], will_be: tuple[Span, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the rules that decide the same ports before and after, and inspect otherwise; both ascend by protocol and port."""
+    at = 0
+    for new in will_be:
+        while at < len(was) and (was[at].protocol, was[at].last) < (new.protocol, new.first):
+            at += 1
+        for old in islice(was, at, None):
+            if (old.protocol, old.first) > (new.protocol, new.last):
+                break
+            if old.rule.inspection != new.rule.inspection:
+                yield old.rule.id, new.rule.id

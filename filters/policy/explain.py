@@ -1,5 +1,6 @@
 """Put a decision into words and into JSON."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filters.policy.evaluator import Decision, Request
@@ -45,18 +46,17 @@ def _misses(rule: Rule, request: Request) -> tuple[str, ...]:
         ("to", rule.destinations, request.destination),
     ):
         if name not in names:
-            misses.append(f"{key} is {_some(names)}, not {name}")
+            misses.append(f"{key} is {_some(sorted(names))}, not {name}")
     if not any(request.service in one for one in rule.services):
         ranges = [range_text(one.protocol, one.first, one.last) for one in rule.services]
-        misses.append(f"service is {', '.join(ranges[:3])}, not {request.service}")
+        misses.append(f"service is {_some(ranges)}, not {request.service}")
     if request.source == request.destination:
         misses.append("a peer does not reach itself through the gateway")
     return tuple(misses)
 
 
-def _some(names: frozenset[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
 def to_json(decision: Decision) -> dict[str, object]:

@@ -10,6 +10,18 @@ from filters.suggestion import suggestion
 
 DEFAULT = InspectionSpec()
 _MEDIA_TYPE = re.compile(r"[a-z][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9.+_-]*")
+# what is told from content is written in small letters (libmagic), but for these
+_WITH_CAPITALS = {
+    word.lower(): word
+    for word in (
+        "application/CDFV2",
+        "application/vnd.hp-HPGL",
+        "application/x-acorn-68E",
+        "text/PGP",
+        "text/x-Algol68",
+        "video/MP2T",
+    )
+}
 _SIZE = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB)")
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 STREAMS_ONLY = ("hold", "allow_types", "deny_types", "partial_objects")
@@ -78,13 +90,22 @@ def _depth(text: str) -> int:
 
 
 def _types(table: Table, key: str) -> frozenset[str]:
-    return frozenset(table.parse_all(key, _type)) if table.has(key) else frozenset()
+    if not table.has(key):
+        return frozenset()
+    found = frozenset(table.parse_all(key, _type))
+    if not found and key == "allow_types":
+        message = f"{table.name}: `{key}` names no type; leave it out where every type may pass"
+        raise table.error("bad-value", key, message)
+    return found
 
 
 def _type(word: str) -> str:
     if word not in OBJECT_FAMILIES and not _MEDIA_TYPE.fullmatch(word):
-        known = ", ".join(OBJECT_FAMILIES)
         raise ValueError(
-            f"expected a media type such as application/pdf, or one of {known}; got {word!r}{suggestion(word, known)}"
+            f"expected a media type such as application/pdf, or one of {', '.join(OBJECT_FAMILIES)}; "
+            f"got {word!r}{suggestion(word, OBJECT_FAMILIES)}"
         )
+    written = _WITH_CAPITALS.get(word.lower(), word.lower())
+    if word != written:
+        raise ValueError(f"expected {written}, as it is told from the content; got {word!r}")
     return word

@@ -65,7 +65,8 @@ def _ends(table: Table, key: str, peers: Mapping[str, Peer]) -> frozenset[str]:
         elif word.startswith("tag:"):
             tagged = {name for name, peer in peers.items() if word[4:] in peer.tags}
             if not tagged:
-                raise table.error("unknown-tag", key, f"{table.name}: no peer has the tag {word[4:]!r}")
+                hint = suggestion(word[4:], sorted({tag for peer in peers.values() for tag in peer.tags}))
+                raise table.error("unknown-tag", key, f"{table.name}: no peer has the tag {word[4:]!r}{hint}")
             names |= tagged
         elif word in peers:
             names.add(word)

@@ -63,7 +63,7 @@ def _pieces(rules: Sequence[Rule], protocol: Protocol) -> Iterator[Span]:
         key=lambda entry: entry[0],
     )
     cuts = sorted({first for first, _, _ in ranges} | {last + 1 for _, last, _ in ranges})
-    heap: list[tuple[tuple[int, bool, str], int]] = []
+    heap: list[tuple[tuple[int, int, str], int]] = []
     at = 0
     for first, end in pairwise(cuts):
         while at < len(ranges) and ranges[at][0] <= first:

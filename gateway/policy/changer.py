@@ -1,7 +1,7 @@
 """Change the policy in force: apply, confirm, return by itself, roll back. One change at a time.
 
-A text that does not parse, fails its own tests or is refused by the kernel changes nothing. A stored text that does not
-parse any more (another version of this program wrote it) leaves no policy in force: nothing passes until an operator applies one.
+A text that does not parse, fails its own tests, is refused by the kernel or can't be stored changes nothing. A stored text that does not
+parse any more (another version of this program wrote it), or that the kernel refuses, leaves no policy in force: nothing passes until an operator applies one.
 """
 
 import asyncio
@@ -9,10 +9,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from filters.errors import FiltersError, PolicyError
+from filters.errors import FiltersError
+from filters.netd.protocol import NetdCode
 from filters.policy.model import Policy
 from gateway.audit.recorder import Recorder
 from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.events.model import PolicyApplied, PolicyClosed
 from gateway.kernel import Kernel
 from gateway.policy.confirmation import Confirmation
@@ -70,11 +72,10 @@ class PolicyChanger:
             text = self.revisions.text(current.number)
             try:
                 policy, _ = await _checked(text, f"revision {current.number}")
-                compiled = await asyncio.to_thread(self._holder.compile, policy)
-            except PolicyError as error:
+                await self._kernel.load_policy(await asyncio.to_thread(self._holder.compile, policy))
+            except FiltersError as error:
                 await self._close(current.number, error)
                 return
-            await self._kernel.load_policy(compiled)
             self._holder.policy = policy
 
     async def _return_to(self, number: int) -> None:
@@ -82,11 +83,16 @@ class PolicyChanger:
         try:
             text = self.revisions.text(number)
             await self._switch(text, await _checked(text, f"revision {number}"), ITSELF, "returned")
-        except PolicyError as error:
+        except FiltersError as error:
             await self._close(number, error)
 
-    async def _close(self, number: int, error: PolicyError) -> None:
-        """Put no policy in force; the history keeps the one that can't be taken up, for a version that can."""
+    async def _close(self, number: int, error: FiltersError) -> None:
+        """Put no policy in force; the history keeps the one that can't be taken up, for a version that can.
+
+        Without that the service would end over what the kernel refuses, at each start again, and nobody could apply another.
+        """
+        if error.code == NetdCode.GONE:
+            raise error
         self.closed = f"{error.message}; apply one that this version takes: quotegate policy apply FILE"
         _log.error("the policy in force can't be taken up, so nothing passes: %s", self.closed)
         gone = await self._kernel.load_policy(await asyncio.to_thread(self._holder.compile, EMPTY))
@@ -114,8 +120,9 @@ class PolicyChanger:
     async def confirm(self, actor: str) -> None:
         """Keep the policy that is on probation; raises GatewayError `nothing-to-confirm`."""
         async with self._lock:
-            self.confirmation.confirm(self._clock.now())
+            self.confirmation.check_waits(self._clock.now())
             self.revisions.confirm()
+            self.confirmation.end()
             revision = self._holder.policy.revision
             await self._recorder.record(PolicyApplied(revision, revision, actor, 0, "confirmed"))
 
@@ -131,7 +138,7 @@ class PolicyChanger:
             change = await self._switch(
                 text, await _checked(text, f"revision {target}"), actor, "rolled back"
             )
-            self.confirmation.give_up()
+            self.confirmation.end()
             return change
 
     async def watch(self) -> None:
@@ -157,12 +164,12 @@ class PolicyChanger:
         await self._recorder.record(PolicyApplied(policy.revision, before.revision, actor, 0, outcome))
         try:
             gone = await self._kernel.load_policy(compiled)
-        except FiltersError:
-            refused = PolicyApplied(before.revision, policy.revision, actor, 0, "refused by the kernel")
-            await self._recorder.record(refused)
+            number = self.revisions.add(policy.revision, text, self._clock.wall(), actor, outcome, fallback)
+        except (FiltersError, GatewayError) as error:  # a store that fails ends the service
+            why = "could not be stored" if isinstance(error, GatewayError) else "refused by the kernel"
+            await self._recorder.record(PolicyApplied(before.revision, policy.revision, actor, 0, why))
             raise
         self._holder.policy, self.closed = policy, ""
-        number = self.revisions.add(policy.revision, text, self._clock.wall(), actor, outcome, fallback)
         return Change(number, policy.revision, await self._revoked(gone), tuple(warnings))
 
 

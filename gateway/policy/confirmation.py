@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gateway.errors import GatewayError
 
 MIN_WITHIN_S, MAX_WITHIN_S = 1.0, 3600.0
+_ANY_FLOAT = 1e300  # a request's whole number may be larger than any
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Confirmation:
         if not MIN_WITHIN_S <= seconds <= MAX_WITHIN_S:
             raise GatewayError(
                 "bad-duration",
-                f"the time to confirm must be {MIN_WITHIN_S:.0f} s to {MAX_WITHIN_S / 3600:.0f} h, got {seconds:g} s",
+                f"the time to confirm must be {MIN_WITHIN_S:.0f} s to {MAX_WITHIN_S / 3600:.0f} h, "
+                f"got {max(-_ANY_FLOAT, min(seconds, _ANY_FLOAT)):g} s",
             )
 
     def check_free(self, now: float) -> None:
@@ -44,13 +46,12 @@ class Confirmation:
         """Put the policy in force on probation."""
         self.pending = Pending(fallback, deadline)
 
-    def confirm(self, now: float) -> None:
-        """End the probation well; raises GatewayError `nothing-to-confirm`, also when it is too late."""
+    def check_waits(self, now: float) -> None:
+        """Make sure that one waits; raises GatewayError `nothing-to-confirm`, also when it is too late."""
         if self.pending is None or now >= self.pending.deadline:
             raise GatewayError(
                 "nothing-to-confirm", "no policy waits to be confirmed; see: quotegate policy history"
             )
-        self.pending = None
 
     def take_due(self, now: float) -> int | None:
         """Return the revision that has to come back now, and end the probation."""
@@ -59,6 +60,6 @@ class Confirmation:
         fallback, self.pending = self.pending.fallback, None
         return fallback
 
-    def give_up(self) -> None:
-        """End the probation without a verdict: another policy is in force."""
+    def end(self) -> None:
+        """End the probation: its policy is confirmed, or another one is in force."""
         self.pending = None

@@ -65,7 +65,7 @@ def make_plan(
         or not _survives(session, compiled_before, compiled_after)
     )
     ruleset = _ruleset_diff(compiled_before, compiled_after)
-    return Plan(diff, _inspection_diff(before, after), cut, ruleset)
+    return Plan(diff, _inspection_diff(before, after, diff.reruled), cut, ruleset)
 
 
 def _stays(name: str, before: Policy, after: Policy, enrolled: Mapping[str, str]) -> bool:
@@ -83,13 +83,22 @@ def _survives(session: Session, before: CompiledPolicy, after: CompiledPolicy) -
     )
 
 
-def _inspection_diff(before: Policy, after: Policy) -> tuple[str, ...]:
-    """Say of each rule that stays how it inspects otherwise; its connections under way end."""
+def _inspection_diff(before: Policy, after: Policy, reruled: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Say of each rule that stays how it inspects otherwise, and of flows that another rule decides how that one does.
+
+    Their connections under way end.
+    """
     old = {rule.id: rule.inspection for rule in before.rules}
-    return tuple(
-        f"rule {rule.id}: {_inspected(old[rule.id])} -> {_inspected(rule.inspection)}"
-        for rule in after.rules
-        if rule.id in old and old[rule.id] != rule.inspection
+    new = {rule.id: rule.inspection for rule in after.rules}
+    stay = tuple(
+        f"rule {name}: {_inspected(old[name])} -> {_inspected(new[name])}"
+        for name in new
+        if name in old and old[name] != new[name]
+    )
+    return stay + tuple(
+        f"flows of rule {was}, then of rule {will_be}: {_inspected(old[was])} -> {_inspected(new[will_be])}"
+        for was, will_be in reruled
+        if was != will_be
     )
 
 

@@ -23,7 +23,7 @@ class Revision:
 
 
 class Revisions:
-    """The history in the gateway's database; every write is durable when it returns."""
+    """The history in the gateway's database; every write is durable when it returns, else raises GatewayError `store-failed`."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -113,4 +113,9 @@ class _Transaction:
         self._database.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, failed: object, *_: object) -> None:
-        self._database.execute("ROLLBACK" if failed else "COMMIT")
+        try:
+            if not failed:
+                self._database.execute("COMMIT")
+        finally:
+            if self._database.in_transaction:  # a full disk ends it, a commit that failed does not
+                self._database.execute("ROLLBACK")

@@ -65,3 +65,16 @@ def test_findings_come_in_the_order_of_the_file() -> None:
     lines = [one.line for one in check_policy(parse_policy(text))]
     assert lines == sorted(lines)
     assert len(lines) == 2
+
+
+def test_a_trial_behind_another_trial_is_found() -> None:
+    trials = [rule(name, "web", "db", "tcp/1", "deny", 'mode = "audit"') for name in ("first", "second")]
+    (only,) = said(HEAD + "".join(trials))
+    assert only.startswith("warning: rule second never decides: rule first (line ")
+    assert said(HEAD + "".join(trials) + rule("far", "web", "db", "tcp/9", "allow")) == [only]
+
+
+def test_an_allow_without_inspection_that_never_decides_is_found() -> None:
+    inspected = rule("z", "web", "db", "tcp/80", "allow") + 'inspect = { hold = "object" }\n'
+    (only,) = said(HEAD + rule("a", "web", "db", "tcp/80", "allow") + inspected)
+    assert only.startswith("warning: rule a never decides: rule z (line ")

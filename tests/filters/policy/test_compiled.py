@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from filters.errors import PolicyError
 from filters.flow import FlowKey, Protocol, Service
+from filters.netd.protocol import MAX_FRAME
+from filters.policy import compiled as bounds
+from filters.policy.assignments import assignments_of
 from filters.policy.compiled import CompiledPolicy
 from filters.policy.evaluator import AuthorityState, Facts, Request, evaluate
 from filters.policy.model import Opening
@@ -143,3 +146,42 @@ def test_rejects_a_compiled_policy_with_a_part_missing() -> None:
     for key in whole:
         with pytest.raises(PolicyError):
             CompiledPolicy.from_json({name: value for name, value in whole.items() if name != key})
+
+
+def test_rejects_more_ranges_than_netd_takes_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = parse_policy(EXAMPLE + rule("r" * 64, "any", "any", "any", "allow"))
+    whole = compiled(policy)
+    monkeypatch.setattr(bounds, "MAX_BYTES", 3000)
+    with pytest.raises(PolicyError, match=r"rule r{64} \(line \d+\), expected 3000 bytes") as caught:
+        compiled(policy)
+    assert caught.value.code == "too-large"
+    assert len(whole.allowed) > 3000 // 200
+
+
+def test_rejects_more_ranges_than_an_inspector_takes_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    types = ", ".join(f'"image/x-{at}"' for at in range(100))
+    wide = EXAMPLE + rule(
+        "wide", "any", "any", "tcp/80", "allow", f"inspect = {{ allow_types = [{types}] }}\n"
+    )
+    monkeypatch.setattr(bounds, "MAX_BYTES", 3000)
+    with pytest.raises(PolicyError, match=r"or an inspector is given at once: .* rule wide "):
+        compiled(parse_policy(wide))
+    compiled(parse_policy(wide.replace("inspect =", "#")))
+
+
+def test_what_compiles_fits_into_a_message_to_netd_and_to_an_inspector() -> None:
+    """What a range is counted for is never less than what it is on the wire."""
+    far = EXAMPLE.replace("10.77.0.", "210.177.100.20")
+    inspect = 'lease = "30d"\ninspect = { offload_after = "1MiB" }\n'
+    policy = parse_policy(far + rule("r" * 64, "any", "any", "tcp/60000-65535", "allow", inspect))
+    whole = compiled(policy)
+    one = next(one for one in whole.allowed if one.offloads)
+    names = bounds._RANGE_BYTES + sum(len(str(ip)) for ip in (one.source, one.destination)) + len(one.rule)
+    told = {
+        json.dumps(bounds._range_to_json(one), separators=(",", ":")): names + len(one.offloads),
+        json.dumps(assignments_of(policy, whole)[0].to_json(), separators=(",", ":")): names
+        + bounds._spec_bytes(policy.rules[-1]),
+    }
+    for wire, counted in told.items():
+        assert len(wire) + len(",") <= counted
+    assert bounds.MAX_BYTES + (2 << 20) < MAX_FRAME

@@ -110,3 +110,18 @@ def test_a_large_change_is_compared_at_once() -> None:
     before = parse_policy(many_rules(100, 500, one_pair=False))
     after = parse_policy(many_rules(100, 600, one_pair=False))
     assert compare_policies(before, after).gained
+
+
+INSPECT = 'inspect = { detectors = ["secrets"] }\n'
+
+
+def test_flows_that_another_rule_inspects_otherwise_are_named_by_both() -> None:
+    inspected = parse_policy(HEAD + rule("a", "web", "db", "tcp/100-200", "allow", INSPECT))
+    for text, said in (
+        (rule("b", "web", "db", "tcp/150", "allow"), (("a", "b"),)),
+        (rule("b", "web", "db", "tcp/90-250", "allow", INSPECT), ()),
+        (rule("a", "web", "db", "tcp/200", "allow"), (("a", "a"),)),
+        (rule("b", "web", "db", "udp/150", "allow"), ()),
+        (rule("b", "web", "db", "tcp/201", "allow"), ()),
+    ):
+        assert compare_policies(inspected, parse_policy(HEAD + text)).reruled == said

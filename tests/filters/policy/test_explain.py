@@ -3,7 +3,7 @@ import json
 from filters.policy import explain
 from filters.policy.evaluator import AuthorityState, Facts, PeerFacts, Request, evaluate
 from filters.policy.parser import parse_policy
-from tests.filters.policy.texts import EXAMPLE, SQL, TRUSTED
+from tests.filters.policy.texts import EXAMPLE, HEAD, SQL, TRUSTED, rule
 
 REQUEST = Request("web", "db", SQL)
 
@@ -30,3 +30,11 @@ def test_a_refused_flow_names_the_condition_and_the_advice() -> None:
     assert lines[0] == "web -> db tcp/5432: deny: not-attested"
     assert "  NO   destination-trusted: db is failed (pcr-mismatch)" in lines
     assert lines[-1].startswith("  advice: db must attest first")
+
+
+def test_a_rule_with_many_services_says_that_there_are_more() -> None:
+    text = HEAD + rule("r", "web", "db", "X", "allow").replace(
+        '"X"', '["tcp/1", "tcp/3", "tcp/5", "tcp/7", "udp/9"]'
+    )
+    (tried,) = explain.try_rules(parse_policy(text), REQUEST)
+    assert tried.misses == ("service is tcp/1, tcp/3, tcp/5 and 2 more, not tcp/5432",)

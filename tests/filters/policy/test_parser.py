@@ -34,6 +34,7 @@ def refused(text: str) -> PolicyError:
             "already belongs to peer web",
         ),
         ('port = "db"', 'port = "web"', "ambiguous", "already belongs to peer web"),
+        ("[peer.web]", "[peer.any]", "bad-name", "in a rule 'any' is every peer"),
         ('id = "ops-ping"', 'id = "web-to-db"', "ambiguous", "used twice"),
     ],
 )
@@ -131,3 +132,37 @@ def test_a_large_policy_is_ready_at_once(one_pair: bool) -> None:
     compiled(policy)
     check_policy(policy)
     assert time.process_time() - began < 3.0
+
+
+def test_rejects_one_tpm_for_two_peers() -> None:
+    tpm = f', ek = "sha256:{"9f" * 32}" }}\nprofile'
+    error = refused(EXAMPLE.replace(" }\nprofile", tpm))
+    assert error.code == "ambiguous"
+    assert "ek sha256:9f" in error.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("schema = 1", "\ufeffschema = 1", "U+FEFF, a byte order mark; save the file as UTF-8 without it"),
+        ('id = "web-to-db"', "id = \u201cweb-to-db\u201d", "U+201C, LEFT DOUBLE QUOTATION MARK"),
+        ("lease =", "l\u0435ase =", "U+0435, CYRILLIC SMALL LETTER IE"),
+        ("lease =", "lease\u00a0=", "U+00A0, NO-BREAK SPACE"),
+        ("lease =", "\0lease =", "U+0000, a control character"),
+    ],
+)
+def test_rejects_what_an_editor_does_not_show_by_its_name(old: str, new: str, says: str) -> None:
+    error = refused(EXAMPLE.replace(old, new, 1))
+    assert (error.code, error.params["line"]) == ("not-toml", EXAMPLE[: EXAMPLE.index(old)].count("\n") + 1)
+    assert says in error.message
+
+
+def test_rejects_letters_that_only_look_right_in_plain_ones() -> None:
+    error = refused(EXAMPLE.replace('from = "web"', 'from = "w\u0435b"', 1))
+    assert "there is no peer 'w\\u0435b'; did you mean web?" in error.message
+    assert error.message.isascii()
+
+
+def test_rejects_a_huge_value_in_a_short_message() -> None:
+    error = refused(EXAMPLE.replace('lease = "5m"', f'lease = "{"x" * 100_000}"', 1))
+    assert len(error.message) < 1100

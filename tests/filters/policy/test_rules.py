@@ -1,6 +1,7 @@
 import pytest
 
 from filters.errors import PolicyError
+from filters.inspection.objects.file_type import FAMILIES
 from filters.netd.arguments import MAX_TTL_MS
 from filters.policy.model import Action, Mode, Opening, Rule, Tier
 from filters.policy.parser import parse_policy
@@ -16,7 +17,7 @@ def parsed(text: str) -> Rule:
     ("old", "new", "code", "says"),
     [
         ('from = "web"', 'from = "wbe"', "unknown-peer", "did you mean web"),
-        ('from = "web"', 'from = "tag:dzm"', "unknown-tag", "no peer has the tag"),
+        ('from = "web"', 'from = "tag:dzm"', "unknown-tag", "no peer has the tag 'dzm'; did you mean dmz?"),
         ('from = "web"', "from = []", "bad-value", "names nobody"),
         ('from = "web"', "from = 3", "wrong-type", "must be a text"),
         ('from = "web"', 'form = "web"', "unknown-key", "did you mean from"),
@@ -37,7 +38,20 @@ def parsed(text: str) -> Rule:
             'lease = "5m"',
             'inspect = { deny_types = ["executables"] }',
             "bad-value",
-            "one of executable, script",
+            "did you mean executable?",
+        ),
+        ('lease = "5m"', "inspect = { allow_types = [] }", "bad-value", "names no type; leave it out"),
+        (
+            'lease = "5m"',
+            'inspect = { deny_types = ["application/PDF"] }',
+            "bad-value",
+            "expected application/pdf, as it is told",
+        ),
+        (
+            'lease = "5m"',
+            'inspect = { deny_types = ["application/cdfv2"] }',
+            "bad-value",
+            "expected application/CDFV2",
         ),
         ('lease = "5m"', 'inspect = { offload_after = "1MB" }', "bad-value", "a size such as"),
         ('lease = "5m"', 'inspect = { offload_after = "0KiB" }', "bad-value", "a size such as"),
@@ -101,3 +115,16 @@ def test_services_may_be_a_list() -> None:
 def test_a_lease_is_never_longer_than_the_kernel_side_grants() -> None:
     assert MAX_LEASE_MS == MAX_TTL_MS
     assert parsed(rule("r", "web", "db", "any", "allow", 'lease = "30d"')).lease_ms == MAX_LEASE_MS
+
+
+def test_names_of_types_with_capitals_are_those_that_are_told_so() -> None:
+    one = parsed(
+        rule(
+            "r", "web", "db", "any", "allow", 'inspect = { deny_types = ["application/CDFV2", "video/MP2T"] }'
+        )
+    )
+    assert one.inspection is not None
+    assert one.inspection.deny_types == frozenset({"application/CDFV2", "video/MP2T"})
+    assert "application/CDFV2" in FAMILIES["document"]
+    small = {word for members in FAMILIES.values() for word in members} - {"application/CDFV2"}
+    assert all(word == word.lower() for word in small)

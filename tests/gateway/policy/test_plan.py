@@ -82,3 +82,12 @@ def test_names_rules_that_inspect_otherwise_and_the_sessions_that_end_with_it() 
     assert plan.inspection == ("rule a: not inspected -> inspected (secrets)",)
     assert [one.session_id for one in plan.cut] == ["s5432"]
     assert not (plan.diff.gained or plan.diff.lost)
+
+
+def test_names_flows_that_another_rule_lets_past_the_inspectors() -> None:
+    inspected = parse_policy(
+        HEAD + rule("a", "web", "db", "tcp/5432", "allow") + 'inspect = { detectors = ["secrets"] }\n'
+    )
+    draft = parse_policy(HEAD + rule("b", "web", "db", "any", "allow"))
+    plan = make_plan(inspected, draft, compiled(inspected), compiled(draft), (), {})
+    assert plan.inspection == ("flows of rule a, then of rule b: inspected (secrets) -> not inspected",)
