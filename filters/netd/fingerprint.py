@@ -12,21 +12,34 @@ from filters.ruleset.names import TABLE, SetName
 
 Fingerprint = Mapping[str, frozenset[bytes] | tuple[bytes, ...]]
 
-_TABLE_ATTRIBUTE: Final = 1  # NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE
-_NAME: Final = {Nft.GETCHAIN: 3, Nft.GETRULE: 2, Nft.GETSET: 2}  # NFTA_CHAIN_NAME, _RULE_CHAIN, _SET_NAME
+_TABLE_ATTRIBUTE: Final = 1  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE
+_NAME: Final = {
+    Nft.GETTABLE: 1,  # NFTA_TABLE_NAME
+    Nft.GETCHAIN: 3,  # NFTA_CHAIN_NAME
+    Nft.GETRULE: 2,  # NFTA_RULE_CHAIN
+    Nft.GETSET: 2,  # NFTA_SET_NAME
+}
 _KEPT: Final = {
+    Nft.GETTABLE: (
+        2,
+    ),  # NFTA_TABLE_FLAGS: the rules of a dormant table are all there, and asked by no packet
     Nft.GETCHAIN: (4, 5, 7, 10),  # NFTA_CHAIN_HOOK, _POLICY, _TYPE, _FLAGS
     Nft.GETRULE: (4,),  # NFTA_RULE_EXPRESSIONS
     Nft.GETSET: (3, 4, 5, 6, 7, 9, 11),  # NFTA_SET_FLAGS, key and data types and lengths, _DESC, _TIMEOUT
 }
-_WORD: Final = {Nft.GETCHAIN: "chain", Nft.GETRULE: "rules of chain", Nft.GETSET: "set"}
+_WORD: Final = {
+    Nft.GETTABLE: "table",
+    Nft.GETCHAIN: "chain",
+    Nft.GETRULE: "rules of chain",
+    Nft.GETSET: "set",
+}
 _SHOWN: Final = 8
 
 
 def describe(
     structure: Mapping[Nft, Iterable[bytes]], elements: Mapping[SetName, Iterable[KernelElement]]
 ) -> Fingerprint:
-    """Build a description from dumps of chains, rules, sets, and of the static sets' elements."""
+    """Build a description from dumps of tables, chains, rules, sets, and of the static sets' elements."""
     found: dict[str, frozenset[bytes] | tuple[bytes, ...]] = {}
     for kind, payloads in structure.items():
         for payload in payloads:

@@ -39,6 +39,9 @@ class Handover:
         self._netlink = NetlinkSocket()
         self._inspectors: set[socket.socket] = set()
 
+    def __len__(self) -> int:
+        return len(self._inspectors)
+
     def admit(self) -> socket.socket:
         """Return a new inspector's end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)

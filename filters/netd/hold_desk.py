@@ -28,7 +28,7 @@ class HoldDesk:
         self._queue = PacketQueue(HOLD_QUEUE_NUMBER)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._lost = 0
+        self._missed = 0
         self._loop.add_reader(self._queue.fileno(), self._receive)
 
     def __len__(self) -> int:
@@ -49,16 +49,18 @@ class HoldDesk:
         self._queue.decide(hold.packets.values(), Verdict.ACCEPT)
 
     def drop_all(self) -> None:
-        """Drop everything that waits, without events: nobody is there to read them."""
+        """Drop everything that waits, without events: nobody is there to read them, and nobody is trusted any more."""
         for hold in self._book.clear():
             self._queue.decide(hold.packets.values(), Verdict.DROP)
+            self._count(DropReason.NOT_ATTESTED, len(hold.packets))
 
     def _receive(self) -> None:
         for packet in self._queue.receive():
             self._take(packet)
-        if self._queue.lost != self._lost:
-            self._emit(Lost("hold-queue", self._queue.lost - self._lost))
-            self._lost = self._queue.lost
+        if missed := self._queue.missed - self._missed:
+            self._emit(Lost("hold-queue", missed))
+            self._count(DropReason.RESOURCE_LIMIT, missed)
+            self._missed += missed
         self._arm()
 
     def _take(self, packet: QueuedPacket) -> None:

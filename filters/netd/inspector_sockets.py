@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from filters.netd.caller import caller_uid
+from filters.netd.protocol import no_socket
 from filters.netd.tcp_socket import RESETS
 from filters.ruleset.names import INSPECTION_PORT, MOST_INSPECTORS
 
@@ -28,20 +29,17 @@ class InspectorSockets:
     """Serve inspectors of one uid. netd keeps no copy of the listener: without an inspector nobody listens."""
 
     def __init__(self, path: Path, uid: int, admit: Callable[[int], list[socket.socket]]) -> None:
-        """admit: makes the other ends that the inspector of a number gets."""
+        """admit: makes the other ends that the inspector of a number gets; raises OSError."""
         self._path, self._uid, self._admit = path, uid, admit
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """Serve until cancelled."""
-        self._path.unlink(missing_ok=True)
+        """Serve until cancelled; raises NetdError `kernel` when that can't be."""
         server = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
         try:
-            server.bind(str(self._path))
-            self._path.chmod(0o666)  # who may use it is decided by SO_PEERCRED
-            server.listen(8)
+            self._listen(server)
             while True:
                 await self._accept(server)
                 await asyncio.sleep(0)  # accepting yields to nobody while somebody waits
@@ -49,6 +47,15 @@ class InspectorSockets:
             for task in self._tasks:
                 task.cancel()
             server.close()
+
+    def _listen(self, server: socket.socket) -> None:
+        try:
+            self._path.unlink(missing_ok=True)
+            server.bind(str(self._path))
+            self._path.chmod(0o666)  # who may use it is decided by SO_PEERCRED
+            server.listen(8)
+        except OSError as error:
+            raise no_socket(self._path, error) from error
 
     async def _accept(self, server: socket.socket) -> None:
         try:
@@ -74,7 +81,12 @@ class InspectorSockets:
             if not said or said[0] >= MOST_INSPECTORS:
                 _log.warning("refused: an inspector says no number below %d", MOST_INSPECTORS)
                 return
-            hand_over(client, [make_listener(said[0]), *self._admit(said[0])])
+            try:
+                ends = self._admit(said[0])
+            except OSError as error:
+                _log.warning("refused: inspector %d: %s", said[0], error)
+                return
+            hand_over(client, [make_listener(said[0]), *ends])
             while wanted := await loop.sock_recv(client, 1):
                 hand_over(client, [make_transparent() for _ in range(min(wanted[0], MOST_AT_ONCE))])
                 await asyncio.sleep(0)

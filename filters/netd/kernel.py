@@ -20,7 +20,7 @@ from filters.ruleset.names import (
 )
 
 Step = nft.Change | nft.Flush
-_STRUCTURE: Final = (nft.Nft.GETCHAIN, nft.Nft.GETRULE, nft.Nft.GETSET)
+_STRUCTURE: Final = (nft.Nft.GETTABLE, nft.Nft.GETCHAIN, nft.Nft.GETRULE, nft.Nft.GETSET)
 _WRAP: Final = 1 << 32
 _QUEUES: Final = (
     (ChainName.HOLD_QUEUE, HOLD_QUEUE_NUMBER),
@@ -103,7 +103,7 @@ class KernelTable:
             self._committed()
 
     def fingerprint(self) -> Fingerprint:
-        """Read back chains, rules, set declarations and static elements; empty when the table is missing."""
+        """Read back flags of the table, chains, rules, set declarations and static elements; empty when the table is missing."""
         structure = {
             kind: [
                 message.payload

@@ -64,6 +64,14 @@ class Leases:
                 book.strike(lease.lease_id)
         self._clean_later([lease.lease_id for lease in found])
 
+    def forget(self, lease_ids: Iterable[int]) -> None:
+        """Strike out leases that the kernel has no more, and forget their connections."""
+        gone = [one for one in lease_ids if one in self._state.book.leases]
+        for lease_id in gone:
+            self._state.book.strike(lease_id)
+        if gone:
+            self._clean_later(gone)
+
     def prune(self, now: float) -> None:
         """Forget what has run out, the connections of those leases too: nobody revokes them any more."""
         if gone := self._state.book.prune(now):

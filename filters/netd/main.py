@@ -14,6 +14,7 @@ from pathlib import Path
 from filters.errors import FiltersError
 from filters.memory import forbid_inspection
 from filters.netd.inspector_sockets import InspectorSockets
+from filters.netd.protocol import no_socket
 from filters.netd.server import Server
 from filters.netd.service import Service
 from filters.netd.sysctl import apply_sysctls
@@ -28,13 +29,16 @@ async def run(path: Path, client_uid: int, interface: str, inspectors: tuple[Pat
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(client_uid)
+    server = Server(client_uid, stop.set)
     service = Service(interface, server.emit)
     try:
         apply_sysctls(interface)
         server.service = service
-        listener = await loop.create_unix_server(server.connection, path)
-        await asyncio.to_thread(path.chmod, _SOCKET_MODE)
+        try:
+            listener = await loop.create_unix_server(server.connection, path)
+            await asyncio.to_thread(path.chmod, _SOCKET_MODE)
+        except OSError as error:
+            raise no_socket(path, error) from error
         async with listener, asyncio.TaskGroup() as group:
             tasks = [group.create_task(service.watch(), name="watch")]
             if inspectors is not None:
@@ -68,7 +72,7 @@ def main() -> int:
         if options.inspector_socket is not None and options.inspector_uid is not None:
             inspectors = options.inspector_socket, options.inspector_uid
         asyncio.run(run(options.socket, options.client_uid, options.interface, inspectors))
-    except* FiltersError as group:
+    except* (FiltersError, OSError) as group:
         status = 1
         for error in group.exceptions:
             logging.getLogger(__name__).error("%s", error)

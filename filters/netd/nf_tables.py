@@ -142,7 +142,7 @@ def read_generation(payload: bytes) -> int:
 
 
 def dump_objects(kind: Nft, sequence: int) -> bytes:
-    """Ask for all chains, rules or sets of the inet family (the reader picks those of our table)."""
+    """Ask for all tables, chains, rules or sets of the inet family (the reader picks those of our table)."""
     return nl.nf_message(nl.Subsystem.NFTABLES, kind, nl.NLM_F_DUMP, sequence, b"", family=NFPROTO_INET)
 
 

@@ -44,6 +44,7 @@ class PacketDesk:
     def __init__(self) -> None:
         self.dropped: dict[DropReason, int] = {}
         self._queue = PacketQueue(INSPECTION_QUEUE_NUMBER, WHOLE)
+        self._missed = 0
         self._inspectors: set[socket.socket] = set()  # those that retire answer what they were asked
         self._serving: dict[int, socket.socket] = {}  # by the inspector's number
         self._numbers: tuple[int, ...] = ()
@@ -52,6 +53,9 @@ class PacketDesk:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._queue.fileno(), self._receive)
+
+    def __len__(self) -> int:
+        return len(self._inspectors)
 
     def admit(self, number: int) -> socket.socket:
         """Return a new inspector's end; packets go there from now on, and a former one of this number is told to retire."""
@@ -81,6 +85,9 @@ class PacketDesk:
         until = time.monotonic() + WAITS_S
         for packet in self._queue.receive():
             self._hand_on(packet, until)
+        if missed := self._queue.missed - self._missed:
+            self._count(DropReason.RESOURCE_LIMIT, missed)
+            self._missed += missed
         self._arm()
 
     def _hand_on(self, packet: QueuedPacket, until: float) -> None:
@@ -125,8 +132,11 @@ class PacketDesk:
         else:
             reason = REASONS[number - 1]
             self._queue.decide([packet_id], Verdict.DROP)
-            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+            self._count(reason, 1)
         self._forget(packet_id)
+
+    def _count(self, reason: DropReason, packets: int) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + packets
 
     def _dismiss(self, inspector: socket.socket) -> None:
         self._loop.remove_reader(inspector.fileno())

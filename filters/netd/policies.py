@@ -1,6 +1,7 @@
 """Put policies in force, close everything, and put the table back as it should be."""
 
 import asyncio
+import contextlib
 from typing import Final
 
 from filters.errors import NetdError
@@ -44,7 +45,7 @@ class Policies:
         """Replace the table by one that lets nothing pass, and forget all connections."""
         self._state.enforce(None)
         self._state.book.forget_trust()
-        self._state.kernel.run(CLOSED_RULESET)
+        self._replace(CLOSED_RULESET)
         flush_connections()  # their marks may be ids of an earlier client
         self._settle()
 
@@ -52,9 +53,9 @@ class Policies:
         """Replace the table by what it should be, with all trust and leases in force, in one transaction."""
         state = self._state
         if state.policy is None:
-            state.kernel.run(CLOSED_RULESET)
+            self._replace(CLOSED_RULESET)
             return
-        state.kernel.run(self._full_text(state.policy))
+        self._replace(self._full_text(state.policy))
         self._open_queues()
 
     def forget_client(self) -> None:
@@ -86,9 +87,9 @@ class Policies:
                 state.incoming = None
             old = state.policy.pins if state.policy else ()
             state.enforce(policy)
+            # nothing awaits between the switch and here: what was granted meanwhile had to suit both policies
+            self._leases.forget(removed)  # before the table may be put back, and what the book has with it
             self._settle()
-        # nothing awaits between the switch and here: what was granted meanwhile had to suit both policies
-        self._leases.revoke(removed)
         neighbours.pin_neighbours(state.interface, policy.pins, set(old) - set(policy.pins))
         return removed
 
@@ -113,6 +114,14 @@ class Policies:
         for ip in state.book.unpinned(policy):
             peers.distrust(state, ip)
         return tuple(sorted(lease.lease_id for lease in lost))
+
+    def _replace(self, text: str) -> None:
+        """Run a text that replaces the table; what the former one counted still counts."""
+        if self._state.baseline:  # else it is one that another netd left, and so is what it counted
+            with contextlib.suppress(NetdError):  # whoever changed it may have made it unreadable
+                self._state.read_counters()
+        self._state.kernel.run(text)
+        self._state.tally.begin_anew()
 
     def _full_text(self, policy: CompiledPolicy) -> str:
         current = self._state.book.all_elements(self._state.interface, boottime())

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Final
 
 from filters.errors import NetdError
@@ -211,6 +212,12 @@ def snapshot_from_wire(data: dict[str, Any]) -> Snapshot:
 def malformed(message: str) -> NetdError:
     """Build the error for a message that is not what the protocol says."""
     return NetdError(NetdCode.MALFORMED.value, message)
+
+
+def no_socket(path: Path, error: OSError) -> NetdError:
+    """Build the error for a place where netd can't listen."""
+    message = f"can't listen at {path}: {error.strerror}; its directory has to be there, and netd's uid has to be allowed to write to it"
+    return NetdError(NetdCode.KERNEL.value, message, errno=error.errno)
 
 
 def encode_frame(message: dict[str, Any]) -> bytes:

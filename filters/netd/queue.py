@@ -16,7 +16,9 @@ _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN = 1, 2, 3  # NFQA_CFG_*
 _BIND, _COPY_PACKET = 1, 2  # NFQNL_CFG_CMD_BIND, NFQNL_COPY_PACKET
 _PACKET_HDR, _VERDICT_HDR, _MARK, _PAYLOAD = 1, 2, 3, 10  # NFQA_*
 WHOLE: Final = 0xFFFF  # bytes of a packet to copy: all of it
-_QUEUE_LENGTH: Final = 4096  # above what may wait, so that the bounds in hold.py decide
+# Above what may wait (hold.py, packet_desk.py) and what fits into the socket together: what then finds no room has a number that
+# is missed, what finds a full queue has none.
+_QUEUE_LENGTH: Final = 1 << 16
 _BURST: Final = 64  # datagrams per turn of the event loop: a flood must not starve the requests
 
 
@@ -61,14 +63,11 @@ class PacketQueue:
 
     def __init__(self, number: int, copied: int = NEEDED) -> None:
         self._number = number
+        self._last = 0
+        self.missed = 0  # packets that the kernel dropped because they found no room on their way here
         self._netlink = NetlinkSocket()
         sequence = self._netlink.sequence()
         self._netlink.execute(bind_message(number, sequence, copied), sequence, "bind a queue")
-
-    @property
-    def lost(self) -> int:
-        """Return how often what came overran the socket."""
-        return self._netlink.overruns
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""
@@ -79,9 +78,12 @@ class PacketQueue:
         self._netlink.close()
 
     def receive(self) -> Iterator[QueuedPacket]:
-        """Yield what has come, at most one burst."""
+        """Yield what has come, at most one burst. The kernel numbers packets from 1 on: a gap says how many are missed."""
         for payload in self._netlink.arrived(nl.Subsystem.QUEUE << 8 | _PACKET, _BURST):
-            yield read_packet(payload)
+            packet = read_packet(payload)
+            self.missed += (packet.packet_id - self._last - 1) & 0xFFFFFFFF
+            self._last = packet.packet_id
+            yield packet
 
     def decide(self, packet_ids: Iterable[int], verdict: Verdict, mark: int = 0) -> None:
         """Give one verdict to several packets; those the kernel no longer has are ignored."""

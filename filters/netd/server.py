@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from filters.errors import FiltersError, NetdError
@@ -20,7 +20,9 @@ _log = logging.getLogger(__name__)
 class Server:
     """Accept one client at a time, of one uid. When it goes, `Service.forget_client` cuts everything."""
 
-    def __init__(self, client_uid: int) -> None:
+    def __init__(self, client_uid: int, give_up: Callable[[], None]) -> None:
+        """give_up: ends netd, where it can't cut what a client had; who starts it again starts it closed."""
+        self._give_up = give_up
         self.service: Service | None = None
         self._client_uid = client_uid
         self._client: Connection | None = None
@@ -59,9 +61,19 @@ class Server:
         """Cut everything the client had; nobody else may come before that."""
         if connection is not self._client:
             return
-        if self.service is not None:
-            self.service.forget_client()
-        self._client = None
+        if self.forget():
+            self._client = None
+
+    def forget(self) -> bool:
+        """Cut what the client had; returns False when that failed: then nobody is served any more."""
+        try:
+            if self.service is not None:
+                self.service.forget_client()
+        except (NetdError, OSError) as error:
+            _log.error("can't cut what the client had, so netd ends: %s", error)
+            self._give_up()
+            return False
+        return True
 
 
 class Connection(asyncio.Protocol):
@@ -99,8 +111,7 @@ class Connection(asyncio.Protocol):
         if not self._long:
             self._server.part(self)
             return
-        if self._server.service is not None:
-            self._server.service.forget_client()
+        self._server.forget()
         for task in self._long:
             task.add_done_callback(lambda _: None if self._long else self._server.part(self))
 

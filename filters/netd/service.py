@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +14,7 @@ from filters.netd.announcements import Announcements
 from filters.netd.arguments import Arguments
 from filters.netd.handover import Handover
 from filters.netd.hold_desk import HoldDesk
+from filters.netd.inspector_sockets import MOST_CONNECTIONS
 from filters.netd.kernel import KernelTable
 from filters.netd.leases import Leases
 from filters.netd.log import DropLog
@@ -21,7 +23,6 @@ from filters.netd.policies import Policies
 from filters.netd.protocol import Event, Lost, NetdCode, Verb, malformed, snapshot_to_wire
 from filters.netd.readout import take_snapshot
 from filters.netd.state import State
-from filters.netd.tally import Tally
 from filters.netd.watch import Watch
 from filters.ruleset.names import LOG_GROUP
 
@@ -47,7 +48,7 @@ class Service:
         self._handover = Handover(self._state)
         self._log = DropLog(LOG_GROUP)
         self._lost_samples = 0
-        self._tally = Tally()
+        self._knows_tables = False  # the client of now
         loop = asyncio.get_running_loop()
         loop.add_reader(self._log.fileno(), self._samples)
         loop.add_reader(self._announcements.fileno(), self._announced)
@@ -79,11 +80,17 @@ class Service:
         self._state.kernel.close()
 
     def admit(self, inspector: int) -> list[socket.socket]:
-        """Return a new inspector's ends, by its number: for packets, and for connections that it gives back."""
+        """Return a new inspector's ends, by its number: for packets, and for connections that it gives back.
+
+        Raises OSError while inspectors have as many as may be: their other ends are descriptors of netd's.
+        """
+        if max(len(self._packets), len(self._handover)) >= MOST_CONNECTIONS:
+            raise OSError(errno.EMFILE, "inspectors have as many ends as may be")
         return [self._packets.admit(inspector), self._handover.admit()]
 
     def forget_client(self) -> None:
         """Take back what the client had: trust, authority, leases, connections, holds."""
+        self._knows_tables = False
         self._policies.forget_client()
         self._holds.drop_all()
 
@@ -116,9 +123,9 @@ class Service:
 
     async def _load(self, args: Arguments) -> Answer:
         policy = await asyncio.to_thread(args.policy)  # a large one takes longer than a renewal may wait
-        self._read_counters()
         removed = await self._policies.load(policy)
-        self._watch.check()  # what somebody changed meanwhile is to be told
+        with contextlib.suppress(NetdError):  # it is in force; the next regular look tries again
+            self._look_around()
         return {"removed": list(removed)}
 
     async def _check(self, args: Arguments) -> Answer:
@@ -134,13 +141,18 @@ class Service:
         return {"differences": self._watch.differences()}
 
     def _counters(self) -> Answer:
-        self._read_counters()
-        total = self._tally.total(Counter(self._holds.dropped) + Counter(self._packets.dropped))
+        self._state.read_counters()
+        total = self._state.tally.total(Counter(self._holds.dropped) + Counter(self._packets.dropped))
         return {"counters": {reason.value: packets for reason, packets in total.items()}}
 
-    def _read_counters(self) -> None:
-        if self._state.policy is not None:
-            self._tally.update(self._state.kernel.counters())
+    def _look_around(self) -> None:
+        """Tell what somebody changed while a policy was being loaded, and a new client also what was there before it."""
+        if not self._knows_tables:
+            self._watch.forget_foreign_tables()
+        self._watch.check()
+        if not self._knows_tables:
+            self._watch.report_foreign_tables()
+            self._knows_tables = True
 
     def _announced(self) -> None:
         self._announcements.drain()

@@ -10,6 +10,7 @@ from filters.netd.book import Book
 from filters.netd.fingerprint import Fingerprint
 from filters.netd.kernel import KernelTable
 from filters.netd.protocol import NetdCode
+from filters.netd.tally import Tally
 from filters.policy.compiled import CompiledPolicy, KeyRange
 from filters.ruleset.names import INSPECTED_BIT
 
@@ -33,11 +34,16 @@ class State:
     pinned: frozenset[IPv4Address] = frozenset()
     incoming: CompiledPolicy | None = None  # being loaded right now
     baseline: Fingerprint = field(default_factory=dict)  # the table as we left it
+    tally: Tally = field(default_factory=Tally)
 
     def enforce(self, policy: CompiledPolicy | None) -> None:
         """Note which policy the kernel has now."""
         self.policy = policy
         self.pinned = frozenset(pin.ip for pin in policy.pins) if policy else frozenset()
+
+    def read_counters(self) -> None:
+        """Take the kernel's drop counters; raises NetdError `kernel`."""
+        self.tally.update(self.kernel.counters())
 
     def loaded(self) -> CompiledPolicy:
         """Return the policy in force; raises NetdError `no-policy`."""

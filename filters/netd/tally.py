@@ -21,6 +21,10 @@ class Tally:
                 self._before[name] = self._before.get(name, 0) + last
             self._last[name] = packets
 
+    def begin_anew(self) -> None:
+        """Note that the table was replaced after the last reading: what its counters say now comes on top."""
+        self.update({})
+
     def total(self, own: Mapping[DropReason, int]) -> dict[DropReason, int]:
         """Return all reasons' packets, those that netd itself dropped included."""
         counted = {

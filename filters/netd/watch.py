@@ -20,7 +20,7 @@ class Watch:
         self, state: State, leases: Leases, policies: Policies, emit: Callable[[Drift], None]
     ) -> None:
         self._state, self._leases, self._policies, self._emit = state, leases, policies, emit
-        self._known_tables = state.kernel.tables()
+        self._known_tables: frozenset[tuple[int, str]] = frozenset()  # those that the client was told of
         self._failure = ""
 
     def check(self) -> bool:
@@ -30,7 +30,7 @@ class Watch:
         if self._policies.busy or (generation := kernel.generation()) == kernel.expected:
             return False
         words = self.differences()
-        foreign = self._report_foreign_tables()
+        foreign = self.report_foreign_tables()
         if words:
             return self._repair(shorten(words), generation)
         kernel.expected = generation
@@ -41,7 +41,7 @@ class Watch:
     def _report_disturbance(self) -> None:
         words = self._policies.take_disturbance()
         if words is not None:
-            self._report_foreign_tables()
+            self.report_foreign_tables()
             what = shorten(words) or "something was changed"
             self._emit(Drift(f"while a policy was being loaded: {what}", repaired=True))
 
@@ -70,7 +70,12 @@ class Watch:
         kernel = {place: state.kernel.elements(place) for place in DYNAMIC}
         return dynamic_differences(kernel, state.book.all_elements(state.interface, boottime()))
 
-    def _report_foreign_tables(self) -> bool:
+    def forget_foreign_tables(self) -> None:
+        """Tell the next client of those that are there: it was not here when they came."""
+        self._known_tables = frozenset()
+
+    def report_foreign_tables(self) -> bool:
+        """Tell of tables that nobody told of; returns True when there are some."""
         # nobody else's rules are touched: they can drop our packets, and mark them
         tables = self._state.kernel.tables()
         foreign = {table for table in tables - self._known_tables if table != (nft.NFPROTO_INET, TABLE)}

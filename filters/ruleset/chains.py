@@ -44,6 +44,7 @@ ECHO: Final = "icmp type echo-request icmp code 0"
 CONTROL_SYNS: Final = "20/second burst 40 packets"  # per source
 CONTROL_CONNECTIONS: Final = 64  # per source
 HOLDS: Final = "32/second burst 64 packets"  # per source
+INSPECTIONS: Final = "16000/second burst 4000 packets"  # per source, of the queue that all share
 CONNECTIONS: Final = 8192  # per source; those in TIME_WAIT do not count
 FRAGMENTS: Final = "4000/second burst 2000 packets"  # per source: see sysctls.py
 ICMP_ERRORS: Final = "20/second burst 40 packets"  # per source
@@ -65,6 +66,7 @@ def chains(features: Features) -> list[Chain]:
         _hold_limit(),
         _hold(),
         _inspection_queue(features),
+        _inspection_limit(),
         _inspect(),
         _refused_by_server(),
         _to_inspector(),
@@ -202,6 +204,14 @@ def _inspection_queue(features: Features) -> Chain:
     return ChainName.INSPECTION_QUEUE, (_goto(DropReason.INSPECTOR_DOWN),)
 
 
+def _inspection_limit() -> Chain:
+    rate = f"update @{SetName.INSPECTION_RATE} {{ ip saddr limit rate over {INSPECTIONS} }}"
+    return ChainName.INSPECTION_LIMIT, (
+        f"{rate} {_goto(DropReason.RESOURCE_LIMIT)}",
+        f"goto {ChainName.INSPECTION_QUEUE}",
+    )
+
+
 def _inspect() -> Chain:
     # Datagrams, and what opens a connection: an inspector opens its other end first.
     # Before the lease chain: whatever an inspector says, trust and lease are looked up after it.
@@ -214,7 +224,7 @@ def _inspect() -> Chain:
         f"ip saddr != @{SetName.TRUSTED} accept",
         f"ip daddr != @{SetName.TRUSTED} accept",
         f"ct state new ct direction original jump {ChainName.LOOK_UP}",
-        f"{INSPECTED} ct mark @{SetName.LIVE} goto {ChainName.INSPECTION_QUEUE}",
+        f"{INSPECTED} ct mark @{SetName.LIVE} goto {ChainName.INSPECTION_LIMIT}",
     )
 
 

@@ -68,6 +68,7 @@ class SetName(StrEnum):
     CONTROL_CONNECTIONS = "control_connections"
     FRAGMENT_RATE = "fragment_rate"
     HOLD_RATE = "hold_rate"
+    INSPECTION_RATE = "inspection_rate"
     CONNECTIONS = "connections"
     ICMP_ERROR_RATE = "icmp_error_rate"
 
@@ -99,6 +100,7 @@ class ChainName(StrEnum):
     LOOK_UP = "look_up"
     HOLD_LIMIT = "hold_limit"
     HOLD_QUEUE = "hold_queue"  # netd inserts its queue rule here where `nft queue` is missing
+    INSPECTION_LIMIT = "inspection_limit"
     INSPECTION_QUEUE = "inspection_queue"  # the same
     RELATED = "related"
     ADMIT = "admit"

@@ -10,7 +10,10 @@ from filters.flow import Protocol
 from filters.policy.compiled import CompiledPolicy, KeyRange
 from filters.ruleset.names import FAMILY, FLOW_TYPE, PAIR_TYPE, STATIC_SETS, TABLE, MapName, SetName
 
-MAX_PEERS: Final = 4096
+MAX_PEERS: Final = 4096  # that a policy may have: a meter that is full limits nobody
+_ROOM: Final = (
+    2 * MAX_PEERS
+)  # an expired element takes room for a second yet, and one that is removed is added first
 MAX_LEASES: Final = 262_144
 METER_IDLE: Final = "1m"  # a meter forgets a source that has been quiet for so long
 
@@ -29,8 +32,8 @@ _TYPES: Final[Mapping[SetName, str]] = {
     SetName.ON_DEMAND: f"type {FLOW_TYPE}; flags interval",
     SetName.ON_DEMAND_ICMP: f"type {PAIR_TYPE}",
     SetName.OFFLOADED: f"type {FLOW_TYPE}; flags interval",
-    SetName.TRUSTED: f"type ipv4_addr; flags timeout; size {MAX_PEERS}",
-    SetName.QUARANTINED: f"type ipv4_addr; size {MAX_PEERS}",
+    SetName.TRUSTED: f"type ipv4_addr; flags timeout; size {_ROOM}",
+    SetName.QUARANTINED: f"type ipv4_addr; size {_ROOM}",
     SetName.AUTHORITY: "type ifname; flags timeout; size 16",
     SetName.AUTHORITY_HAD: "type ifname; size 16",
     SetName.LIVE: f"type mark; flags timeout; size {MAX_LEASES}",
@@ -38,6 +41,7 @@ _TYPES: Final[Mapping[SetName, str]] = {
     SetName.CONTROL_CONNECTIONS: f"type ipv4_addr; flags dynamic; size {MAX_PEERS}",
     SetName.FRAGMENT_RATE: f"type ipv4_addr; flags dynamic,timeout; timeout {METER_IDLE}; size {MAX_PEERS}",
     SetName.HOLD_RATE: f"type ipv4_addr; flags dynamic,timeout; timeout {METER_IDLE}; size {MAX_PEERS}",
+    SetName.INSPECTION_RATE: f"type ipv4_addr; flags dynamic,timeout; timeout {METER_IDLE}; size {MAX_PEERS}",
     SetName.CONNECTIONS: f"type ipv4_addr; flags dynamic; size {MAX_PEERS}",
     SetName.ICMP_ERROR_RATE: f"type ipv4_addr; flags dynamic,timeout; timeout {METER_IDLE}; size {MAX_PEERS}",
 }
@@ -64,8 +68,14 @@ def declarations() -> list[str]:
 def fill(policy: CompiledPolicy) -> list[str]:
     """Return the commands that add `policy`'s elements to the (empty) static sets, in canonical order.
 
-    Raises PolicyError when an interface or MAC could be read as anything but a name.
+    Raises PolicyError when an interface or MAC could be read as anything but a name, or there are too many peers.
     """
+    if len(policy.pins) > MAX_PEERS:
+        message = (
+            f"expected at most {MAX_PEERS} peers, as many as the kernel's sets keep apart, got {len(policy.pins)}: "
+            "divide them among several gateways"
+        )
+        raise PolicyError("too-many-peers", message, most=MAX_PEERS, got=len(policy.pins))
     elements = static_elements(policy)
     return [_add(name, elements[name]) for name in STATIC_SETS if elements[name]]
 

@@ -46,6 +46,15 @@ def test_static_elements_count_and_their_order_does_not() -> None:
     assert differences(one, describe({}, {SetName.PINS: [x]})) == ["elements of pins changed"]
 
 
+def test_rejects_a_table_whose_flags_changed() -> None:
+    """Nothing else of a dormant table differs, and nothing of it filters."""
+    awake, dormant = (
+        describe({Nft.GETTABLE: [bytes(4) + netlink.text(1, "quotegate") + netlink.u32(2, flags)]}, {})
+        for flags in (0, 1)
+    )
+    assert differences(awake, dormant) == ["table quotegate changed"]
+
+
 def test_missing_table() -> None:
     assert differences({"chain a": (b"",)}, {}) == ["the table is missing"]
     assert differences({}, {}) == []

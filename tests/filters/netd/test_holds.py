@@ -145,6 +145,16 @@ def test_held_packets_die_with_the_client(ready: Client, daemon: Daemon) -> None
         assert sniffer.packets() == []
 
 
+def test_rejects_no_held_packet_uncounted_when_the_client_goes(ready: Client, daemon: Daemon) -> None:
+    send(daemon.network.guests[A], syn(8000, 40000))
+    ready.event(Held)
+    ready.close()
+    successor = Client(daemon.socket)
+    counters = {reason: one for reason, one in successor.call(successor.netd.counters()).items() if one}
+    successor.close()
+    assert counters == {DropReason.NOT_ATTESTED: 1}
+
+
 def test_icmp_reply_that_nobody_asked_for_does_not_wait(ready: Client, daemon: Daemon) -> None:
     send(daemon.network.guests[A], frame(A, B) / ICMP(type=0))
     time.sleep(0.1)

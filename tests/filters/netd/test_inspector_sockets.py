@@ -10,6 +10,7 @@ import pytest
 
 from filters.netd import inspector_sockets
 from filters.netd.inspector_sockets import MOST_CONNECTIONS, InspectorSockets, make_transparent
+from filters.netd.service import Service
 from filters.netd.tcp_socket import RESETS
 from filters.ruleset.names import MOST_INSPECTORS
 
@@ -122,6 +123,20 @@ def test_refuses_more_connections_than_inspectors_need(
 
     assert asyncio.run(story()) == b""
     assert "as many connections as may be" in caplog.text
+
+
+@pytest.mark.parametrize("kept", ["_packets", "_handover"])
+def test_refuses_more_ends_than_inspectors_need(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture, kept: str
+) -> None:
+    """Who was given ends may keep them when it hangs up: they are descriptors of netd's."""
+    service = Service.__new__(Service)
+    service._packets, service._handover = [], []  # type: ignore[assignment]
+    setattr(service, kept, [object()] * MOST_CONNECTIONS)
+    desk.admit = service.admit  # type: ignore[method-assign]
+    assert asked(desk, tmp_path / "netd", b"\0", os.geteuid()) == 0
+    assert desk.listening == []
+    assert "as many ends as may be" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only CAP_NET_ADMIN makes transparent sockets")

@@ -9,8 +9,9 @@ import pytest
 
 from filters.flow import FlowKey, Protocol, Service
 from filters.netd.state import boottime
-from filters.policy.compiled import CompiledPolicy
+from filters.policy.compiled import CompiledPolicy, Pin
 from filters.reason import DropReason
+from filters.ruleset.sets import MAX_PEERS
 from tests.filters.netd.daemon import Client, Daemon, eventually
 from tests.filters.ruleset import policies
 from tests.filters.ruleset.network import A, B
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.netns
 IP_A, IP_B = policies.address(A), policies.address(B)
 DB = (str(IP_B), 5432)
 CUT = 0.005
+IPV4_FIRST = IPv4Address("10.80.0.1")
 
 
 def tcp(port: int, source: IPv4Address = IP_A, destination: IPv4Address = IP_B) -> FlowKey:
@@ -260,3 +262,23 @@ def test_policy_without_a_peer_takes_its_trust(ready: Client) -> None:
 def test_rejects_policy_for_another_interface(ready: Client) -> None:
     other = CompiledPolicy("1" * 64, "eth9", policies.GATEWAY, 1, (), (), ())
     assert ready.code(ready.netd.load_policy(other)) == "malformed"
+
+
+def test_rejects_no_quarantine_for_want_of_room(client: Client) -> None:
+    """Also with as many peers trusted as there may be: what is to be removed is added first."""
+    pins = tuple(
+        Pin(IPV4_FIRST + one, f"52:54:00:ab:{one >> 8:02x}:{one & 0xFF:02x}", f"peer-{one}")
+        for one in range(MAX_PEERS)
+    )
+    client.call(client.netd.load_policy(policies.policy(pins, ())))
+    until, stranger = boottime() + 60, IPV4_FIRST + MAX_PEERS
+
+    async def trust_all() -> None:
+        for pin in pins:
+            await client.netd.trust(pin.ip, until)
+
+    client.call(trust_all())
+    client.call(client.netd.distrust(stranger))
+    client.call(client.netd.quarantine(stranger, True))
+    snapshot = client.call(client.netd.snapshot())
+    assert (len(snapshot.trusted), snapshot.quarantined) == (MAX_PEERS, (stranger,))

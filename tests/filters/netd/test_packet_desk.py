@@ -11,6 +11,7 @@ from filters.netd import packet_desk
 from filters.netd.packet_desk import MOST_WAITING, PacketDesk
 from filters.netd.queue import QueuedPacket, Verdict
 from filters.netd.verdicts import PACKET, PASS, VERDICT
+from filters.reason import DropReason
 from filters.ruleset.names import MARK_JUDGED
 
 
@@ -19,6 +20,7 @@ class FakeQueue:
 
     def __init__(self, _number: int, _copied: int) -> None:
         self.packets: list[QueuedPacket] = []
+        self.missed = 0
         self.decided: list[tuple[int, Verdict, int]] = []
         self._wake = os.eventfd(0)
 
@@ -54,6 +56,18 @@ def _feed(desk: PacketDesk, queue: FakeQueue, packets: Iterable[QueuedPacket]) -
     desk._receive()
     assert all(one[1:] == (Verdict.ACCEPT, 0) for one in queue.decided)
     return [one[0] for one in queue.decided]
+
+
+def test_counts_packets_that_found_no_room_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> dict[DropReason, int]:
+        desk, queue = _desk(monkeypatch)
+        for missed in (3, 3, 5):
+            queue.missed = missed
+            desk._receive()
+        desk.close()
+        return desk.dropped
+
+    assert asyncio.run(story()) == {DropReason.RESOURCE_LIMIT: 5}
 
 
 @pytest.mark.parametrize("size", [40, 60_000])

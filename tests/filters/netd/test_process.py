@@ -230,6 +230,20 @@ def _connects(daemon: Daemon) -> bool:
     return True
 
 
+@pytest.mark.parametrize("option", ["--socket", "--inspector-socket"])
+def test_rejects_a_socket_whose_directory_is_not_there(network: Network, tmp_path: Path, option: str) -> None:
+    paths = {"--socket": tmp_path / "s", "--inspector-socket": tmp_path / "i"} | {
+        option: tmp_path / "no" / "s"
+    }
+    argv = ["ip", "netns", "exec", network.gateway.name, sys.executable, "-m", "filters.netd.main"]
+    argv += ["--client-uid", "0", "--inspector-uid", "0", "--interface", "eth0"]
+    argv += [str(word) for pair in paths.items() for word in pair]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == 1, done.stderr
+    assert f"can't listen at {paths[option]}: No such file or directory; its directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_may_not_start_without_the_capability(network: Network, code: Path) -> None:
     argv = ["ip", "netns", "exec", network.gateway.name, "setpriv", "--reuid", str(UID), "--regid", str(UID)]
     argv += ["--clear-groups", "--bounding-set", "-all", "--"]

@@ -12,6 +12,7 @@ import pytest
 from filters.flow import FlowKey, Protocol, Service
 from filters.netd.protocol import Drift
 from filters.netd.state import boottime
+from filters.reason import DropReason
 from tests.filters.netd.daemon import Client, Daemon, eventually
 from tests.filters.ruleset import policies
 from tests.filters.ruleset.network import A, B
@@ -73,6 +74,7 @@ def test_deleted_table_comes_back_and_the_flow_lives(ready: Client, daemon: Daem
         ("add element inet quotegate live { 99 timeout 1h }", "1 foreign or altered in live"),
         ('add element inet quotegate authority { "eth9" timeout 1h }', "1 foreign or altered in authority"),
         ("add chain inet quotegate back_door", "chain back_door is foreign"),
+        ("add table inet quotegate { flags dormant; }", "table quotegate changed"),
     ],
 )
 def test_foreign_change_is_undone(ready: Client, daemon: Daemon, change: str, detail: str) -> None:
@@ -94,6 +96,21 @@ def test_foreign_table_is_reported_and_left_alone(ready: Client, daemon: Daemon)
         assert "somebody" in drift.detail
         assert not drift.repaired
         assert "somebody" in daemon.network.gateway.run("nft", "list", "tables")
+    finally:
+        daemon.network.nft("delete table ip somebody\n")
+
+
+def test_rejects_silence_about_a_foreign_table_that_was_there_before_the_client(daemon: Daemon) -> None:
+    daemon.network.nft("add table ip somebody\n")
+    try:
+        time.sleep(LATEST)  # netd has heard of it, and had nobody to tell
+        for _ in range(2):  # each client is told, once
+            client = Client(daemon.socket)
+            client.set_up(policies.small())
+            client.call(client.netd.load_policy(policies.small()))
+            told = [one for one in client.events() if isinstance(one, Drift)]
+            client.close()
+            assert told == [Drift("foreign table somebody (family 2)", repaired=False)]
     finally:
         daemon.network.nft("delete table ip somebody\n")
 
@@ -128,6 +145,19 @@ def test_counters_grow_across_a_repair(ready: Client, daemon: Daemon) -> None:
     daemon.network.nft("delete table inet quotegate\n")
     ready.event(Drift, timeout=LATEST)
     assert eventually(lambda: sum(ready.call(ready.netd.counters()).values()) >= before)
+
+
+def test_rejects_fewer_drops_than_there_were_when_more_came_after_a_repair(
+    ready: Client, daemon: Daemon
+) -> None:
+    for attempts in (1, 3):
+        for _ in range(attempts):
+            with pytest.raises(ConnectionRefusedError):
+                tcp_connect(daemon.network.guests[A], DB)
+        counted = ready.call(ready.netd.counters())[DropReason.NO_SESSION]
+        daemon.network.nft("add chain inet quotegate back_door\n")
+        ready.event(Drift, timeout=LATEST)
+    assert counted == 1 + 3
 
 
 def test_deleted_table_lets_packets_through_for_a_moment_only(ready: Client, daemon: Daemon) -> None:

@@ -16,6 +16,7 @@ from filters.reason import DropReason
 from filters.ruleset.compiler import compile_policy_update, compile_ruleset
 from filters.ruleset.features import Features
 from filters.ruleset.names import DYNAMIC, RULESET_REASONS, STATIC_SETS, ChainName, drop_chain
+from filters.ruleset.sets import MAX_PEERS
 from tests.filters.ruleset import policies
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -98,6 +99,15 @@ def test_nothing_drops_outside_the_counted_chains() -> None:
         if words[-1:] == ["drop"] or words[:1] == ["reject"]:
             # what the server of an inspected connection refused is no drop of the gateway's
             assert chain.startswith("drop_") or chain == ChainName.REFUSED_BY_SERVER, line
+
+
+@pytest.mark.parametrize("compiler", [compile_ruleset, compile_policy_update])
+def test_rejects_more_peers_than_the_sets_keep_apart(compiler: Callable[..., str]) -> None:
+    pins = tuple(replace(policies.pin(1), ip=policies.address(one)) for one in range(1, MAX_PEERS + 2))
+    compiler(replace(policies.empty(), pins=pins[:-1]), VARIANTS["xt"])
+    with pytest.raises(PolicyError, match=r"at most 4096 peers.* got 4097: divide them") as refused:
+        compiler(replace(policies.empty(), pins=pins), VARIANTS["xt"])
+    assert refused.value.code == "too-many-peers"
 
 
 def test_rejects_interface_name_with_nft_syntax() -> None:

@@ -13,7 +13,7 @@ from scapy.packet import Packet, Raw
 
 from filters.reason import DropReason
 from filters.ruleset.chains import CONNECTIONS, CONTROL_CONNECTIONS
-from filters.ruleset.names import MARK_CONTROL, MARK_LEASED, MARK_REJECT, VISIBLE
+from filters.ruleset.names import INSPECTED_BIT, MARK_CONTROL, MARK_LEASED, MARK_REJECT, VISIBLE
 from tests.filters.ruleset import policies
 from tests.filters.ruleset.network import GATEWAY_MAC, A, B, Network
 from tests.filters.ruleset.traffic import (
@@ -411,6 +411,23 @@ def test_hold_flood_is_limited_per_source(network: Network) -> None:
     assert set(drops) == {DropReason.RESOURCE_LIMIT, DropReason.HOLD_TIMEOUT}
     assert sum(drops.values()) == 300
     assert drops[DropReason.RESOURCE_LIMIT] > 200
+
+
+def test_rejects_a_flood_of_what_is_to_be_inspected_and_leaves_room_for_others(network: Network) -> None:
+    """All wait in one queue, and what finds no room there is dropped whosever it is."""
+    back = f"{B_IP} . {A_IP} . udp . 5300 timeout 30s : {INSPECTED_BIT | 8:#x}"
+    network.lease("udp . 5300", lease_id=INSPECTED_BIT | 7)
+    network.nft(
+        f"add element inet quotegate lease {{ {back} }}\n"
+        f"add element inet quotegate live {{ {INSPECTED_BIT | 8:#x} timeout 30s }}\n"
+    )
+    send(network.guests[A], *[Raw(bytes(frame(A, B) / UDP(sport=4000, dport=5300)))] * 20_000)
+    drops = network.drops()
+    assert set(drops) == {DropReason.RESOURCE_LIMIT, DropReason.INSPECTOR_DOWN}  # nobody reads the queue here
+    assert sum(drops.values()) == 20_000
+    assert drops[DropReason.RESOURCE_LIMIT] > 1000
+    send(network.guests[B], frame(B, A) / UDP(sport=4001, dport=5300))
+    assert network.drops() == drops | {DropReason.INSPECTOR_DOWN: drops[DropReason.INSPECTOR_DOWN] + 1}
 
 
 def test_connections_are_limited_per_source(network: Network) -> None:
