@@ -87,14 +87,16 @@ class DatagramFlow:
     def _read(self, payload: bytes, tunnel: Callable[[], TunnelWatch]) -> tuple[bytes, ...]:
         """Read what the first datagram shows to be DNS; it stays that."""
         wanted = self.judge.spec.protocol
+        # also one without names: servers pass over it, and read the next
+        must = self.spoken == "dns" or wanted == "dns" or self.server[1] == 53
         if self.transport == UDP and self.spoken in ("", "dns"):
             try:
                 message = parse_message(payload)
             except Refusal:
-                if self.spoken == "dns" or wanted == "dns" or self.server[1] == 53:
+                if must:
                     raise
             else:
-                if message.names or message.questions or self.spoken == "dns":
+                if message.names or message.questions or must:
                     self.spoken = "dns"
                     watch = tunnel()
                     for name in message.chosen:

@@ -68,28 +68,45 @@ class Material:
 
 
 def sift(found: Iterable[SourceFile], before: Material) -> Material:
-    """Try each file alone. One that can't be used never takes down the others, and its former content stays in use."""
+    """Try each new file. One that can't be used never takes down the others, and its former content stays in use.
+
+    Nor does one that does not go with what is in use, as with an id that another file has.
+    """
+    files = tuple(found)
     former = {one.name: one for one in before.files}
-    good: list[SourceFile] = []
-    bad: list[BadFile] = []
-    for one in found:
-        if one.kind is None:
-            bad.append(BadFile(one.name, f"expected a name ending in {', '.join(Kind)}", kept=False))
-            continue
-        if former.get(one.name) == one:
-            good.append(one)
-            continue
+    used = {one.name: former[one.name] for one in files if one.name in former}
+    problems = {one.name: f"expected a name ending in {', '.join(Kind)}" for one in files if one.kind is None}
+    new = [one for one in files if one.kind and used.get(one.name) != one]
+    problems |= _problems(new, {})
+    new = [one for one in new if one.name not in problems]
+    together = used | {one.name: one for one in new}
+    if not _problems(new, together):
+        used = together
+    else:  # one after the other: whichever is refused, what is used then goes together
+        for one in new:
+            problem = _problems([one], used)
+            problems |= problem
+            used |= {} if problem else {one.name: one}
+    bad = (
+        BadFile(one.name, problems[one.name], kept=one.name in used) for one in files if one.name in problems
+    )
+    return Material(tuple(used[one.name] for one in files if one.name in used), tuple(bad))
+
+
+def _problems(files: Iterable[SourceFile], among: Mapping[str, SourceFile]) -> dict[str, str]:
+    """Return what is wrong with files, by name, when each is used among those others."""
+    found = {}
+    for one in files:
         try:
             if len(one.data) > LARGEST:
                 raise ValueError(f"expected at most {LARGEST} bytes")
-            _TRY[one.kind](one, Material(tuple(good)))
+            if one.kind:
+                _TRY[one.kind](
+                    one, Material(tuple(other for name, other in among.items() if name != one.name))
+                )
         except (FiltersError, PatternError, ValueError) as error:
-            kept = former.get(one.name)
-            bad.append(BadFile(one.name, str(error), kept=kept is not None))
-            good += [kept] if kept else []
-        else:
-            good.append(one)
-    return Material(tuple(good), tuple(bad))
+            found[one.name] = str(error)
+    return found
 
 
 def own_patterns(material: Material) -> tuple[Pattern, ...]:

@@ -10,6 +10,7 @@ from filters.inspection.fingerprints.fragments import Chooser, Names, Places, Re
 from filters.inspection.fingerprints.index import Index
 from filters.inspection.fingerprints.markup import is_markup, plain
 from filters.inspection.fingerprints.print_set import PrintSet
+from filters.inspection.fingerprints.recoded import in_utf8
 from filters.inspection.fingerprints.tally import Match, Tally
 from filters.reason import DropReason
 
@@ -60,8 +61,11 @@ class Engine:
         return Watch(self._chooser, self._index)
 
     def inside(self, data: bytes) -> Iterator[Finding]:
-        """Yield what is recognised in a file or part, and in its text where that stands between marks (XML, HTML)."""
+        """Yield what is recognised in a file or part, in UTF-8 too, and without marks where there are some (XML, HTML)."""
         found = self.whole(data)
+        if not found and (recoded := in_utf8(data)):
+            data = recoded
+            found = self.whole(data)
         if not found and is_markup(data):
             found = self.whole(plain(data))
         yield from map(finding, found)

@@ -14,8 +14,9 @@ FILE_NAME = "fingerprints.qgp"
 
 
 def set_path(where: Path) -> Path:
-    """Return the set's file: `where` itself, or the one of the usual name in a directory."""
-    return where / FILE_NAME if where.is_dir() else where
+    """Return the set's file: `where` itself, or the one of the usual name in a directory; of a link, what it leads to."""
+    path = where / FILE_NAME if where.is_dir() else where
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def read_set(where: Path) -> PrintSet:
@@ -24,6 +25,11 @@ def read_set(where: Path) -> PrintSet:
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise FingerprintError(
+            "fingerprint-set",
+            f"{path}: No such file or directory; begin a set with: quotegate fingerprint add FILE --set PATH",
+        ) from error
     except OSError as error:
         raise FingerprintError("fingerprint-set", f"{path}: {error.strerror or error}") from error
     if len(data) > MOST_BYTES:

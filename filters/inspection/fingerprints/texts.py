@@ -9,6 +9,7 @@ from typing import Final
 from filters.inspection.finding import LimitHit, Refusal
 from filters.inspection.fingerprints.markup import is_markup, plain
 from filters.inspection.fingerprints.print_set import FingerprintError
+from filters.inspection.fingerprints.recoded import in_utf8
 from filters.inspection.limits import Limits
 from filters.inspection.objects.archive import Budget, members
 from filters.inspection.objects.file_type import file_type
@@ -40,6 +41,8 @@ def _texts(data: bytes, budget: Budget, depth: int) -> Iterator[bytes]:
     kind = file_type(data)
     if "archive" not in kind.families:
         yield data
+        if recoded := in_utf8(data):
+            yield recoded
         return
     if depth >= budget.limits.depth:
         raise LimitHit("depth", budget.limits.depth, " objects inside one another")

@@ -12,7 +12,7 @@ import hyperscan
 import re2
 
 from filters.inspection.coding.wide import begins_wide
-from filters.inspection.patterns.pattern import WORD, Pattern
+from filters.inspection.patterns.pattern import END, WORD, Pattern, without_ends
 
 LONGEST_WORD: Final = 4000  # bytes: hyperscan takes 16,000 characters, and a word spells each byte with four
 _META = re.compile(rb"([\\^$.|?*+()\[\]{}/-])")
@@ -73,10 +73,23 @@ class Database:
 
     def matches(self, pattern: Pattern, block: bytes) -> Iterator[tuple[int, int]]:
         """Yield where a pattern matches in a block, its check included."""
-        for found in self._closer[pattern.name].finditer(block):
+        search, at = self._closer[pattern.name].search, 0
+        while found := search(block, at):
             start, end = found.span()
+            at = start + 1  # what is none may hide one that begins inside it
             if end > start and (pattern.check is None or pattern.check(block[start:end])):
                 yield start, end
+                at = end
+
+    def depends(self, pattern: Pattern, block: bytes, span: tuple[int, int]) -> bool:
+        """Tell whether a match at a block's end depends on the byte that follows: on a letter or another sign."""
+        if not pattern.looks_beyond:
+            return False
+        for following in (b"a", b" "):
+            found = self._closer[pattern.name].search(block + following, span[0])
+            if not found or found.span() != span:
+                return True
+        return False
 
 
 class Words:
@@ -185,19 +198,22 @@ def _compile_first(patterns: Sequence[Pattern]) -> tuple[Any, list[tuple[Pattern
 
 
 def _loose(pattern: Pattern) -> bytes:
-    """Return what the first stage looks for where there are no keywords: without a word's bounds.
+    """Return what the first stage looks for where there are no keywords: without a word's or a line's bounds.
 
     hyperscan tells of a word's end only with the next byte, too late to keep the last one here; and its begin depends
     on the byte before.
     """
-    if pattern.first:
-        return pattern.first
-    begun = pattern.expression.removeprefix(WORD)
+    return pattern.first or b"(?m)" + without_ends(_unbounded(pattern))
+
+
+def _unbounded(pattern: Pattern) -> bytes:
+    begun = pattern.expression.removeprefix(WORD).removesuffix(END)
     return begun if begun.endswith(rb"\\b") else begun.removesuffix(rb"\b")
 
 
 def _looks_beside(pattern: Pattern) -> bool:
-    return not pattern.keywords and _BESIDE.search(_CLASS.sub(b"[", _loose(pattern))) is not None
+    looked_for = pattern.first or _unbounded(pattern)
+    return not pattern.keywords and _BESIDE.search(_CLASS.sub(b"[", looked_for)) is not None
 
 
 def _blame(meant: dict[bytes, list[Pattern]], words: str) -> str:
@@ -217,7 +233,7 @@ def _compile_second(pattern: Pattern) -> Any:
     try:
         return re2.compile(b"(?m)" + pattern.expression, options=options)
     except re2.error as error:
-        raise PatternError(f"{pattern.id}: {error}") from error
+        raise PatternError(f"{pattern.id}: {_words(error).replace('(?m)', '', 1)}") from error
 
 
 def _options(*, caseless: bool) -> Any:

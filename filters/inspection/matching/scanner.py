@@ -1,6 +1,6 @@
 """Scan one channel of text: cheap over every byte, closely where something may be."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -112,24 +112,26 @@ class Scanner:
                     at_start, at_stop = first == 0 and origin + start, start + last == stop < length
                     if at_start or (at_stop and pattern.looks_beyond):
                         continue  # what stands beside it is not seen: it may be the middle of something longer
-                    if pattern.around and not self._fits(pattern.around, block, first, origin + start + last):
-                        continue
                     match = Match(pattern, block[first:last], origin + start + last)
-                    if pattern.looks_beyond and start + last == length:
+                    if pattern.around and not self._fits(
+                        pattern, match, block[max(0, first - BEFORE) : first]
+                    ):
+                        continue
+                    if start + last == length and self._database.depends(pattern, block, (first, last)):
                         self.doubtful = match
                     elif self._is_new(match):
                         yield match
         self._told = {key: end for key, end in self._told.items() if key[1] + 2 * REACH > self._seen}
 
-    def _fits(self, around: Callable[[bytes], bool], block: bytes, first: int, end: int) -> bool:
-        """Ask whether a match fits what stands before it; what was complete earlier was asked then.
+    def _fits(self, pattern: Pattern, match: Match, before: bytes) -> bool:
+        """Ask whether a match fits what stands before it; what was decided earlier was asked then.
 
         A stream with more of these than chance makes is made so, or full of marks: there all count, without a look.
         """
-        if end <= self._seen:
+        if match.end < self._seen or (match.end == self._seen and not pattern.looks_beyond):
             return False
         self._looks += 1
-        return self._looks > _LOOKS + (end >> 20) or around(block[max(0, first - BEFORE) : first])
+        return pattern.around is None or self._looks > _LOOKS + (match.end >> 20) or pattern.around(before)
 
     def _cut(self, data: bytes, start: int, stop: int) -> bytes:
         """Return a part of what is kept and `data` together."""

@@ -13,7 +13,8 @@ _PCAP = {
 }
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _SECTION, _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6
-_LONGEST = 1 << 20
+_READ = frozenset({_INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED})
+_LONGEST = 1 << 20  # bytes of what is read; secrets of TLS, names and comments may be longer
 
 
 class CaptureError(ValueError):
@@ -81,11 +82,14 @@ class Capture:
                 if found is None:
                     return
                 order, links = found, []
+            elif kind not in _READ:
+                if not self._skip(order):
+                    return
             elif (body := self._block(order)) is None:
                 return
             elif kind == _INTERFACE and len(body) >= 8:
                 links.append((struct.unpack(order + "H", body[:2])[0], _resolution(body[8:], order)))
-            elif kind in {_ENHANCED, _SIMPLE, _OBSOLETE}:
+            elif kind != _INTERFACE:
                 frame = _packet(body, kind, order, links, number + 1)
                 if frame is None:
                     self.broken = f"a block after frame {number} contradicts itself"
@@ -110,6 +114,23 @@ class Capture:
     def _block(self, order: str) -> bytes | None:
         head = self._read(4, "block")
         return None if head is None else self._rest(struct.unpack(order + "I", head)[0], 8)
+
+    def _skip(self, order: str) -> bool:
+        """Pass over a block that holds no frame, however long it is."""
+        head = self._read(4, "block")
+        if head is None:
+            return False
+        size = struct.unpack(order + "I", head)[0]
+        if size % 4 or size < 12:
+            self.broken = f"a block says it has {size} bytes"
+            return False
+        left = size - 8
+        while left:
+            piece = self._read(min(left, _LONGEST), "block")
+            if piece is None:
+                return False
+            left -= len(piece)
+        return True
 
     def _rest(self, size: int, read: int) -> bytes | None:
         """Read what is left of a block of `size` bytes, without its trailing length."""

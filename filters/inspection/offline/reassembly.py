@@ -65,7 +65,7 @@ class Side:
         position = self._position(sequence)
         if packet.flags & FIN:
             self.fin_at = position + len(data)
-        if not (position == self.next - 1 and self._is_keep_alive(packet)):
+        if not self._is_keep_alive(packet, position):
             yield from self._place(position, data)
         yield from self._ready()
         if self.fin_at == self.next:
@@ -110,13 +110,14 @@ class Side:
     def _position(self, sequence: int) -> int:
         return self.next + (sequence - self.next + _HALF) % _ALL - _HALF
 
-    def _is_keep_alive(self, packet: Packet) -> bool:
+    def _is_keep_alive(self, packet: Packet, position: int) -> bool:
         """Tell whether a byte that was sent before only asks for an answer: it may be any byte (RFC 1122, 4.2.3.6)."""
-        if len(packet.payload) != 1 or packet.flags & (PSH | FIN | SYN):
+        if len(packet.payload) != 1 or packet.flags & (FIN | SYN) or position >= self.next:
             return False
-        if self.acknowledged:
-            return self.acknowledged == self.next % _ALL
-        return packet.payload == b"\0"  # nobody tells whether the other end has the former
+        if self.acknowledged:  # it may be late: what follows came before it
+            return (self.start or 0) <= position < self._position(self.acknowledged) <= self.next
+        # nobody tells whether the other end has the former
+        return position == self.next - 1 and packet.payload == b"\0" and not packet.flags & PSH
 
     def _place(self, position: int, data: bytes) -> Iterator[bytes]:
         if position > self.next:

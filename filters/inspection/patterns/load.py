@@ -9,17 +9,29 @@ from functools import cache, partial
 from importlib.resources import files
 
 from filters.errors import PolicyError
-from filters.inspection.patterns.checksums import mixed, mixed_bare, mixed_token
-from filters.inspection.patterns.pattern import WORD, Pattern
+from filters.inspection.patterns.checksums import (
+    mixed,
+    mixed_bare,
+    mixed_element,
+    mixed_token,
+    no_placeholder,
+    no_placeholder_of_a_password,
+)
+from filters.inspection.patterns.pattern import END, WORD, Pattern
 from filters.inspection.patterns.surroundings import stands_alone, stands_in_text
 from filters.reason import DropReason
 from filters.suggestion import suggestion
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-_NAMED = rb"[0-9A-Za-z_.-]{0,32}[\"']?[\t ]{0,4}(?:%s)[\t ]{0,4}"  # NAME… = VALUE
-_SIGNS = b"=|:|:=|=>"
+_QUOTE = rb"\\?[\"'`]"  # also escaped, as in text within text
+# NAME… = VALUE
+_NAMED = rb"[0-9A-Za-z_.-]{0,32}(?:" + _QUOTE + rb"\]?)?[\t ]{0,4}(?:%s)[\t ]{0,4}"
+_TYPE = rb":[\t ]?[A-Za-z]{1,16}\??[\t ]{0,4}=|string[\t ]="  # what is declared before it is set
+_SIGNS = rb"=|:|:{1,3}=|=>"
+_QUOTED_SIGNS = _SIGNS + rb"|[.+?|=]{1,2}=|" + _TYPE
 _LINE = rb"^[\t ]{0,32}(?:- )?(?:export |set )?[0-9A-Za-z_.-]{0,32}"  # a line begins with a name that goes on
 _TELLING = 6  # bytes: fewer stand by chance once in some hundred MB of what is compressed or encrypted
+_PASSWORDS = {"url-password", "curl-user", "connection-string"}  # shipped: a user's name and a password
 _KEYS = {
     "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason", "mixed"},
     "assignment": {"name", "value", "mixed", "bare"},
@@ -31,7 +43,16 @@ _KEYS = {
 def secrets() -> tuple[Pattern, ...]:
     """Return the shipped patterns for secrets."""
     text = files(__package__).joinpath("secrets.toml").read_text()
-    return parse_patterns(text, "secrets", "secrets.toml")
+    return tuple(map(_real, parse_patterns(text, "secrets", "secrets.toml")))
+
+
+def _real(one: Pattern) -> Pattern:
+    """Return a pattern for which placeholders don't count. What is assigned to a name has checks of its own."""
+    if one.first:
+        return one
+    real = no_placeholder_of_a_password if one.id in _PASSWORDS else no_placeholder
+    check = one.check
+    return replace(one, check=real if check is None else lambda match: real(match) and check(match))
 
 
 def parse_patterns(text: str, detector: str, origin: str) -> tuple[Pattern, ...]:
@@ -73,7 +94,7 @@ def _pattern(entry: Mapping[str, object], detector: str, where: str) -> list[Pat
     found = Pattern(
         name,
         detector,
-        _begin(_text(entry, "expression", where).encode()),
+        _bounded(_text(entry, "expression", where).encode()),
         tuple(one.encode() for one in words),
         DropReason(reason),
         bool(entry.get("caseless", False)),
@@ -81,35 +102,36 @@ def _pattern(entry: Mapping[str, object], detector: str, where: str) -> list[Pat
         str(entry.get("detail", "")),
         around=stands_alone if is_mixed else None,
     )
-    if is_mixed and found.looks_beyond:
-        raise PolicyError(
-            "pattern-file",
-            f"{where}: mixed: expected no \\b or $ in the expression; got {entry['expression']!r}",
-        )
     return [found]
 
 
-def _begin(expression: bytes) -> bytes:
-    return WORD + expression[2:] if expression.startswith(rb"\b") else expression
+def _bounded(expression: bytes) -> bytes:
+    if expression.startswith(rb"\b"):
+        expression = WORD + expression[2:]
+    if expression.endswith(rb"\b") and not expression.endswith(rb"\\b"):
+        expression = expression[:-2] + END
+    return expression
 
 
 def _assignment(entry: Mapping[str, object], detector: str, where: str) -> list[Pattern]:
     word, value = (_text(entry, key, where).encode() for key in ("name", "value"))
     name, value, is_mixed = re.escape(word), b"(?:%s)" % value, bool(entry.get("mixed"))
-    quoted = rb"[\"']" + value + rb"[\"']"
+    quoted = _QUOTE + value + _QUOTE
     listed = name + _NAMED % b"," + quoted
     if is_mixed:  # behind a comma stands the next word of any list; the last of a call may be what is set
         listed += rb"[\t ]{0,4}\)"
     found = Pattern(
         f"assigned-{word.decode().replace('_', '-')}",
         detector,
-        name + _NAMED % _SIGNS + quoted + b"|" + listed,
-        first=name + _NAMED % (_SIGNS + b"|,") + rb"[\"']",
+        name + _NAMED % _QUOTED_SIGNS + quoted + b"|" + listed,
+        first=name + _NAMED % (_QUOTED_SIGNS + b"|,") + _QUOTE,
         caseless=True,
         check=mixed if is_mixed else None,
         detail=f"a value assigned to {word.decode()}",
     )
-    return [found, *([_bare(found, word, value)] if entry.get("bare") else [])]
+    if not entry.get("bare"):
+        return [found]
+    return [found, _bare(found, word, value), _element(found, word, value)]
 
 
 def _bare(found: Pattern, word: bytes, value: bytes) -> Pattern:
@@ -123,6 +145,18 @@ def _bare(found: Pattern, word: bytes, value: bytes) -> Pattern:
         expression=_LINE + b"(?:" + set_ + b"|" + told + b")",
         first=name + _NAMED % _SIGNS,
         check=partial(mixed_bare, name=word.lower()),
+    )
+
+
+def _element(found: Pattern, word: bytes, value: bytes) -> Pattern:
+    """Return what finds the same as an element of XML."""
+    begin = re.escape(word) + rb"[0-9A-Za-z_.-]{0,32}>\s{0,32}"
+    return replace(
+        found,
+        id=f"{found.id}-element",
+        expression=begin + value + rb"\s{0,32}</",
+        first=begin,
+        check=mixed_element,
     )
 
 

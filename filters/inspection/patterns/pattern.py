@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from filters.reason import DropReason
 
-_END = re.compile(rb"\\b|(?<!\\)\$")
+# the parts of an expression that may hold or be an assertion: quoted text, classes, escapes, signs
+_PART = re.compile(rb"\\Q.*?(?:\\E|\Z)|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]|\\.|[$^]", re.DOTALL)
+_BEHIND = frozenset((rb"\b", rb"\B", rb"\z", b"$"))
 # a word begins. Binary protocols put a length before a text: that byte may be a letter, and is none of the word
 WORD = rb"(?:\b|[\x00-\x08\x0b\x0c\x0e-\x1f][0-9A-Za-z_])"
+# the same for one that ends: where its last character is no letter (as in base64 for URLs) \b is none
+END = rb"(?:\b|[^0-9A-Za-z_-]|$)"
 REACH = 512  # no pattern is longer than this: so much of a stream's end is kept to look again
 
 
@@ -39,7 +43,18 @@ class Pattern:
     @property
     def looks_beyond(self) -> bool:
         """Tell whether the byte behind a match may make it none: a word's or a line's end."""
-        return _END.search(self.expression) is not None
+        return any(one in _BEHIND for one in _PART.findall(self.expression))
+
+
+def without_ends(expression: bytes) -> bytes:
+    r"""Return what matches wherever an expression does, and ends there, but needs no byte behind a match to be told.
+
+    Of the assertions ^ is left, and \b where it begins the expression.
+    """
+    kept = expression[:2] if expression.startswith(rb"\b") else b""
+    return kept + _PART.sub(
+        lambda found: b"(?:)" if found[0] in _BEHIND else found[0], expression[len(kept) :]
+    )
 
 
 def redact(match: bytes) -> str:

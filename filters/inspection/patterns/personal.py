@@ -30,11 +30,15 @@ PERSONAL = (
         check=_card, detail="a payment card's number",
     ),
     Pattern(
-        "chinese-resident-id", DETECTOR, rb"\b[1-9][0-9]{5}(?:19|20)[0-9]{9}[0-9Xx]\b",
+        "payment-card-diners", DETECTOR, _BEFORE + rb"3(?:0[0-5]|[689][0-9])[0-9][ -]?[0-9]{6}[ -]?[0-9]{4}\b",
+        check=_card, detail="a payment card's number",
+    ),
+    Pattern(
+        "chinese-resident-id", DETECTOR, rb"\b[1-9][0-9]{5}[ -]?(?:19|20)[0-9]{6}[ -]?[0-9]{3}[0-9Xx]\b",
         check=chinese_id, detail="a Chinese resident identity number",
     ),
     Pattern(
-        "iban", DETECTOR, rb"\b[A-Z]{2}[0-9]{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b",
+        "iban", DETECTOR, rb"\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?\b",
         check=iban_first, detail="an international bank account number",
     ),
     Pattern(

@@ -15,6 +15,8 @@ _NSEC3: Final = 50
 _HASH: Final = re.compile(
     rb"[0-9A-Va-v]{32}(?:\.|\Z)"
 )  # SHA-1 in base32, the one hash there is (RFC 5155 section 3.3)
+_SRV: Final = 33
+_NETBIOS: Final = re.compile(rb"[A-P]{32}(?:\.|\Z)")  # RFC 1001 section 14.1
 # record types whose data is a name: bytes before it (NS, CNAME, PTR, MX, AFSDB, RT, SRV, KX, DNAME)
 _NAMED: Final = {2: 0, 5: 0, 12: 0, 15: 2, 18: 2, 21: 2, 33: 6, 36: 2, 39: 0}
 # those whose data is strings (HINFO, TXT, X25, ISDN, NINFO, SPF, AVC, RESINFO, WALLET)
@@ -66,7 +68,7 @@ def parse_message(data: bytes) -> Message:
         owns_hash = kind == _NSEC3 or (kind == _RRSIG and data[at : at + 2] == _NSEC3.to_bytes(2, "big"))
         is_hash = bool(owns_hash and flags & 0x8000 and _HASH.match(name))
         names[name] = names.get(name, True) and is_hash
-        if kind in _NAMED and length:
+        if kind in _NAMED and length and not (kind == _SRV and _is_status(name, data, at, length)):
             inner, end = read_name(data, at + _NAMED[kind])
             names[inner] = False
             labels = _count(labels, inner)
@@ -79,6 +81,16 @@ def parse_message(data: bytes) -> Message:
         raise Refusal("dns-message", f"the message ends at byte {at}, its data at {len(data)}")
     hashes = frozenset(name for name, is_hash in names.items() if is_hash and name not in questions)
     return Message(bool(flags & 0x8000), tuple(questions), tuple(names), tuple(texts), hashes)
+
+
+def _is_status(owner: bytes, data: bytes, at: int, length: int) -> bool:
+    """Tell whether SRV's number means what a machine says of itself in NetBIOS: what does not read as SRV (RFC 1002, 4.2.18)."""
+    if not _NETBIOS.match(owner):
+        return False
+    try:
+        return read_name(data, at + _NAMED[_SRV])[1] != at + length
+    except Refusal:
+        return True
 
 
 def _count(labels: int, name: bytes) -> int:

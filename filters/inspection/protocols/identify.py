@@ -4,6 +4,7 @@ import re
 from enum import Enum
 
 from filters.inspection.finding import Direction
+from filters.inspection.protocols.dns_start import begins_dns
 
 _METHOD = re.compile(rb"[A-Z][A-Za-z-]{1,30} [^\r\n]")
 _MAYBE_METHOD = re.compile(rb"[A-Z][A-Za-z-]{0,30} ?\Z")
@@ -109,9 +110,7 @@ def _client(start: bytes) -> Guess | None:
     text = start.lstrip(_BLANKS)
     if _ODD_REQUEST.match(text) or _REQUEST_LINE.match(text) or (not text and len(start) == LONGEST):
         return Guess.HTTP
-    if len(start) >= 14 and _dns_query(start):
-        return Guess.DNS
-    return None
+    return Guess.DNS if begins_dns(start, LONGEST, answer=False) else None
 
 
 def _server(start: bytes) -> Guess | None:
@@ -121,7 +120,9 @@ def _server(start: bytes) -> Guess | None:
         return Guess.SMTP
     if re.match(rb"HTTP/1\.", start):
         return Guess.HTTP
-    return Guess.TLS if _tls(start, b"\x02") else None
+    if _tls(start, b"\x02"):
+        return Guess.TLS
+    return Guess.DNS if begins_dns(start, LONGEST, answer=True) else None
 
 
 def _is_request(start: bytes) -> bool:
@@ -134,28 +135,22 @@ def _tls(start: bytes, message: bytes) -> bool:
     return len(start) >= 6 and start[0] == 22 and start[1] == 3 and start[2] <= 4 and start[5:6] == message
 
 
-def _dns_query(start: bytes) -> bool:
-    """DNS over TCP: a length, then a query with one question and no answers (RFC 1035 section 4.2.2)."""
-    length, flags = int.from_bytes(start[:2], "big"), int.from_bytes(start[4:6], "big")
-    return length >= 17 and flags & 0xF84F == 0 and start[6:12] == b"\0\1\0\0\0\0"
-
-
-def _maybe_dns(start: bytes) -> bool:
-    """Tell whether the fields that are there may be a query's: flags, then counts 1, 0, 0."""
-    masks = ((4, 0xF8, 0), (5, 0x4F, 0), *((at, 0xFF, 1 if at == 7 else 0) for at in range(6, 12)))
-    return all(start[at] & mask == wanted for at, mask, wanted in masks if at < len(start))
-
-
 def _undecided(direction: Direction, start: bytes) -> bool:
     if direction is Direction.TO_CLIENT:
         # a banner of SMTP may look like one of FTP: then the client tells
-        return b"220".startswith(start[:3]) or b"SSH-".startswith(start) or b"HTTP/1.".startswith(start)
+        return (
+            b"220".startswith(start[:3])
+            or b"SSH-".startswith(start)
+            or b"HTTP/1.".startswith(start)
+            or (start[0] == 22 and len(start) < 6)
+            or begins_dns(start, LONGEST, answer=True) is None
+        )
     return (
         bool(_MAYBE_METHOD.match(start) or _MAYBE_ODD.match(start.lstrip(_BLANKS)))
         or (b"\n" not in start and bool(_METHOD.match(start)))
         or _PREFACE.startswith(start)
         or b"SSH-".startswith(start)
         or (start[0] == 22 and len(start) < 6)
-        or (len(start) < 14 and _maybe_dns(start))
+        or begins_dns(start, LONGEST, answer=False) is None
         or bool(_MAYBE_HELLO.match(start) or _HELLO.match(start))
     )

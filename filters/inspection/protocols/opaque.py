@@ -5,12 +5,16 @@ from typing import Final
 
 from filters.inspection.finding import Direction, Refusal
 from filters.inspection.parser import Sink
-from filters.inspection.protocols.identify import Guess, late
+from filters.inspection.protocols.identify import LONGEST, Guess, guess, late
 
 _GREETING: Final = b"220"
 # servers of HTTP take far more for a request than begins as one: this makes the difference to who scans the bytes as they are
 _CODED: Final = re.compile(rb"[\t ]*(?:content|transfer)-encoding[\t ]*:", re.IGNORECASE)
-_PROXIED: Final = b"\r\n\r\n\0\r\nQUIT\n"  # PROXY protocol, version 2: another stream begins behind it
+# PROXY protocol, version 2 and 1: another stream begins behind it
+_PROXIED: Final = b"\r\n\r\n\0\r\nQUIT\n"
+_PROXIED_LINE: Final = re.compile(rb"PROXY (?:TCP[46] |UNKNOWN)[^\r\n]{0,93}\r?\n")
+_PROXIED_WORD: Final = b"PROXY "
+_PROXIED_MOST: Final = 107 + LONGEST
 LOOKED: Final = (
     64 << 10
 )  # bytes of the client: mail servers bear a few lines of a few KiB that they don't understand
@@ -62,10 +66,16 @@ class Opaque:
             self._has_spoken = self._has_spoken or bool(line.strip())
 
     def _refuse_proxied(self, data: bytes) -> None:
-        if len(self._begin) < len(_PROXIED):
-            self._begin += data[: len(_PROXIED) - len(self._begin)]
-            if self._begin == _PROXIED:
-                raise Refusal("protocol-mismatch", "the PROXY protocol: another stream begins behind it")
+        """Refuse what a proxy sends on for another: known streams behind its line, all behind its binary header."""
+        begins = (self._begin + data[: len(_PROXIED_WORD)]).startswith(_PROXIED_WORD)
+        most = _PROXIED_MOST if begins else len(_PROXIED)
+        if len(self._begin) >= most:
+            return
+        self._begin += data[: most - len(self._begin)]
+        line = _PROXIED_LINE.match(self._begin)
+        inner = guess(Direction.TO_SERVER, self._begin[line.end() :]) if line else None
+        if self._begin == _PROXIED or inner not in {None, Guess.OTHER}:
+            raise Refusal("protocol-mismatch", "the PROXY protocol: another stream begins behind it")
 
     def _look(self, data: bytes) -> Guess | None:
         """Return what the client's lines show, once; raises Refusal."""

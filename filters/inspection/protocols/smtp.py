@@ -71,6 +71,7 @@ class Smtp:
         self._refused = False  # the server refused a part of the message under way
         self._for_each = False  # LMTP: each recipient that was accepted is told of the message (RFC 2033)
         self._accepted = 0  # recipients of it
+        self._leaves = False  # the server gave up waiting, as Exchange does with 451: it closes
 
     def feed(self, direction: Direction, data: bytes) -> None:
         """See Parser."""
@@ -253,9 +254,12 @@ class Smtp:
             if match[2] == b"-":
                 continue
             if not self._asked:
-                if line.startswith(b"421"):
+                if line.startswith(b"4") and not self._leaves:
+                    self._leaves = not line.startswith(b"421")
                     continue
                 raise Refusal("smtp-reply", f"a reply nobody asked for: {line[:40]!r}")
+            if self._leaves:
+                raise Refusal("smtp-reply", f"a reply behind one that nobody asked for: {line[:40]!r}")
             self._answered(self._asked.popleft(), int(line[:3]))
             self._advance()  # the next reply may be to a command that waited for this one
 

@@ -63,7 +63,7 @@ class Tls:
         kind, version, length = buffer[0], buffer[1], int.from_bytes(buffer[3:5], "big")
         if not 20 <= kind <= 24 or version != 3 or length > _LONGEST_RECORD:
             raise Refusal("tls-record", f"no TLS record: {bytes(buffer[:5]).hex()}")
-        if self._known[direction] or kind == _ALERT:
+        if kind == _ALERT or (self._known[direction] and not self._says_again(direction, kind, buffer)):
             del buffer[:5]
             self._left[direction] = length
             return True
@@ -78,22 +78,37 @@ class Tls:
         self._try_hello(direction)
         return True
 
+    def _says_again(self, direction: Direction, kind: int, buffer: bytearray) -> bool:
+        """Tell whether a record may be of another hello: asked to try again (RFC 8446, 4.1.4), a client says the name anew.
+
+        What is encrypted begins so too, now and then: then nothing that follows makes a hello of it.
+        """
+        hello = self._hello[direction]
+        if direction is Direction.TO_CLIENT or kind != _HANDSHAKE:
+            hello.clear()
+            return False
+        return bool(hello) or buffer[5:6] == b"\1" or (len(buffer) == 5 and buffer[3:] != b"\0\0")
+
     def _try_hello(self, direction: Direction) -> None:
         hello = self._hello[direction]
-        if len(hello) > self._limits.head:
-            raise LimitHit("head", self._limits.head, " bytes in a hello")
         wanted = 2 if direction is Direction.TO_CLIENT else 1
-        if hello and hello[0] != wanted:
-            raise Refusal("tls-order", f"expected handshake message {wanted}; got {hello[0]}")
-        if len(hello) < 4 or len(hello) < 4 + int.from_bytes(hello[1:4], "big"):
-            return
-        body = _Bytes(bytes(hello[4 : 4 + int.from_bytes(hello[1:4], "big")]))
-        if direction is Direction.TO_SERVER:
-            self._client_hello(body)
-        else:
-            self._server_hello(body)
-        self._known[direction] = True
-        hello.clear()
+        if not self._known[direction]:
+            if len(hello) > self._limits.head:
+                raise LimitHit("head", self._limits.head, " bytes in a hello")
+            if hello and hello[0] != wanted:
+                raise Refusal("tls-order", f"expected handshake message {wanted}; got {hello[0]}")
+        while len(hello) >= 4 and len(hello) >= (end := 4 + int.from_bytes(hello[1:4], "big")):
+            body = _Bytes(bytes(hello[4:end]))
+            del hello[:end]
+            if direction is Direction.TO_SERVER:
+                self._client_hello(body)
+            else:
+                self._server_hello(body)
+            self._known[direction] = True
+            if direction is Direction.TO_CLIENT or hello[:1] != b"\1":
+                hello.clear()
+        if self._known[direction] and len(hello) >= 4 and hello[1:4] > self._limits.head.to_bytes(3, "big"):
+            hello.clear()
 
     def _client_hello(self, body: "_Bytes") -> None:
         version = body.number(2)
@@ -104,6 +119,7 @@ class Tls:
         extensions = _extensions(body)
         versions = [int.from_bytes(one, "big") for one in _pairs(extensions.get(_VERSIONS, b"\0")[1:])]
         best = max([one for one in versions if one in _NAMES] or [version])
+        highest = max([one for one in versions if not _grease(one)] or [version])
         name, protocols = _server_name(extensions), _protocols(extensions)
         self._sink.text(Direction.TO_SERVER, "sni", name + b"\n")
         self._sink.fields(
@@ -116,7 +132,7 @@ class Tls:
             version=_NAMES.get(best, hex(best)),
             sni=name.decode("latin-1"),
             alpn=",".join(one.decode("latin-1") for one in protocols),
-            ja4=ja4(best, ciphers, extensions, protocols),
+            ja4=ja4(highest, ciphers, extensions, protocols),
         )
 
     def _server_hello(self, body: "_Bytes") -> None:
@@ -201,7 +217,8 @@ def ja4(version: int, ciphers: list[int], extensions: dict[int, bytes], protocol
         first = first.encode("latin-1").hex()
     names = {0x0304: "13", 0x0303: "12", 0x0302: "11", 0x0301: "10", 0x0300: "s3"}
     head = f"t{names.get(version, '00')}{'d' if _SNI in extensions else 'i'}{min(len(ciphers), 99):02}{min(len(kinds), 99):02}{first[0]}{first[-1]}"
-    signatures = [one.hex() for one in _pairs(extensions.get(_SIGNATURES, b"")[2:])]
+    listed_signatures = (int.from_bytes(one, "big") for one in _pairs(extensions.get(_SIGNATURES, b"")[2:]))
+    signatures = [f"{one:04x}" for one in listed_signatures if not _grease(one)]
     listed = ",".join(f"{one:04x}" for one in sorted(kinds) if one not in {_SNI, _ALPN})
     tail = listed + ("_" + ",".join(signatures) if signatures else "")
     return f"{head}_{_short(','.join(f'{one:04x}' for one in sorted(ciphers)))}_{_short(tail)}"

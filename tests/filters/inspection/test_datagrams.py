@@ -95,6 +95,19 @@ def test_a_secret_is_found_whatever_the_datagram_before_it_ended_with() -> None:
     assert inspect(udp(SECRET, 9)) is DropReason.DATA_LEAK
 
 
+@pytest.mark.parametrize("spec", [InspectionSpec(), InspectionSpec(frozenset({"secrets"}), protocol="dns")])
+def test_an_empty_message_first_hides_no_dns_behind_it(spec: InspectionSpec) -> None:
+    """Servers pass over a header without a question, or answer it with an error; what comes next counts."""
+    empty = b"\0\1\1\0" + bytes(8)
+    inspect = Inspected(spec)
+    assert inspect(udp(empty)) is None
+    assert inspect(udp(b"no dns")) is DropReason.PARSE_ERROR
+    inspect = Inspected(spec)
+    assert inspect(udp(empty)) is None
+    names = [f"{number:02}mzxw6ytboi4tqnzygm2dkmrtgqza{number:02}.t.example" for number in range(60)]
+    assert [inspect(udp(query(name))) for name in names][-1] is DropReason.DATA_LEAK
+
+
 def test_finds_a_secret_in_a_name_and_in_a_text_record() -> None:
     assert Inspected()(udp(query(f"{SECRET.decode()}.example"))) is DropReason.DATA_LEAK
     text = bytes(

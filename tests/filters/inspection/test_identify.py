@@ -78,3 +78,11 @@ def test_what_is_no_http_is_scanned_and_may_not_be_answered_by_http() -> None:
     assert exchange([(UP, b"SET x y\r\n"), (DOWN, b"HTTP/1.1 200 OK\r\n\r\n")]).checks == [
         "protocol-mismatch"
     ]
+
+
+def test_rejects_tls_of_a_server_however_it_cuts_its_first_record() -> None:
+    """A client's empty record first: OpenSSL reads the hello behind it, and only the server's answer shows it here."""
+    hello = b"\x16\3\3\0\x30\2\0\0\x2c" + bytes(44)
+    for at in range(1, len(hello)):
+        story = [(UP, b"\x16\3\1\0\0\x16\3\1\2\0\1"), (DOWN, hello[:at]), (DOWN, hello[at:])]
+        assert exchange(story).checks == ["protocol-mismatch"]

@@ -10,6 +10,7 @@ from filters.inspection.protocols.identify import Guess, guess, late
 from filters.inspection.spec import InspectionSpec, OnError
 from filters.reason import DropReason
 from tests.filters.inspection.drive import DOWN, EICAR, SECRET, UP, Driven, exchange
+from tests.filters.inspection.test_protocols import client_hello
 
 PACKED = gzip.compress(EICAR + b" key " + SECRET)
 POST = (
@@ -150,3 +151,45 @@ def test_a_long_line_costs_the_search_for_mail_little(line: bytes) -> None:
     begun = time.process_time()
     late(story, 0, are_first=True)
     assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"PROXY TCP4 10.0.0.2 10.0.0.3 40000 80\r\n", b"PROXY TCP6 ::1 ::2 40000 80\r\n", b"PROXY UNKNOWN\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ],
+)  # fmt: skip
+def test_rejects_a_stream_behind_the_address_that_a_proxy_tells(begin: bytes, size: int) -> None:
+    """Servers of HTTP and mail that expect such a line read what follows as if it stood alone: here it is not unpacked."""
+    story = begin + b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n"
+    driven = exchange([(UP, story[at : at + size]) for at in range(0, len(story), size)])
+    assert driven.checks == ["protocol-mismatch"]
+    assert b"HTTP" not in driven.out[UP]
+    if begin.startswith(b"PROXY"):
+        for other in (
+            client_hello(),
+            b"EHLO c\r\n",
+            b"SSH-2.0-x\r\n",
+            b"\0\x13\0\7\1\0\0\1" + bytes(6) + b"\1a\0\0\1\0\1",
+        ):
+            assert exchange([(UP, begin), (UP, other)]).checks == ["protocol-mismatch"]
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"PROXY of somebody\r\n", b"PROXYTCP4 \r\n", b"PROXY TCP7 a\r\nGET /\r\n", b"hello\nPROXY TCP4 a b 1 2\r\nGET /\r\n",
+        # MySQL behind HAProxy: its client waits for the server's greeting
+        b"PROXY TCP4 10.0.0.2 10.0.0.3 64278 3306\r\n", b"PROXY UNKNOWN\r\n\xb2\0\0\1\x85\xa6\xff\1" + bytes(600),
+    ],
+)  # fmt: skip
+def test_other_streams_behind_the_address_that_a_proxy_tells_pass(text: bytes, size: int) -> None:
+    story = [(UP, text[at : at + size]) for at in range(0, len(text), size)]
+    greeting = b"\x4a\0\0\0\x0a5.7.30\0" + bytes(60)
+    login = b"\xb2\0\0\1\x85\xa6\xff\1" + bytes(170)
+    driven = exchange([*story, (DOWN, greeting), (UP, login), (DOWN, b"\7\0\0\2\0\0\0\2\0\0\0")])
+    assert driven.findings == []
+    assert driven.out == driven.sent

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from filters.inspection.finding import Direction
 from tests.filters.inspection.drive import DOWN, EICAR, SECRET, UP, Driven, exchange
 from tests.filters.inspection.suricata.drive import checks, rule, ruleset
 from tests.filters.inspection.test_protocols import mail
@@ -212,3 +213,21 @@ def test_rules_about_many_recipients_cost_little() -> None:
     began = time.perf_counter()
     assert checks(told, story) == []
     assert time.perf_counter() - began < 3
+
+
+@pytest.mark.parametrize(
+    "farewell", [b"451 4.7.0 Timeout waiting for client input\r\n", b"421 4.4.2 h timeout\r\n"]
+)
+def test_a_server_may_say_that_it_waits_no_longer(farewell: bytes) -> None:
+    story = [(DOWN, b"220 mail.h ESMTP\r\n"), (UP, b"EHLO c\r\n"), (DOWN, HELLO), (DOWN, farewell)]
+    driven = exchange(story)
+    assert driven.findings == []
+    assert driven.out == driven.sent
+
+
+@pytest.mark.parametrize("more", [(DOWN, b"250 ok\r\n"), (DOWN, b"451 again\r\n")])
+@pytest.mark.parametrize("asks", [b"", b"NOOP\r\n"])
+def test_rejects_replies_behind_one_that_nobody_asked_for(more: tuple[Direction, bytes], asks: bytes) -> None:
+    """A client may count it as the answer to its next command: from then on both ends would mean different ones."""
+    story = [(DOWN, b"220 mail.h ESMTP\r\n"), (UP, b"EHLO c\r\n"), (DOWN, HELLO), (DOWN, b"451 timeout\r\n")]
+    assert exchange([*story, (UP, asks), more]).checks == ["smtp-reply"]

@@ -54,6 +54,41 @@ def test_what_broke_keeps_its_former_content() -> None:
     assert [one.kept for one in after.bad] == [True]
 
 
+def named(file: str, name: str, expression: str = "Project [A-Z]{6}") -> SourceFile:
+    return SourceFile(file, f"[[pattern]]\nid = '{name}'\nexpression = '{expression}'\n".encode())
+
+
+def test_a_new_file_that_does_not_go_with_those_in_use_takes_nothing_down() -> None:
+    """Whatever its name: an id that another file has, and a second set of fingerprints."""
+    before = sift([named("m.toml", "x")], Material())
+    for name in ("a.toml", "z.toml"):
+        after = sift(sorted((named(name, "x", "Other"), *before.files), key=lambda one: one.name), before)
+        assert after.files == before.files
+        assert [(one.name, one.problem) for one in after.bad] == [
+            (name, "patterns.x: two patterns have this id")
+        ]
+        assert found(Toolbox(after), b"Project ABCDEF", "patterns") == ["patterns.x"]
+
+
+def test_the_former_content_of_a_broken_file_goes_together_with_what_is_new() -> None:
+    before = sift([named("a.toml", "y"), named("b.toml", "x")], Material())
+    after = sift([named("a.toml", "x"), named("b.toml", "z", "(")], before)
+    assert after.files == before.files
+    assert [(one.name, one.kept) for one in after.bad] == [("a.toml", True), ("b.toml", True)]
+    assert found(Toolbox(after), b"Project ABCDEF", "patterns") == ["patterns.y", "patterns.x"]
+
+
+def test_files_that_change_together_may_give_each_other_an_id() -> None:
+    before = sift([named("a.toml", "y"), named("b.toml", "x")], Material())
+    swapped = [named("a.toml", "x"), named("b.toml", "y")]
+    after = sift(swapped, before)
+    assert (list(after.files), after.bad) == (swapped, ())
+
+
+def test_says_of_an_expression_what_is_wrong_in_plain_words() -> None:
+    assert [one.problem for one in sift([named("a.toml", "x", "(")], Material()).bad] == ["x: missing ): ("]
+
+
 def test_what_is_removed_is_gone() -> None:
     assert sift([RULE], sift([GOOD, RULE], Material())).files == (RULE,)
 

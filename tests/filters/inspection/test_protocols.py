@@ -2,9 +2,15 @@
 
 import base64
 import ssl
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 
 from filters.inspection.finding import Direction, Refusal
@@ -13,12 +19,14 @@ from filters.inspection.objects.archive import Budget
 from filters.inspection.objects.mime import message_parts
 from filters.inspection.protocols.dns import parse_message
 from filters.inspection.protocols.dns_tunnel import TunnelWatch, looks_encoded
+from filters.inspection.protocols.tls import ja4
 from filters.reason import DropReason
 from tests.filters.inspection.drive import DOWN, EICAR, SECRET, UP, Driven, exchange
 
 
 def client_hello(name: str = "db.example", *, alpn: tuple[str, ...] = ("h2", "http/1.1")) -> bytes:
     context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(alpn))
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     wrapped = context.wrap_bio(incoming, outgoing, server_hostname=name)
@@ -285,3 +293,100 @@ def test_a_secret_in_a_text_record_is_found() -> None:
     asked = bytes(DNS(id=7, rd=1, qd=DNSQR(qname="x.org")))
     driven = Driven().feed(UP, dns_tcp(asked)).feed(DOWN, dns_tcp(told))
     assert set(driven.checks) == {"secrets.aws-access-key"}
+
+
+@pytest.fixture(scope="session")
+def server_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key and its certificate."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=9000))
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    pem = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(key.private_bytes(*pem) + made.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    return file
+
+
+def asked_again(key: Path, first: str, second: str) -> tuple[bytes, bytes, bytes]:
+    """Two hellos and what the server says between them: it can't use the first one's key."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.load_cert_chain(key)
+    server.set_ecdh_curve("secp384r1")
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(down, up, server_hostname=first), server.wrap_bio(up, down, server_side=True)
+    hellos = []
+    for end in (*ends, ends[0]):
+        with pytest.raises(ssl.SSLWantReadError):
+            end.do_handshake()
+        bio = down if end is ends[1] else up
+        hellos.append(bio.read())
+        bio.write(hellos[-1])
+    return hellos[0], hellos[1], hellos[2].replace(first.encode(), second.encode())
+
+
+@pytest.mark.parametrize("size", [1, 7, 5000])
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_name_in_a_second_hello_is_read(server_key: Path, size: int, waits: bool) -> None:
+    """OpenSSL's server takes the name from the hello after HelloRetryRequest."""
+    first, retry, second = asked_again(server_key, "allowed.example", "another.example")
+    story = [(UP, first), (DOWN, retry), (UP, second)] if waits else [(UP, first + second), (DOWN, retry)]
+    driven = exchange(
+        [(way, data[at : at + size]) for way, data in story for at in range(0, len(data), size)]
+    )
+    assert driven.findings == []
+    assert driven.out == driven.sent
+    names = [facts["sni"] for kind, facts in driven.inspector.notes if kind == "tls-client"]
+    assert names == ["allowed.example", "another.example"]
+    assert second[:6] == b"\x14\3\3\0\1\1"  # a change of ciphers comes first
+    joined = first[:3] + (len(first) + len(second) - 16).to_bytes(2, "big") + first[5:] + second[11:]
+    names = [facts["sni"] for kind, facts in exchange([(UP, joined)]).inspector.notes if kind == "tls-client"]
+    assert names == ["allowed.example", "another.example"]
+
+
+def test_rejects_a_second_hello_that_servers_read_differently(server_key: Path) -> None:
+    first, _, second = asked_again(server_key, "allowed.example", "another.example")
+    twice = second[11:].replace(b"\0\x2b\0", b"\0\x00\0", 1)
+    assert twice != second[11:]
+    driven = exchange([(UP, first), (UP, second[:11] + twice)])
+    assert driven.checks == ["tls-hello"]
+
+
+def test_what_is_encrypted_may_begin_as_a_hello_does() -> None:
+    for tail in (b"\1\0\0\x50" + bytes(36), b"\1\xff\xff\xff" + bytes(36), b"\1", b""):
+        record = b"\x16\3\3" + len(tail).to_bytes(2, "big") + tail
+        driven = exchange([(UP, client_hello()), (UP, b"\x14\3\3\0\1\1" + record), (UP, b"\x17\3\3\0\2ab")])
+        assert driven.findings == []
+        assert driven.out == driven.sent
+
+
+def test_ja4_leaves_out_grease_and_takes_the_highest_version() -> None:
+    """As FoxIO's own programs do: also among the signatures, and whatever the version means."""
+    plain = ja4(0x0304, [0x1301], {13: b"\0\4\4\3\x08\4"}, [])
+    assert plain == ja4(0x0304, [0x0A0A, 0x1301], {13: b"\0\6\x1a\x1a\4\3\x08\4", 0x2A2A: b""}, [])
+    hello = client_hello()
+    versions = b"\0\x2b\0\5\4\3\4\3\3"
+    assert versions in hello
+    odd = hello.replace(versions, b"\0\x2b\0\5\4\xfb\x1a\3\4")
+    greased = hello.replace(versions, b"\0\x2b\0\5\4\x5a\x5a\3\4")
+    for one, head in ((hello, "t13d"), (odd, "t00d"), (greased, "t13d")):
+        (facts,) = [facts for kind, facts in exchange([(UP, one)]).inspector.notes if kind == "tls-client"]
+        assert (facts["ja4"][:4], facts["version"]) == (head, "1.3")
+
+
+def node_status(name: bytes, data: bytes) -> bytes:
+    """What a machine says of itself in NetBIOS (RFC 1002, 4.2.18)."""
+    head = b"\x8d\2\x84\0\0\0\0\1\0\0\0\0" + bytes([len(name)]) + name
+    return head + b"\0\0\x21\0\1\0\0\0\0" + len(data).to_bytes(2, "big") + data
+
+
+def test_what_machines_say_of_themselves_in_netbios_is_no_broken_srv() -> None:
+    names = b"WIN-I82B81NSLLJ\0\x04\0WORKGROUP      \0\x84\0WIN-I82B81NSLLJ\x20\x04\0"
+    told = b"\3" + names + b"\x0a\2\xd7\x5e\x97\2" + bytes(40)
+    star = b"CK" + b"A" * 30
+    assert parse_message(node_status(star, told)).names == (star,)
+    as_srv = b"\0\1\0\1\x01\xbd\5other\1x\0"
+    assert parse_message(node_status(star, as_srv)).names == (star, b"other.x")
+    for owner in (b"a", star[1:], star.lower()):
+        with pytest.raises(Refusal):
+            parse_message(node_status(owner, told))

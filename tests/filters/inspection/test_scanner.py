@@ -1,16 +1,18 @@
 """Patterns in streams: found once, at every cut."""
 
+import re
+from functools import cache
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from filters.inspection.coding.wide import begins_wide
 from filters.inspection.matching.database import LONGEST_WORD, Database, PatternError, Words
 from filters.inspection.matching.scanner import Match, Scanner
-from filters.inspection.patterns.load import secrets
-from filters.inspection.patterns.pattern import REACH, Pattern, redact
+from filters.inspection.patterns.load import parse_patterns, secrets
+from filters.inspection.patterns.pattern import END, REACH, WORD, Pattern, redact, without_ends
 from filters.inspection.patterns.personal import PERSONAL
 
 DATABASE = Database((*secrets(), *PERSONAL))
@@ -35,6 +37,88 @@ def test_a_token_is_told_once_with_the_piece_that_completes_it(
     mine = [one for one in found if one.pattern.id == "gitlab-token" and one.text == TOKEN]
     assert len(mine) == 1
     assert mine[0].end == len(before) + 1 + len(TOKEN)
+
+
+def scan_all(pieces: list[bytes], database: Database) -> list[Match]:
+    """Scan a stream that ends: what was in doubt is told then."""
+    scanner = Scanner(database)
+    found = [one for piece in pieces for one in scanner.scan(piece)]
+    scanner.close()
+    return [*found, *([scanner.doubtful] if scanner.doubtful else [])]
+
+
+@pytest.mark.parametrize("head", ["", "keywords = ['TOP']\n"])
+@pytest.mark.parametrize(
+    ("expression", "inside", "outside"),
+    [
+        ("^TOP [A-Z]{6}$", [b"TOP SECRET", b"a\nTOP SECRET\nb"], [b"TOP SECRETS\n", b"x TOP SECRET\n"]),
+        ("^TOP [A-Z]{6}", [b"TOP SECRET", b"a\nTOP SECRETb"], [b"x TOP SECRET"]),
+        ("TOP [A-Z]{6}$", [b"x TOP SECRET", b"x TOP SECRET\nb"], [b"TOP SECRETS\n"]),
+        (r"TOP [A-Z]{6}\z", [b"x TOP SECRET"], [b"TOP SECRET\n", b"TOP SECRETS"]),
+        (r"TOP [A-Z]{6}\B", [b"TOP SECRETx"], [b"TOP SECRET x", b"TOP SECRET"]),
+        ("TOP [A-Z]{6}(?:[^A-Z]|$)", [b"TOP SECRET", b"TOP SECRET;x"], [b"TOP SECRETS;"]),
+        (r"TOP(?:[0-9]\b|[A-Z]\b)", [b"TOPA", b"TOP1 x"], [b"TOPAB", b"TOP12"]),
+        (r"TOP\$[$^]\Q$\E", [b"xTOP$^$x"], [b"TOP", b"TOP$"]),
+    ],
+)
+def test_bounds_of_lines_and_words_hold_in_every_line_at_every_split(
+    head: str, expression: str, inside: list[bytes], outside: list[bytes]
+) -> None:
+    database = Database(
+        parse_patterns(f"[[pattern]]\nid='x'\n{head}expression='{expression}'", "patterns", "m")
+    )
+    for text in (*inside, *outside):
+        for cut in range(len(text) + 1):
+            found = scan_all([text[:cut], text[cut:]], database)
+            assert len(found) == (text in inside), (text, cut)
+        assert len(scan_all([text[at : at + 1] for at in range(len(text))], database)) == (text in inside)
+
+
+def test_a_token_that_goes_on_in_the_next_piece_is_none() -> None:
+    """Sixty signs and no more: what a piece ends with may be the beginning of a line of base64."""
+    token = b"EAAAE" + b"aB3dE6gH9jK2mN5pQ8sTvW1xY4zC7fJ0aB3dE6gH9jK2mN5pQ8sTvW1xY4z"
+    for text, count in ((b"x " + token + b" y", 1), (b"x " + token + b"mmm y", 0), (b"x " + token, 1)):
+        for cut in range(len(text) + 1):
+            found = scan_all([text[:cut], text[cut:]], DATABASE)
+            assert len(found) == count, cut
+
+
+SHIPPED = {one.name: one for one in (*secrets(), *PERSONAL)}
+
+
+@cache
+def alone(name: str) -> Database:
+    return Database((SHIPPED[name],))
+
+
+@cache
+def examples(name: str) -> st.SearchStrategy[bytes]:
+    body = SHIPPED[name].expression.replace(WORD, b"").replace(END, b"")
+    return st.from_regex(re.compile(body, re.MULTILINE), fullmatch=True)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_shipped_pattern_finds_the_same_at_every_cut(data: st.DataObject) -> None:
+    """With what looks like it before and behind it, and more of its own signs."""
+    name = data.draw(st.sampled_from(sorted(SHIPPED)))
+    example = data.draw(examples(name))
+    around = st.sampled_from(
+        (b"", b" ", b"\n", b'"', b"aB9", b"-", example[:-1], example[:5] + b" ", b" " * 600)
+    )
+    text = data.draw(around) + example + data.draw(around)
+    cuts = sorted({0, len(text), *data.draw(st.lists(st.integers(1, len(text)), max_size=4))})
+    whole = {one.end - len(one.text) for one in scan_all([text], alone(name))}
+    cut = {one.end - len(one.text) for one in scan_all([text[a:b] for a, b in pairwise(cuts)], alone(name))}
+    assert cut == whole
+
+
+@pytest.mark.parametrize(
+    ("expression", "loose"),
+    [(rb"^a$", rb"^a(?:)"), (rb"\ba\bb|c\z", rb"\ba(?:)b|c(?:)"), (rb"[]$^]\$\\$", rb"[]$^]\$\\(?:)"), (rb"\Q$\E[[:^alpha:]$]$?", rb"\Q$\E[[:^alpha:]$](?:)?")],
+)  # fmt: skip
+def test_takes_the_ends_out_of_an_expression_and_nothing_else(expression: bytes, loose: bytes) -> None:
+    assert without_ends(expression) == loose
 
 
 class NaiveScanner(Scanner):

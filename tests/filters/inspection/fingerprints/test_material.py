@@ -40,6 +40,15 @@ def test_a_second_set_is_refused_with_advice() -> None:
     assert "documents.qgp is in use" in material.bad[0].problem
 
 
+def test_a_second_set_never_displaces_the_one_in_use_whatever_its_name() -> None:
+    """Its documents would pass, and nobody would be told."""
+    earlier = SourceFile("a.qgp", encode(print_set({"budget": prose(2)})))
+    material = sift([earlier, SET], sift([SET], Material()))
+    assert material.files == (SET,)
+    assert [(one.name, one.kept) for one in material.bad] == [("a.qgp", False)]
+    assert checks(material, prose(1)) == ["fingerprints.plan"]
+
+
 def test_a_rule_that_asks_for_documents_lacks_them_without_a_set_or_with_an_empty_one() -> None:
     assert "fingerprints" in Toolbox().lacking(SPEC)
     only_common = encode(print_set({}, {"letterhead": prose(3)}))

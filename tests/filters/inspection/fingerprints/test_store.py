@@ -10,7 +10,7 @@ import pytest
 
 from filters.inspection.fingerprints import store
 from filters.inspection.fingerprints.print_set import FingerprintError
-from filters.inspection.fingerprints.store import changing, read_set, set_path, write_set
+from filters.inspection.fingerprints.store import FILE_NAME, changing, read_set, set_path, write_set
 from tests.filters.inspection.fingerprints.documents import print_set, prose
 
 SET = print_set({"plan": prose(1)})
@@ -47,6 +47,29 @@ def test_a_write_that_fails_leaves_the_old_set(tmp_path: Path, monkeypatch: pyte
         write_set(tmp_path, print_set({"budget": prose(2)}))
     assert [one.name for one in read_set(tmp_path).documents] == ["plan"]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_added_through_a_link_goes_where_the_link_leads(tmp_path: Path) -> None:
+    """As into a gateway's directory: else it would be kept beside, and nobody would look for it."""
+    there, link = tmp_path / "gateway", tmp_path / "mine.qgp"
+    there.mkdir()
+    write_set(there, print_set({"plan": prose(1)}))
+    link.symlink_to(there / FILE_NAME)
+    write_set(link, print_set({"plan": prose(1), "budget": prose(2)}))
+    assert link.is_symlink()
+    assert [one.name for one in read_set(there).documents] == ["plan", "budget"]
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(FingerprintError, match=r"mine\.qgp: "):
+        read_set(link)
+
+
+def test_where_no_set_is_it_says_how_to_begin_one(tmp_path: Path) -> None:
+    with pytest.raises(
+        FingerprintError,
+        match=r"none\.qgp: No such file or directory; begin a set with: quotegate fingerprint add",
+    ):
+        read_set(tmp_path / "none.qgp")
 
 
 def test_writers_wait_for_each_other(tmp_path: Path) -> None:

@@ -31,3 +31,27 @@ def test_an_obsolete_block_of_no_interface_is_told() -> None:
     capture = Capture(io.BytesIO(section + block("<", 2, struct.pack("<HH4I", 0, 0, 0, 0, 5, 5) + b"frame")))
     assert list(capture) == []
     assert "contradicts itself" in capture.broken
+
+
+SECTION = block("<", 0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+ONE = block("<", 1, struct.pack("<HHI", 1, 0, 0))
+FRAME = block("<", 6, struct.pack("<5I", 0, 0, 0, 5, 5) + b"frame")
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20, (5 << 20) + 4])
+def test_a_block_without_frames_may_be_long(size: int) -> None:
+    """Wireshark writes the keys of TLS in front of the frames: one block, a hundred bytes a connection."""
+    secrets = block("<", 10, bytes(size))
+    capture = Capture(io.BytesIO(SECTION + secrets + ONE + secrets + FRAME + secrets))
+    assert [one.data for one in capture] == [b"frame"]
+    assert capture.broken == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(8, "8 bytes"), (13, "13 bytes"), (0xFFFFFFFC, "ends inside a block")]
+)
+def test_a_block_without_frames_that_lies_about_its_length_is_told(size: int, told: str) -> None:
+    lie = struct.pack("<II", 10, size) + bytes(40)
+    capture = Capture(io.BytesIO(SECTION + ONE + FRAME + lie + FRAME))
+    assert len(list(capture)) == 1
+    assert told in capture.broken

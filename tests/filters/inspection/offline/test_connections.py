@@ -63,6 +63,9 @@ REST = up(100 + len(HALF[Raw].load), EICAR[20:])
         [down(FAR, flags="S", ack=0)],
         [up(REST[TCP].seq, flags="FA")],
         [down(500, ack=REST[TCP].seq), up(REST[TCP].seq - 1, b"\xff")],
+        [down(500, ack=REST[TCP].seq), up(REST[TCP].seq - 1, b"\x17", flags="PA")],
+        # late: the client's stack asked before it sent what came before this
+        [down(500, ack=110), up(109, b"\xff"), up(106, b"\xff", flags="PA")],
     ],
 )
 def test_finds_what_stands_behind_packets_that_no_receiver_accepts(strays: list[Packet]) -> None:
@@ -184,7 +187,9 @@ def test_counts_what_comes_from_before_a_connections_beginning() -> None:
     [
         [up(106, b"x")],
         [down(500, ack=100), up(106, b"\0")],
-        [down(500, ack=107), up(106, b"x", flags="PA")],
+        [down(500, ack=106), up(106, b"x", flags="PA")],
+        [up(106, b"\0", flags="PA")],
+        [down(500, ack=FAR), up(106, b"x")],
         [down(500, ack=107), up(106, b"x", flags="FA")],
         [down(500, ack=107), up(105, b"ox")],
     ],
