@@ -5,13 +5,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from authn.errors import TpmError
 from authn.tpm import Tpm
 
 T = TypeVar("T")
 
 
 class TpmWorker:
-    """A TPM with a thread of its own for asyncio programs; it connects at its first use."""
+    """A TPM with a thread of its own for asyncio programs; it connects at its first use, and anew after a command that failed."""
 
     def __init__(self, tcti: str) -> None:
         self._tcti = tcti
@@ -25,7 +26,13 @@ class TpmWorker:
     def _run(self, work: Callable[[Tpm], T]) -> T:
         if self._tpm is None:
             self._tpm = Tpm(self._tcti)
-        return work(self._tpm)
+        try:
+            return work(self._tpm)
+        except TpmError:
+            # a command that broke off leaves tpm2-tss waiting for its answer: that connection takes no other
+            self._tpm.close()
+            self._tpm = None
+            raise
 
     def close(self) -> None:
         """End the thread and close the connection."""

@@ -64,6 +64,8 @@ class Endpoint:
                 if self._writer.transport.get_write_buffer_size() > MOST_UNREAD:
                     await self._writer.drain()  # who does not read our answers is not asked for more
             raise LinkError("line-ended", "the other end of the line is gone")
+        except OSError as error:  # it ended before it had read all that we said
+            raise LinkError("line-ended", f"the line broke: {error.strerror or error}") from error
         finally:
             self._writer.close()  # from here on nobody is connected any more
             for task in self._tasks:

@@ -33,8 +33,13 @@ async def open_port(device: Path) -> Streams:
 
 
 async def run(port: Path, api: Path, monitor: Path, monitor_uid: int) -> None:
-    """Carry until the line ends; raises LinkError, OSError."""
-    reader, writer = await open_port(port)
+    """Carry until the line ends; raises LinkError, and OSError when it can't listen at `monitor`."""
+    try:
+        reader, writer = await open_port(port)
+    except OSError as error:
+        raise LinkError(
+            "no-port", f"{port}: expected the serial port that the host gives, got: {error.strerror}"
+        ) from error
     endpoint = Endpoint(reader, writer, 1, {API: partial(asyncio.open_unix_connection, api)})
     serving = asyncio.create_task(endpoint.serve(monitor, MONITOR, _ANYBODY, frozenset({monitor_uid})))
     running = asyncio.create_task(endpoint.run())
@@ -61,7 +66,10 @@ def main() -> None:
     except LinkError as error:
         sys.exit(f"hostlink: {error.code}: {error.message}")
     except OSError as error:
-        sys.exit(f"hostlink: {options.port}: expected the serial port that the host gives, got: {error}")
+        sys.exit(
+            f"hostlink: {options.monitor}: listening for the gateway's wishes: expected a directory to write to, got: "
+            f"{error.strerror or error}"
+        )
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from pathlib import Path
 from filters.flow import Protocol, Service
 from filters.policy.services import parse_service
 from gateway.errors import GatewayError
-from gateway.rpc import RpcClient
+from gateway.rpc import Payload, RpcClient
 
 SIOCOUTQ = 0x5411
 ACKED_WITHIN_S = 5.0
+AGENT_WITHIN_S = 15.0  # it waits 5 s itself for the gateway
 CHUNK = 65536
 
 
@@ -38,6 +39,19 @@ class Opened:
     lease_s: float
 
 
+async def ask_agent(rpc: RpcClient, op: str, **params: object) -> Payload:
+    """Ask this machine's agent; raises GatewayError, also for one that is stopped or hangs."""
+    try:
+        async with asyncio.timeout(AGENT_WITHIN_S):
+            return await rpc.call(op, **params)
+    except TimeoutError:
+        raise GatewayError(
+            "no-answer",
+            f"the agent took the question and did not answer within {AGENT_WITHIN_S:.0f} s; look at it: "
+            "systemctl status quotegate-agent",
+        ) from None
+
+
 async def open_session(agent_socket: Path, peer: str, service: str) -> Opened:
     """Open a session, or find it open. Raises GatewayError with the reason of a refusal."""
     _parse(service)
@@ -56,17 +70,17 @@ async def connect(agent_socket: Path, peer: str, service: str) -> Transfer:
     sock = await _open(session.ip, port_there)
     try:
         port = int(sock.getsockname()[1])
-        sent, whole = await _carry(sock)
+        sent, whole = await _carry(sock, sys.stdin.fileno())
         acknowledged = sent - await _unacknowledged(sock, ACKED_WITHIN_S if whole else 0.0)
     finally:
         sock.close()
-    report = await rpc.call("delivery", session_id=session.session_id, port=port, sent=sent)
+    report = await ask_agent(rpc, "delivery", session_id=session.session_id, port=port, sent=sent)
     confirmed = int(str(report["received"]))
     return Transfer(sent, acknowledged, confirmed, bool(report["complete"]) and acknowledged == sent)
 
 
 async def _ask(rpc: RpcClient, peer: str, service: str) -> Opened:
-    answer = await rpc.call("open", peer=peer, service=service)
+    answer = await ask_agent(rpc, "open", peer=peer, service=service)
     if not answer["granted"]:
         raise GatewayError(
             str(answer["reason"]), str(answer["detail"]) or f"the gateway refused {service} of {peer}"
@@ -106,22 +120,52 @@ async def _open(ip: str, port: int) -> socket.socket:
     return sock
 
 
-async def _carry(sock: socket.socket) -> tuple[int, bool]:
-    """Copy both ways until both are done; return the bytes sent, and whether the connection ended well."""
-    receiving = asyncio.create_task(_receive(sock))
-    sent = 0
+@dataclass(slots=True)
+class _Sent:
+    """How many bytes went out so far."""
+
+    count: int = 0
+
+
+async def _carry(sock: socket.socket, source: int) -> tuple[int, bool]:
+    """Copy `source` there and the answer to stdout, until both are done or one broke; return the bytes sent, and whether it ended well."""
+    sent = _Sent()
+    tasks = asyncio.create_task(_send_all(sock, source, sent)), asyncio.create_task(_receive(sock))
+    # a connection that was cut ends it at once, also while the input is silent
+    _, unfinished = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    for task in unfinished:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
+            raise outcome
+    return sent.count, all(outcome is None for outcome in outcomes)
+
+
+async def _send_all(sock: socket.socket, source: int, sent: _Sent) -> None:
+    """Send what comes until its end; `sent` tells how much, also when it breaks off."""
+    while chunk := await _input(source):
+        view = memoryview(chunk)
+        while view:
+            count = await _send_some(sock, view)
+            sent.count += count
+            view = view[count:]
+    sock.shutdown(socket.SHUT_WR)
+
+
+async def _input(source: int) -> bytes:
+    """Wait for input, and take it."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
     try:
-        while chunk := await asyncio.to_thread(os.read, sys.stdin.fileno(), CHUNK):
-            view = memoryview(chunk)
-            while view:
-                count = await _send_some(sock, view)
-                sent, view = sent + count, view[count:]
-        sock.shutdown(socket.SHUT_WR)
-        await receiving
-    except OSError:
-        receiving.cancel()
-        return sent, False
-    return sent, True
+        loop.add_reader(source, ready.set)
+    except PermissionError:  # epoll(7) takes no file: that is always ready
+        return os.read(source, CHUNK)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(source)
+    return os.read(source, CHUNK)
 
 
 async def _send_some(sock: socket.socket, view: memoryview) -> int:

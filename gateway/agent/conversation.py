@@ -1,29 +1,39 @@
 """Bring up one session with the gateway: enroll where needed, shake hands, return the sealed stream."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import IPv4Address
 
 from authn import messages
 from authn.beacon import GatewayWatch
 from authn.enrollment import EnrollmentClient
-from authn.errors import AttestationError
-from authn.evidence import Counters
+from authn.errors import AttestationError, TpmError
+from authn.evidence import Counters, Quote
 from authn.failure import AttestationFailure
 from authn.fields import Frame, FrameReader, FrameType, encode_frame, malformed
 from authn.handshake import Command, Established, EstablishedSession, SendFrame, WantQuote
 from authn.handshake_peer import PeerConfig, PeerHandshake
+from authn.pcr import PcrSelection
 from authn.reference import check_reference
 from authn.signing import DocumentError
 from authn.tpm import Tpm, TpmIdentity
 from authn.tpm_worker import TpmWorker
 from gateway.agent.ima_list import ImaList
 from gateway.agent.setup import AgentSetup
+from gateway.agent.words import shown
 
 DEADLINE_S = 5.0
+TPM_WITHIN_S = 4.0  # in a handshake: less than its deadline, who was silent has to show
+# in a session: a hardware TPM that makes a key for somebody else is busy that long, and goes on then
+BUSY_TPM_WITHIN_S = 20.0
+MAX_UNSENT = 2 << 20  # two of the longest messages
+PARTING_S = 1.0  # what was written last still reaches a gateway that reads
+ENROLLED = frozenset({b"approved", b"pending"})
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +62,11 @@ class Conversation:
         """Begin the list of measured files anew: every session sends it from its beginning."""
         self.ima_list = ImaList(self.setup.ima_list)
 
+    @property
+    def own_ip(self) -> IPv4Address:
+        """The address that this machine has for the gateway, and for all that the gateway lets through to it."""
+        return IPv4Address(self.writer.get_extra_info("sockname")[0])
+
     async def receive(self) -> Frame:
         """Return the next frame; raises Refused for an alert, ConnectionError at the end."""
         while not self.ready:
@@ -61,8 +76,7 @@ class Conversation:
             self.ready.extend(self.frames.feed(data))
         frame = self.ready.pop(0)
         if frame.type is FrameType.ALERT:
-            code = frame.body[:64].decode("ascii", "replace")  # from anybody: a terminal may show it
-            raise Refused("".join(one if one.isprintable() else "?" for one in code))
+            raise Refused(shown(frame.body[:64].decode("ascii", "replace")))  # from anybody
         return frame
 
     def send(self, kind: FrameType, body: bytes) -> None:
@@ -81,7 +95,9 @@ class Conversation:
             proof = await self.worker.run(lambda tpm: client.proof(challenge.body, tpm.activate_credential))
             self.send(FrameType.ENROLL_PROOF, proof)
             result = await self.receive()
-        return result.body.decode("ascii", "replace")
+        if result.type is not FrameType.ENROLL_RESULT or result.body not in ENROLLED:
+            raise malformed(f"{result.type.name} came where e4, approved or pending, was due")
+        return result.body.decode("ascii")
 
     async def handshake(self, identity: TpmIdentity, previous: Counters | None) -> EstablishedSession:
         """Run the handshake; raises AttestationError when the gateway does not prove itself."""
@@ -125,13 +141,23 @@ class Conversation:
                 case SendFrame(kind, body):
                     self.send(kind, body)
                 case WantQuote(selection, data):
-                    quote = await self.worker.run(
-                        partial(Tpm.quote, selection=selection, qualifying_data=data)
-                    )
+                    quote = await self.quote(selection, data, TPM_WITHIN_S)
                     return await self._carry_out(machine, machine.quote(quote))
                 case Established(session):
                     return session
         return None
+
+    async def quote(self, selection: PcrSelection, data: bytes, within_s: float) -> Quote:
+        """Have this machine's TPM sign; raises TpmError, also for one that does not answer: that is not the gateway's silence."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self.worker.run(partial(Tpm.quote, selection=selection, qualifying_data=data))
+        except TimeoutError:
+            raise TpmError(
+                "tpm-silent",
+                f"{self.setup.tpm}: asking this machine's TPM for a quote: expected one within {within_s:.0f} s, got none; "
+                "it is asked again; if that stays so, restart the machine",
+            ) from None
 
     def watch(self, session: EstablishedSession) -> GatewayWatch:
         """Make the watch over the gateway's later proofs."""
@@ -145,8 +171,18 @@ class Conversation:
         )
 
     def send_message(self, session: EstablishedSession, message: messages.Message) -> None:
-        """Seal and send a message."""
+        """Seal and send a message; a gateway that asks and does not read is left: nothing may pile up here."""
         self.send(FrameType.RECORD, session.send.seal(messages.encode(message)))
+        if self.writer.transport.get_write_buffer_size() > MAX_UNSENT:
+            self.reader.set_exception(ConnectionAbortedError("the gateway does not read what it asks for"))
+            self.writer.transport.abort()
+
+    def hang_up(self) -> None:
+        """Close the connection; a gateway that takes nothing more can't hold it for longer than PARTING_S."""
+        with contextlib.suppress(OSError, RuntimeError):  # the loop may be closing down already
+            self.writer.close()
+            if self.writer.transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(PARTING_S, self.writer.transport.abort)
 
     async def receive_message(self, session: EstablishedSession) -> messages.Message:
         """Receive and open a message."""

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-MAX_PIECE = 512 << 10
+from authn.errors import AuthnError
+from authn.ima import MAX_LIST
+
+MAX_PIECE = (1 << 20) - (16 << 10)  # what a record takes, beside its quote
 
 
 class ImaList:
@@ -13,19 +16,27 @@ class ImaList:
         self._sent = 0
 
     def whole(self) -> bytes:
-        """Return the list from its beginning, for a handshake."""
+        """Return the list from its beginning, for a handshake. Raises OSError, and AuthnError for one that no gateway takes."""
         self._sent = 0
-        return self._read(-1)
+        return self._read(MAX_LIST, "restart this machine: its list begins anew then")
 
     def more(self) -> bytes:
-        """Return what was not sent yet, at most MAX_PIECE bytes: a longer rest goes with the next quote."""
-        return self._read(MAX_PIECE)
+        """Return what was not sent yet. Raises OSError, and AuthnError for more than a record takes.
 
-    def _read(self, size: int) -> bytes:
+        A quote is about all of it: with a part no quote would fit, but a new handshake takes the whole list.
+        """
+        return self._read(MAX_PIECE, "it is sent whole with a new handshake")
+
+    def _read(self, most: int, what_next: str) -> bytes:
         if self._path is None:
             return b""
         with self._path.open("rb") as file:
             file.seek(self._sent)
-            piece = file.read(size)
+            piece = file.read(most + 1)
+        if len(piece) > most:
+            raise AuthnError(
+                "long-ima-list",
+                f"{self._path}: reading the measured files: expected at most {most} bytes at once, got more; {what_next}",
+            )
         self._sent += len(piece)
         return piece

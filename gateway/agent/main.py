@@ -16,7 +16,17 @@ DEFAULT_TPM = "device:/dev/tpmrm0"
 EXIT_REFUSED, EXIT_INCOMPLETE, EXIT_ERROR = 3, 4, 1
 # what is wrong here, not the gateway's refusal
 _OWN = frozenset(
-    {"away", "bad-service", "bad-setup", "unreadable-setup", "no-tpm", "no-answer", "not-connected"}
+    {
+        "away",
+        "bad-answer",
+        "bad-request",
+        "bad-service",
+        "bad-setup",
+        "unreadable-setup",
+        "no-tpm",
+        "no-answer",
+        "not-connected",
+    }
 )
 
 EXAMPLES = """examples:
@@ -103,10 +113,11 @@ async def _connect(socket: Path, peer: str, service: str) -> int:
 
 
 async def _status(socket: Path, as_json: bool) -> None:
+    from gateway.agent.connect import ask_agent
     from gateway.rpc import RpcClient
 
     rpc = await RpcClient.connect(socket)
-    answer = await rpc.call("status")
+    answer = await ask_agent(rpc, "status")
     answer.pop("ok")
     text = (
         json.dumps(answer) if as_json else f"{answer['peer']}: {answer['state']} {answer['detail']}".strip()

@@ -10,7 +10,7 @@ from authn.profile import Profile
 from authn.public_area import AttestationKey
 from authn.reference import KIND, ReferenceSet
 from authn.reference_shelf import ReferenceShelf
-from authn.signing import verify_document
+from authn.signing import DocumentError, verify_document
 from gateway.setup import SetupError, read_json
 
 
@@ -41,15 +41,19 @@ class AgentSetup:
         data = read_json(path)
         try:
             return cls._from_json(data)
-        except (KeyError, TypeError, ValueError, OSError, AuthnError) as error:
+        except OSError as error:
+            raise SetupError(
+                "bad-setup",
+                f"{path}: reading {error.filename}, which it names: expected a file that the agent's user may read, got: "
+                f"{error.strerror}; put there what was issued for this machine",
+            ) from error
+        except (KeyError, TypeError, ValueError, AttributeError, AuthnError) as error:
             raise SetupError("bad-setup", f"{path}: {error} is missing or malformed") from error
 
     @classmethod
     def _from_json(cls, data: dict[str, Any]) -> "AgentSetup":
         keys = {name: bytes.fromhex(value) for name, value in data["reference_keys"].items()}
-        documents = [
-            verify_document(Path(name).read_bytes(), KIND, keys, time.time()) for name in data["references"]
-        ]
+        documents = [_verified(Path(name), keys) for name in data["references"]]
         ak, ek = bytes.fromhex(data["gateway_ak_public"]), bytes.fromhex(data["gateway_ek_public"])
         monitor, line = data.get("monitor_socket"), data.get("host_line")
         return cls(
@@ -60,7 +64,7 @@ class AgentSetup:
             control_port=int(data["control_port"]),
             gateway_key=AttestationKey.from_public(ak, ek),
             gateway_profile=Profile.from_json(data["gateway_profile"]),
-            references=ReferenceShelf([ReferenceSet.from_document(one) for one in documents], keys),
+            references=ReferenceShelf(documents, keys),
             tpm=str(data["tpm"]),
             event_log=Path(data["event_log"]),
             ima_list=Path(data["ima_list"]) if data.get("ima_list") else None,
@@ -70,3 +74,14 @@ class AgentSetup:
             monitor_socket=Path(monitor) if monitor else None,
             host_line=Path(line) if line else None,
         )
+
+
+def _verified(path: Path, keys: dict[str, bytes]) -> ReferenceSet:
+    try:
+        return ReferenceSet.from_document(verify_document(path.read_bytes(), KIND, keys, time.time()))
+    except DocumentError as error:
+        raise SetupError(
+            "bad-setup",
+            f"{path}: checked the gateway's reference values: expected a set in force that a key of the setup signed, got: "
+            f"{error.message}; put the newest set there: whoever issued this machine has it",
+        ) from error

@@ -1,10 +1,11 @@
 """Ask the kernel how many bytes a TCP connection carried (sock_diag(7), linux/inet_diag.h).
 
-A live connection is found by a dump; one that is gone was announced by the kernel's destroy
-notification, which carries its last TCP_INFO. So a report does not depend on the program that served
-the connection.
+A live connection is looked up by itself, however many there are: others ask for it, and make them. One that is gone was
+announced by the kernel's destroy notification, which carries its last TCP_INFO. So a report does not depend on the
+program that served the connection, nor on whether its socket is one of IPv4 or takes both families.
 """
 
+import errno
 import socket
 import struct
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from ipaddress import IPv4Address
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
-SKNLGRP_INET_TCP_DESTROY = 1
-NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
+SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY = 1, 3
+NLM_F_REQUEST = 1
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 INET_DIAG_INFO = 2
 ALL_STATES = 0xFFFFFFFF
@@ -21,6 +22,8 @@ TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING, TCP_TIME_WAIT = 8, 9, 11, 6
 _BYTES_RECEIVED_AT = 128  # offset of tcpi_bytes_received in struct tcp_info (linux/tcp.h)
 _NLMSG = struct.Struct("=IHHII")
 _DIAG_MSG_LENGTH = 72
+_ANY_SOCKET = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)  # of any interface, INET_DIAG_NOCOOKIE
+_MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in a socket of IPv6 (RFC 4291, 2.5.5.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,12 @@ class TcpCount:
         return max(0, self.bytes_received - 1) if fin_seen and self.bytes_received else self.bytes_received
 
 
-def dump_request() -> bytes:
-    """Encode a dump of all IPv4 TCP sockets with their TCP_INFO (struct inet_diag_req_v2)."""
-    body = struct.pack(
-        "=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, ALL_STATES
-    ) + bytes(48)
-    return _NLMSG.pack(_NLMSG.size + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body
+def lookup_request(connection: Connection) -> bytes:
+    """Encode a look-up of one TCP connection with its TCP_INFO (struct inet_diag_req_v2)."""
+    (here, port), (there, port_there) = connection.local, connection.remote
+    body = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, ALL_STATES)
+    body += struct.pack(">HH16s16s", port, port_there, here.packed, there.packed) + _ANY_SOCKET
+    return _NLMSG.pack(_NLMSG.size + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 1, 0) + body
 
 
 def parse(data: bytes, *, closed: bool) -> tuple[list[tuple[Connection, TcpCount]], bool]:
@@ -69,12 +72,13 @@ def parse(data: bytes, *, closed: bool) -> tuple[list[tuple[Connection, TcpCount
 
 
 def _parse_one(body: bytes, *, closed: bool) -> list[tuple[Connection, TcpCount]]:
-    if len(body) < _DIAG_MSG_LENGTH or body[0] != socket.AF_INET:
+    if len(body) < _DIAG_MSG_LENGTH:
         return []
     source_port, destination_port = struct.unpack_from(">HH", body, 4)
-    connection = Connection(
-        (IPv4Address(body[8:12]), source_port), (IPv4Address(body[24:28]), destination_port)
-    )
+    here, there = _address(body[0], body[8:24]), _address(body[0], body[24:40])
+    if here is None or there is None:
+        return []
+    connection = Connection((here, source_port), (there, destination_port))
     offset = _DIAG_MSG_LENGTH
     while offset + 4 <= len(body):
         length, kind = struct.unpack_from("=HH", body, offset)
@@ -88,6 +92,13 @@ def _parse_one(body: bytes, *, closed: bool) -> list[tuple[Connection, TcpCount]
     return []
 
 
+def _address(family: int, raw: bytes) -> IPv4Address | None:
+    if family == socket.AF_INET:
+        return IPv4Address(raw[:4])
+    mapped = family == socket.AF_INET6 and raw.startswith(_MAPPED)
+    return IPv4Address(raw[len(_MAPPED) :]) if mapped else None
+
+
 class TcpDiag:
     """The kernel's view of this machine's TCP connections; watches closing ones from its creation on."""
 
@@ -95,7 +106,8 @@ class TcpDiag:
         self._closing = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG
         )
-        self._closing.bind((0, 1 << (SKNLGRP_INET_TCP_DESTROY - 1)))
+        groups = 1 << (SKNLGRP_INET_TCP_DESTROY - 1) | 1 << (SKNLGRP_INET6_TCP_DESTROY - 1)
+        self._closing.bind((0, groups))
         self._closing.setblocking(False)
 
     def fileno(self) -> int:
@@ -110,20 +122,21 @@ class TcpDiag:
                 found.extend(parse(self._closing.recv(65536), closed=True)[0])
             except BlockingIOError:
                 return found
+            except OSError as error:
+                # more closed at once than the kernel keeps for us: those are not witnessed, later ones are
+                if error.errno != errno.ENOBUFS:
+                    raise
 
     @staticmethod
-    def live() -> list[tuple[Connection, TcpCount]]:
-        """Dump the connections that live now."""
+    def find(connection: Connection) -> TcpCount | None:
+        """Look up a connection that lives now."""
         with socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG
-        ) as dump:
-            dump.sendto(dump_request(), (0, 0))
-            found: list[tuple[Connection, TcpCount]] = []
-            done = False
-            while not done:
-                some, done = parse(dump.recv(1 << 18), closed=False)
-                found.extend(some)
-            return found
+        ) as asking:
+            asking.sendto(lookup_request(connection), (0, 0))
+            found, _ = parse(asking.recv(1 << 16), closed=False)
+        # where there is none the kernel names who listens there
+        return next((count for one, count in found if one == connection), None)
 
     def close(self) -> None:
         """Stop watching."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import OrderedDict
-from ipaddress import IPv4Address
 
 from gateway.agent.tcp_diag import Connection, TcpCount, TcpDiag
 
@@ -32,14 +31,12 @@ class Witness:
         while len(self._past) > REMEMBERED:
             self._past.popitem(last=False)
 
-    async def received(
-        self, remote: IPv4Address, remote_port: int, local_port: int, wanted: int
-    ) -> tuple[int, str]:
+    async def received(self, connection: Connection, wanted: int) -> tuple[int, str]:
         """Return the payload bytes received and the connection's state; waits a little for `wanted` of them."""
         deadline = asyncio.get_running_loop().time() + SETTLE_S
         while True:
             self._collect()
-            count = self._find(remote, remote_port, local_port)
+            count = self._diag.find(connection) or self._past.get(connection)
             arrived = count is not None and count.payload_received >= wanted
             if arrived or asyncio.get_running_loop().time() > deadline:
                 break
@@ -47,12 +44,3 @@ class Witness:
         if count is None:
             return 0, "unknown"
         return count.payload_received, "closed" if count.closed else "open"
-
-    def _find(self, remote: IPv4Address, remote_port: int, local_port: int) -> TcpCount | None:
-        def matches(connection: Connection) -> bool:
-            return connection.remote == (remote, remote_port) and connection.local[1] == local_port
-
-        for connection, count in [*self._diag.live(), *reversed(self._past.items())]:
-            if matches(connection):
-                return count
-        return None

@@ -1,14 +1,19 @@
-"""What an agent does with the reference set that comes before m2."""
+"""What an agent does with what a gateway sends it: the reference set before m2, refusals, ends of enrollments, and nothing at all."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from authn import messages
 from authn.errors import AttestationError
+from authn.evidence import Quote
+from authn.failure import AttestationFailure
 from authn.fields import FrameType, encode_frame
 from authn.pcr import PcrSelection
 from authn.reference import ReferenceSet
@@ -75,3 +80,84 @@ def test_rejects_an_alert_that_acts_on_the_terminal() -> None:
     code = asyncio.run(story())
     assert code.startswith("unknown-peer?[2J?")
     assert code.isprintable()
+
+
+def enrolled(*frames: bytes) -> str:
+    """Enroll with a gateway that answers with these frames; return the status."""
+
+    async def story() -> str:
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"".join(frames))
+        setup = Mock(ima_list=None, peer_id="lab/web")
+        setup.ek_certificate.read_bytes.return_value = b""
+        worker = Mock(run=AsyncMock(return_value=b"e3"))
+        return await Conversation(setup, worker, reader, Mock()).enroll(Mock(ek_public=b"", ak_public=b""))
+
+    return asyncio.run(story())
+
+
+E2 = encode_frame(FrameType.ENROLL_CHALLENGE, b"e2")
+
+
+@pytest.mark.parametrize("status", ["approved", "pending"])
+def test_an_enrollment_ends_in_one_of_two_words(status: str) -> None:
+    assert enrolled(E2, encode_frame(FrameType.ENROLL_RESULT, status.encode())) == status
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (FrameType.ENROLL_RESULT, b"approved\x1b[2J"),
+        (FrameType.ENROLL_RESULT, b""),
+        (FrameType.ENROLL_RESULT, b"x" * 4096),
+        (FrameType.M4, b"approved"),
+    ],
+    ids=["terminal", "empty", "long", "other-frame"],
+)
+def test_rejects_another_end_of_an_enrollment(kind: FrameType, body: bytes) -> None:
+    with pytest.raises(AttestationError, match="came where e4, approved or pending, was due") as raised:
+        enrolled(E2, encode_frame(kind, body))
+    assert raised.value.failure is AttestationFailure.MALFORMED_MESSAGE
+
+
+@asynccontextmanager
+async def unread(path: Path) -> AsyncIterator[Conversation]:
+    """A conversation with a gateway that takes the connection and reads nothing."""
+
+    async def silent(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    await asyncio.start_unix_server(silent, path)
+    reader, writer = await asyncio.open_unix_connection(path)
+    async with asyncio.timeout(10):
+        yield Conversation(Mock(ima_list=None), Mock(), reader, writer)
+
+
+def test_rejects_a_gateway_that_asks_and_does_not_read(tmp_path: Path) -> None:
+    async def story() -> int:
+        session, answer = Mock(), messages.SessionProof(1, Quote(b"", b""), bytes(1 << 19))
+        session.send.seal = lambda record: record
+        async with unread(tmp_path / "gateway") as conversation:
+            for _ in range(100):
+                conversation.send_message(session, answer)
+            with pytest.raises(ConnectionAbortedError, match="does not read what it asks for"):
+                await conversation.receive()
+            return conversation.writer.transport.get_write_buffer_size()
+
+    assert asyncio.run(story()) == 0
+
+
+def test_rejects_a_gateway_that_holds_a_connection_which_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.agent.conversation.PARTING_S", 0.1)
+
+    async def story() -> tuple[bool, int]:
+        async with unread(tmp_path / "gateway") as conversation:
+            conversation.send(FrameType.M3, bytes(4 << 20))
+            conversation.hang_up()
+            held = conversation.writer.transport.get_write_buffer_size() > 0
+            await asyncio.sleep(0.5)
+            return held, conversation.writer.transport.get_write_buffer_size()
+
+    assert asyncio.run(story()) == (True, 0)

@@ -127,6 +127,19 @@ async def test_ends_when_the_other_side_is_gone() -> None:
 
 
 @in_a_loop
+async def test_ends_when_the_other_side_is_gone_before_it_read_all() -> None:
+    one, other = socket.socketpair()
+    ours = await asyncio.open_unix_connection(sock=one)
+    running = asyncio.create_task(Endpoint(*ours, 0, {}).run())
+    ours[1].write(b"unread")
+    await asyncio.sleep(0.05)
+    other.close()
+    with pytest.raises(LinkError) as raised:
+        await running
+    assert raised.value.code == "line-ended"
+
+
+@in_a_loop
 async def test_leaves_bytes_of_a_closed_connection_unread() -> None:
     assert (await _fed(Frame(9, Kind.DATA, b"late").encode())).code == "line-ended"
 
