@@ -52,7 +52,7 @@ async def _gateway(rounds: int) -> list[Figure]:
             began = time.monotonic()
             await bed.gateway.domain.start()
             bare.append(await bed.shell(GATEWAY) - began)
-            await bed.gateway.domain.kill()
+            await bed.gateway.domain.stop()
             bed.insert(GATEWAY)
             began = time.monotonic()
             await asyncio.to_thread(bed.gateway.boot)

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from authn.tpm import Tpm, TpmIdentity
@@ -43,38 +44,50 @@ class Machine:
             return tpm.provision()
 
     def boot(self) -> None:
-        """Power the TPM on where it is off, measure, then start the programs; raises HostError."""
-        if not self.tpm.alive:
-            self.tpm.start()
-        with Tpm(self.tpm.tcti) as tpm:
-            log = measure(tpm, measurements(self._root, self._deployment, self._argv))
-        temporary = self._event_log.with_suffix(".new")
-        temporary.write_bytes(log)
-        temporary.replace(self._event_log)
-        self.start_programs()
+        """Power the TPM on where it is off, measure, then start the programs; a failure leaves it off. Raises HostError."""
+        try:
+            if not self.tpm.alive:
+                self.tpm.start()
+            with Tpm(self.tpm.tcti) as tpm:
+                log = measure(tpm, measurements(self._root, self._deployment, self._argv))
+            temporary = self._event_log.with_suffix(".new")
+            temporary.write_bytes(log)
+            temporary.replace(self._event_log)
+            self.start_programs()
+        except BaseException:
+            self.power_off()  # a TPM that was extended must not be measured into again
+            raise
 
     def start_programs(self) -> None:
         """Start the programs; a failure stops those already started."""
-        for program, socket in self.programs:
-            if socket is not None:
-                socket.unlink(missing_ok=True)
-            running = start(program)
-            self.running.append(running)
-            if socket is not None and not wait_for_socket(socket, running):
-                self.stop_programs()
-                raise HostError("start-failed", f"{program.name} did not come up; see {program.log}")
+        try:
+            for program, socket in self.programs:
+                if socket is not None:
+                    socket.unlink(missing_ok=True)
+                running = start(program)
+                self.running.append(running)
+                if socket is not None and not wait_for_socket(socket, running):
+                    raise HostError("start-failed", f"{program.name} did not come up; see {program.log}")
+        except BaseException:
+            self.stop_programs()  # those that run would pass for all of them
+            raise
 
     def stop_programs(self) -> None:
-        """End the programs, last first; the TPM stays on."""
-        for running in (*self._retiring, *reversed(self.running)):
-            running.stop()
-        self.running.clear()
-        self._retiring.clear()
+        """End the programs, last first, also when one can't be ended; the TPM stays on."""
+        try:
+            with ExitStack() as ending:
+                for running in (*self.running, *self._retiring):
+                    ending.callback(running.stop)
+        finally:
+            self.running = [one for one in self.running if one.alive]
+            self._retiring = [one for one in self._retiring if one.alive]
 
     def power_off(self) -> None:
         """End everything, the TPM included: its PCRs are gone."""
-        self.stop_programs()
-        self.tpm.stop()
+        try:
+            self.stop_programs()
+        finally:
+            self.tpm.stop()
 
     def pids(self) -> dict[str, int]:
         """Return what runs, by name."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from vmhost.errors import HostError
 
 RUN_ROOT, STATE_ROOT = Path("/run/quotegate"), Path("/var/lib/quotegate")
-GATEWAY = "gateway"
+GATEWAY, BRIDGE = "gateway", "br0"
 # no "--" and none at the end: the names of one lab's namespaces never begin with another lab's prefix
 _NAME, _LONGEST = re.compile(r"[a-z](?:-?[a-z0-9])*"), 16
 

@@ -12,6 +12,7 @@ from vmhost.commands import in_namespace
 
 MAX_LOG = 4 << 20
 SO_ACCEPTCON = 0x10000  # linux/net.h: the socket listens
+KEEP_ID = (1 << 32) - 1  # "leave it as it is" to the kernel: who asks for it stays root
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,11 @@ class Rights:
     uid: int
     gid: int
     capabilities: tuple[str, ...] = ()
+
+    @property
+    def unprivileged(self) -> bool:
+        """Tell whether uid and gid are somebody's who is not root."""
+        return all(0 < one < KEEP_ID for one in (self.uid, self.gid))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,10 @@ from typing import BinaryIO
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading if it is one; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError as error:  # a zero byte in its name
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)

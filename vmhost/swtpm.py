@@ -1,6 +1,7 @@
 """Run one software TPM per machine, shared by several local clients like /dev/tpm0."""
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +81,12 @@ class VirtualTpm:
 
     def stop(self) -> None:
         """Power it off."""
-        for running in reversed(self._running):
-            running.stop()
-        self._running.clear()
+        try:
+            with ExitStack() as ending:
+                for running in self._running:
+                    ending.callback(running.stop)
+        finally:
+            self._running = [one for one in self._running if one.alive]
 
     @property
     def alive(self) -> bool:
@@ -93,8 +97,11 @@ class VirtualTpm:
         return self.lab.run_dir / "log" / f"{name}-{self.machine}.log"
 
     def _launch(self, program: Program, socket: Path) -> None:
-        running = start(program)
-        self._running.append(running)
-        if not wait_for_socket(socket, running):
+        try:
+            running = start(program)
+            self._running.append(running)
+            if not wait_for_socket(socket, running):
+                raise HostError("tpm-failed", f"{program.name} did not come up; see {program.log}")
+        except BaseException:
             self.stop()
-            raise HostError("tpm-failed", f"{program.name} did not come up; see {program.log}")
+            raise

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from authn.portmap import PortEntry
 from vmhost.antispoof_rules import compile_antispoof
 from vmhost.commands import in_namespace, run
-from vmhost.names import QEMU_UID, Lab
+from vmhost.names import BRIDGE, QEMU_UID, Lab
 from vmhost.spec import LabSpec
 
-BRIDGE, INTERFACE = "br0", "eth0"
+INTERFACE = "eth0"
 _BRIDGE_OPTIONS = "stp_state 0 mcast_snooping 0 group_fwd_mask 0"
 _GUEST_PORT = "isolated on flood off mcast_flood off bcast_flood off learning off locked on"
 _GATEWAY_PORT = "isolated off flood off mcast_flood off bcast_flood on learning off"

@@ -1,10 +1,13 @@
 """What a machine does with programs that die alone."""
 
+import contextlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,3 +118,69 @@ def test_nothing_else_is_ended(machine: Machine) -> None:
             machine.end(pid)
         assert refused.value.code == "not-running"
     assert len(machine.pids()) == 3
+
+
+def test_rejects_a_start_that_breaks_off_and_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs of it would pass for the whole."""
+    start, started = machine_module.start, []
+
+    def no_second(program: Program) -> Running:
+        if program.name == "second":
+            raise OSError(24, "Too many open files")
+        started.append(start(program))
+        return started[-1]
+
+    made = Machine("m", None, tmp_path, "d", (), tmp_path / "log")  # type: ignore[arg-type] - its TPM is not used
+    made.programs = tuple(
+        (Program(name, ("sleep", "60"), "", Rights(0, 0), tmp_path / "log"), None)
+        for name in ("first", "second")
+    )
+    monkeypatch.setattr(machine_module, "start", no_second)
+    with pytest.raises(OSError, match="Too many open files"):
+        made.start_programs()
+    assert not made.alive
+    assert [one.alive for one in started] == [False]
+
+
+def test_a_program_that_can_not_be_ended_keeps_no_other_from_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Running.stop
+
+    def stuck(one: Running) -> None:
+        if one.program.name == "second":
+            raise subprocess.TimeoutExpired("second", 5)
+        stop(one)
+
+    monkeypatch.setattr(Running, "stop", stuck)
+    with pytest.raises(subprocess.TimeoutExpired):
+        machine.stop_programs()
+    assert set(machine.pids()) == {"second"}
+
+
+class Tpm:
+    """Stands for a TPM that can be extended once."""
+
+    def __init__(self) -> None:
+        self.alive, self.tcti = False, ""
+
+    def start(self) -> None:
+        self.alive = True
+
+    def stop(self) -> None:
+        self.alive = False
+
+
+def test_rejects_a_boot_that_breaks_off_and_leaves_the_tpm_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second boot would measure into what the first one has measured into."""
+    tpm: Any = Tpm()
+    monkeypatch.setattr(machine_module, "Tpm", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(machine_module, "measure", lambda *_: b"log")
+    made = Machine("m", tpm, tmp_path, "d", (), tmp_path / "none" / "log")
+    with pytest.raises(FileNotFoundError):
+        made.boot()
+    assert not tpm.alive

@@ -1,6 +1,5 @@
 """The host's bridge, with frames really sent: who can reach whom below the gateway."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -9,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.vmhost.frames import FRAMES
+from vmhost import topology
 from vmhost.commands import in_namespace, run
+from vmhost.errors import HostError
 from vmhost.lab.defaults import default_spec
 from vmhost.names import Lab
 from vmhost.spec import LabSpec
@@ -109,15 +110,9 @@ def test_drops_are_counted_by_reason(spec: LabSpec) -> None:
     assert int(spoofed) > 0
 
 
-def test_a_failed_build_leaves_nothing() -> None:
+def test_a_failed_build_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = default_spec(Lab(f"u{os.getpid()}"), 2)
-    broken = LabSpec(
-        spec.lab,
-        spec.network,
-        (spec.peers[0], dataclasses.replace(spec.peers[1], port="x" * 20)),
-        spec.gateway,
-        "",
-    )
-    with pytest.raises(Exception, match="failed"):
-        build_topology(broken)
+    monkeypatch.setattr(topology, "_GUEST_PORT", "nonsense on")
+    with pytest.raises(HostError, match="failed"):
+        build_topology(spec)
     assert namespaces_of(spec.lab) == []

@@ -27,8 +27,20 @@ def build_agent_deb(source: Path, out: Path) -> Path:
     """Build the package into `out` and return it; raises HostError."""
     recipe = Recipe.load(source / "appliance-image" / "agent-deb")
     version = version_of(source)
-    out.mkdir(parents=True, exist_ok=True)
     target = out / f"{recipe.name}_{version}_amd64.deb"
+    try:
+        _build(recipe, version, source, target)
+    except OSError as error:
+        raise HostError(
+            "build-failed",
+            f"{error.filename or out}: building {target.name} into {out}: {error.strerror}; mend that, build again",
+        ) from error
+    return target
+
+
+def _build(recipe: Recipe, version: str, source: Path, target: Path) -> None:
+    """Put it in the place of the one before; raises HostError, OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch, "tree")
         shutil.copytree(recipe.directory / "files", tree)
@@ -47,7 +59,6 @@ def build_agent_deb(source: Path, out: Path) -> Path:
         run_tool([*argv, str(built := Path(scratch, target.name))], SOURCE_DATE_EPOCH=str(EPOCH))
         shutil.copyfile(built, new := target.with_suffix(".new"))
         new.replace(target)
-    return target
 
 
 def version_of(source: Path) -> str:

@@ -34,8 +34,8 @@ def check_approval(approval: Approval, uki: bytes, authority: str) -> None:
     expected = _policy(uki, approval.version).hex()
     if approval.policy != expected:
         raise _not_approved("the image's policy", expected, approval.policy)
-    x, y, r, s = (int(one[at : at + 64], 16) for one in (authority, approval.signature) for at in (0, 64))
     try:
+        x, y, r, s = (one for text in (authority, approval.signature) for one in _numbers(text))
         key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
         policy = bytes.fromhex(approval.policy)
         key.verify(encode_dss_signature(r, s), signed_digest(policy), ec.ECDSA(Prehashed(hashes.SHA256())))
@@ -62,6 +62,12 @@ def _not_approved(what: str, expected: str, got: str) -> HostError:
         f"the approval in the update: checked {what}: expected {expected}, got {got}; the TPM would keep the state "
         "closed: have the authority approve this image",
     )
+
+
+def _numbers(text: str) -> tuple[int, int]:
+    """Read two numbers in hex; raises ValueError."""
+    data = bytes.fromhex(text)
+    return int.from_bytes(data[:_SIZE]), int.from_bytes(data[_SIZE:])
 
 
 def _hex(*numbers: int) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -48,10 +49,29 @@ def build(recipe: Recipe, source: Path, out: Path) -> Built:
         raise HostError(
             "not-root", "packages are unpacked with their owners: expected root; run it with sudo"
         )
-    out.mkdir(parents=True, exist_ok=True)
     built = Built(*(out / f"{recipe.name}.{kind}" for kind in ("efi", "img", "json")))
     if recipe.root:
         built = replace(built, root=out / f"{recipe.name}.root")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _build_beside(built, recipe, source)
+        for one in built.files:
+            _new(one).replace(one)
+    except OSError as error:
+        raise HostError(
+            "build-failed",
+            f"{error.filename or out}: building {recipe.name} into {out}: {error.strerror}; what was there is as it was: "
+            "mend that, build again",
+        ) from error
+    finally:
+        for one in built.files:
+            with suppress(OSError):
+                _new(one).unlink()
+    return built
+
+
+def _build_beside(built: Built, recipe: Recipe, source: Path) -> None:
+    """Write the new files beside those of before; raises HostError, OSError."""
     with tempfile.TemporaryDirectory(dir=_room()) as scratch:
         root, tree = Path(scratch, "root"), Path(scratch, "tree")
         packages = unpack(recipe.packages, recipe.suite, root)
@@ -61,7 +81,7 @@ def build(recipe: Recipe, source: Path, out: Path) -> Built:
             more, verity, files = _build_root(recipe.root, source, Path(scratch, "inner"), built.root)
             packages += more
             command_line = f"{command_line} {verity.words}"
-        (kernel,) = sorted((root / "boot").glob("vmlinuz-*"))
+        kernel = kernel_of(root)
         parts = UkiParts(
             stub=(root / STUB).read_bytes(),
             linux=kernel.read_bytes(),
@@ -71,13 +91,21 @@ def build(recipe: Recipe, source: Path, out: Path) -> Built:
             uname=kernel.name.removeprefix("vmlinuz-"),
         )
         uki = build_uki(parts)
-    if built.root:
-        _new(built.root).replace(built.root)
-    _replace(built.uki, uki)
-    make_esp(uki, disk := _new(built.disk))
-    disk.replace(built.disk)
-    _replace(built.manifest, _manifest(recipe, packages, files, uki))
-    return built
+    _new(built.uki).write_bytes(uki)
+    make_esp(uki, _new(built.disk))
+    _new(built.manifest).write_bytes(_manifest(recipe, packages, files, uki))
+
+
+def kernel_of(root: Path) -> Path:
+    """Return the one kernel of the unpacked packages; raises HostError `bad-recipe`."""
+    found = sorted((root / "boot").glob("vmlinuz-*"))
+    if len(found) != 1:
+        names = ", ".join(one.name for one in found) or "none"
+        raise HostError(
+            "bad-recipe",
+            f"looked for a kernel in the recipe's packages: expected one, got {names}; correct them",
+        )
+    return found[0]
 
 
 def compress(data: bytes) -> bytes:
@@ -134,8 +162,3 @@ def is_program(path: Path) -> bool:
 
 def _new(path: Path) -> Path:
     return path.with_suffix(path.suffix + ".new")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    _new(path).write_bytes(data)
-    _new(path).replace(path)

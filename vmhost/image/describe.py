@@ -9,7 +9,7 @@ from pathlib import Path
 from vmhost.errors import HostError
 from vmhost.image.build import is_program
 from vmhost.image.predict import predict
-from vmhost.image.references import Image
+from vmhost.image.references import Image, check_name
 
 
 def describe(name: str, root: Path, uki: Path, out: Path) -> Image:
@@ -18,10 +18,11 @@ def describe(name: str, root: Path, uki: Path, out: Path) -> Image:
     `root` is the system's root file system, mounted somewhere or the running one. Other file systems mounted below
     it are left out.
     """
+    check_name(name)
     try:
         program = uki.read_bytes()
         predict(program)  # what can't be predicted can't be signed either
-        files = {path: _digest(root, path) for path in sorted(_can_be_run(root))}
+        files = {_in_words(path): _digest(root, path) for path in sorted(_can_be_run(root))}
         if not files:
             raise HostError("bad-root", f"{root}: expected a system's root, found no file that can be run")
         out.mkdir(parents=True, exist_ok=True)
@@ -43,6 +44,11 @@ def _can_be_run(root: Path) -> Iterator[str]:
         for path in (Path(directory, one) for one in names):
             if path.is_file() and not path.is_symlink() and is_program(path):
                 yield f"/{path.relative_to(root)}"
+
+
+def _in_words(path: str) -> str:
+    """Write a path for people, who alone read it; a name may have bytes that are no UTF-8, and nothing signed can have."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _digest(root: Path, path: str) -> str:

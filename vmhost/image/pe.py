@@ -34,8 +34,14 @@ class PeFile:
         self._data = data
         try:
             self._parse()
-        except (struct.error, UnicodeDecodeError) as error:
-            raise HostError("bad-pe", f"not an EFI program: {error}") from error
+        except struct.error as error:
+            raise HostError(
+                "bad-pe", f"not an EFI program: its {len(data)} bytes end in the middle of its headers"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise HostError(
+                "bad-pe", f"not an EFI program: expected section names in ASCII, got {error.object!r}"
+            ) from error
 
     def _parse(self) -> None:
         data = self._data
@@ -57,6 +63,12 @@ class PeFile:
         (self._headers_size,) = struct.unpack_from("<I", data, self._optional + 60)
         _, self._certificates_size = struct.unpack_from("<II", data, self._optional + _CERTIFICATES)
         self.sections = tuple(self._section(self._optional + optional_size + 40 * at) for at in range(count))
+        # else a small file with many headers takes minutes to hash
+        if (total := sum(one.raw_size for one in self.sections)) > len(data):
+            raise HostError(
+                "bad-pe",
+                f"its sections lie over each other: they have {total} bytes of the file's {len(data)}",
+            )
 
     def _section(self, at: int) -> Section:
         name, size, address, raw_size, offset = struct.unpack_from("<8sIIII", self._data, at)

@@ -32,6 +32,7 @@ def predict(untrusted_uki: bytes) -> dict[int, Events]:
     program = PeFile(untrusted_uki)
     _check_predictable(program)
     linux, initrd, command_line = (_section(program, name) for name in (".linux", ".initrd", ".cmdline"))
+    kernel = _kernel(linux)
     try:
         options = command_line.rstrip(b"\0").decode("ascii").encode("utf-16-le") + b"\0\0"
     except UnicodeDecodeError as error:
@@ -45,7 +46,7 @@ def predict(untrusted_uki: bytes) -> dict[int, Events]:
             _event(CALLING, CALLING.encode()),
             _separator(),
             ReferenceEvent("the image", program.authenticode()),
-            ReferenceEvent("kernel", PeFile(linux).authenticode()),
+            ReferenceEvent("kernel", kernel.authenticode()),
         ),
         7: (*(_variable(*one) for one in _SECURE_BOOT), _separator()),
         9: (_event("command line", options), _event("initrd", initrd)),
@@ -71,6 +72,42 @@ def _check_predictable(program: PeFile) -> None:
             f"checked the image's sections: expected none that sign its PCRs, got {', '.join(signed)}; build it without "
             "PCR signatures (ukify build without --pcr-private-key and --pcr-public-key)",
         )
+
+    for one in MEASURED_SECTIONS:
+        _check_unmistakable(program, one)
+
+
+def _check_unmistakable(program: PeFile, name: str) -> None:
+    """Refuse what the stub reads otherwise than we do.
+
+    It takes the last section whose name begins so (systemd 252, src/boot/efi/pe.c), none that is empty, and from memory,
+    where the firmware puts zeros behind content that is short.
+    """
+    found = [one for one in program.sections if one.name.startswith(name)]
+    if len(found) > 1 or any(one.name != name for one in found):
+        names = ", ".join(repr(one.name) for one in found)
+        raise HostError(
+            "bad-uki",
+            f"checked the image's sections: expected one that begins with {name}, got {names}: the stub would take the "
+            "last of them; build it with that one alone",
+        )
+    for one in found:
+        if not 0 < one.size <= one.raw_size:
+            raise HostError(
+                "bad-uki",
+                f"checked the size of section {name}: expected 1 to {one.raw_size} bytes, as many as it has in the file, "
+                f"got {one.size}; build it anew",
+            )
+
+
+def _kernel(linux: bytes) -> PeFile:
+    try:
+        return PeFile(linux)
+    except HostError as error:
+        raise HostError(
+            "bad-uki",
+            f"checked section .linux: expected a kernel that is an EFI program, got {error.message}",
+        ) from error
 
 
 def _section(program: PeFile, name: str) -> bytes:

@@ -37,7 +37,12 @@ class Recipe:
         path = directory / "recipe.toml"
         try:
             data = tomllib.loads(path.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            there = ", ".join(sorted(one.parent.name for one in directory.parent.glob("*/recipe.toml")))
+            raise HostError(
+                "no-recipe", f"{path}: {error.strerror}; there are recipes of {there or 'nothing'}"
+            ) from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise HostError("bad-recipe", f"{path}: {error}") from error
         kinds = {one.name: one.type for one in fields(cls) if one.name not in ("directory", "root")}
         if odd := (set(kinds) - set(data) - {"data"}) | (set(data) - set(kinds)):

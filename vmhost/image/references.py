@@ -1,6 +1,7 @@
 """Turn a built image into reference values, and say what a quote of a machine that runs it must prove."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from vmhost.errors import HostError
 from vmhost.image.predict import Events, predict
 
 PCRS = (2, 3, 4, 7, 9, 11, 12)
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")  # a policy's profile is called so
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Image:
             raise HostError(
                 "no-image", f"{manifest}: {error.strerror}; build it: quotegate image build {name}"
             ) from error
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise HostError(
                 "bad-image", f"{manifest}: not an image's manifest: {error}; build it again"
             ) from error
@@ -54,6 +56,15 @@ class Image:
         return {value_name(self.name, pcr): found for pcr, found in events.items()} | {
             files_name(self.name): allowed
         }
+
+
+def check_name(image: str) -> None:
+    """Refuse a name by which no policy could ask for the image; raises HostError `bad-name`."""
+    if not _NAME.fullmatch(image):
+        raise HostError(
+            "bad-name",
+            f"image name {image!r}: expected a-z, 0-9 and '-', at most 32, a letter first; name it otherwise",
+        )
 
 
 def value_name(image: str, pcr: int) -> str:

@@ -4,6 +4,9 @@ A lab's authority lives as long as the process that provisions it. One for other
 """
 
 import datetime as dt
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.ek_certificate import CertificateAuthority
-from vmhost.durable import write_secret
+from vmhost.durable import sync_directory, write_durably, write_secret
 from vmhost.errors import HostError
-from vmhost.signing_key import public_keys
+from vmhost.signing_key import check_days, public_keys
 
 CA_CERTIFICATE, CA_KEY, SIGNING_KEY = "ek_ca.pem", "ek_ca.key", "signing.key"
+LONGEST_NAME = 64  # RFC 5280, ub-common-name
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,14 @@ class Authority:
 
     @classmethod
     def create(cls, name: str, now: dt.datetime, days: int | None) -> "Authority":
-        """Make both with fresh keys; the CA without end for None."""
+        """Make both with fresh keys; the CA without end for None. Raises HostError `bad-name`, `bad-days`."""
+        if not 1 <= len(name) <= LONGEST_NAME:
+            raise HostError(
+                "bad-name",
+                f"the authority's name: expected 1 to {LONGEST_NAME} characters, got {len(name)}; name it otherwise",
+            )
+        if days is not None:
+            check_days(days)
         return cls(CertificateAuthority.create(name, now, days), Ed25519PrivateKey.generate())
 
     @property
@@ -38,21 +49,28 @@ class Authority:
         return public_keys(self.signer)
 
     def store(self, directory: Path) -> None:
-        """Keep it in a new directory, the keys root's alone; raises HostError `exists`, `unwritable`."""
-        key = self.ca.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        try:
-            directory.mkdir(mode=0o700)
-            write_secret(directory / CA_KEY, key)
-            write_secret(directory / SIGNING_KEY, self.signer.private_bytes_raw().hex().encode() + b"\n")
-            (directory / CA_CERTIFICATE).write_bytes(self.ca.root_pem())
-        except FileExistsError as error:
+        """Keep it in a new directory, the keys root's alone: whole or not at all. Raises HostError `exists`, `unwritable`."""
+        if os.path.lexists(directory):
             raise HostError(
                 "exists",
                 f"{directory}: checked before making an authority: expected a new directory, found one; its keys are "
                 "never overwritten: name another, or use this one",
-            ) from error
+            )
+        key = self.ca.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        try:
+            scratch = Path(
+                tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent)
+            )  # its owner's alone
+            try:
+                write_secret(scratch / CA_KEY, key)
+                write_secret(scratch / SIGNING_KEY, self.signer.private_bytes_raw().hex().encode() + b"\n")
+                write_durably(scratch / CA_CERTIFICATE, self.ca.root_pem())
+                scratch.rename(directory)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            sync_directory(directory.parent)
         except OSError as error:
             raise HostError(
                 "unwritable",

@@ -17,7 +17,9 @@ from vmhost.image.references import PCRS, files_name, profile_for, value_name
 from vmhost.issue.authority import Authority
 from vmhost.issue.peer_setup import CERTIFICATE, REFERENCES, SETUP, Gateway, machine_places, peer_setup
 from vmhost.issue.policy_text import ON_FAIL_CUT, peer_text, profile_text
+from vmhost.signing_key import end_of
 from vmhost.topology import guest_port_text
+from vmhost.vm.spec import INTERFACE
 
 # where the Debian package has its settings and its state
 SETTINGS, STATE = PurePosixPath("/etc/quotegate-agent"), PurePosixPath("/var/lib/quotegate-agent")
@@ -70,7 +72,9 @@ def issue(
 ) -> dict[str, bytes]:
     """Return the files by path, below `guest/`, `gateway/` and `host/`; raises HostError, DocumentError."""
     place = machine.place
+    not_after = end_of(days, now.timestamp())
     others = _others(machine, known)
+    _check_interfaces(place, host)
     _check_place(place, others, host)
     _check_references(machine, known)
     own = tuple(one for one in known.references if _proves(one, known.gateway.profile.references.values()))
@@ -82,7 +86,6 @@ def issue(
         )
     certificate = authority.ca.issue(machine.ek_public, place.peer, place.uuid, now, days)
     portmap = PortMap(known.portmap.version + 1, (*others, place))
-    not_after = (now + dt.timedelta(days=days)).timestamp()
     return {
         **{f"guest/{name}": data for name, data in _guest_files(machine, known, own, certificate).items()},
         **{
@@ -108,6 +111,17 @@ def _others(machine: Machine, known: GatewayFiles) -> tuple[PortEntry, ...]:
             f"{', '.join(one.peer for one in others)}; without --again it is issued for the first time",
         )
     return others if machine.again else known.portmap.entries
+
+
+def _check_interfaces(place: PortEntry, host: HostSide) -> None:
+    """Refuse what would be something else in a shell script, in rules or in a policy."""
+    for what, name in (("port", place.port), ("bridge", host.bridge), ("gateway-port", host.gateway.port)):
+        if not INTERFACE.fullmatch(name):
+            raise HostError(
+                "bad-place",
+                f"{place.peer}: checked --{what}: expected an interface's name, at most 15 of A-Z, a-z, 0-9 and _.-, got "
+                f"{name!r}; correct it",
+            )
 
 
 def _check_place(place: PortEntry, others: tuple[PortEntry, ...], host: HostSide) -> None:

@@ -1,6 +1,7 @@
 """Make a TPM for a machine whose host is to run swtpm: its state, encrypted, and the key of it."""
 
 import os
+import shlex
 from pathlib import Path
 
 from authn.tpm import TpmIdentity
@@ -20,12 +21,13 @@ def make_tpm(name: str, directory: Path, uid: int) -> TpmIdentity:
             "not-root",
             f"{name}: making a TPM: expected root, who can give its state to uid {uid}; run this as root",
         )
-    directory.mkdir(mode=0o711)  # its uid passes through, to its own state
-    key = os.urandom(KEY_SIZE)
-    write_secret(directory / KEY, key)
     spec = VtpmSpec(
         name, "", directory / STATE, directory / "swtpm.ctrl", directory / LOG, Rights(uid, uid), client_uid=0
     )
+    directory.mkdir()
+    directory.chmod(0o711)  # its uid passes through, to its own state, whatever the umask is
+    key = os.urandom(KEY_SIZE)
+    write_secret(directory / KEY, key)
     try:
         return identify(spec, key)
     except HostError as error:
@@ -43,6 +45,6 @@ def make_tpm(name: str, directory: Path, uid: int) -> TpmIdentity:
 def start_text(directory: Path) -> str:
     """Write how swtpm is started with it, by the uid that has the state; a pipe keeps the key from the command line."""
     return (
-        f"swtpm socket --tpm2 --tpmstate dir={directory / STATE},mode=0600 --terminate "
-        f"--ctrl type=unixio,path=SOCKET --key fd=3,format=binary,mode=aes-256-cbc 3<{directory / KEY}"
+        f"swtpm socket --tpm2 --tpmstate {shlex.quote(f'dir={directory / STATE},mode=0600')} --terminate "
+        f"--ctrl type=unixio,path=SOCKET --key fd=3,format=binary,mode=aes-256-cbc 3<{shlex.quote(str(directory / KEY))}"
     )

@@ -1,5 +1,6 @@
 """Say what to put where. Pure text, for the terminal and for a file beside what was issued."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,8 @@ class Issued:
 
 def steps(issued: Issued) -> str:
     """Return the steps, in their order."""
-    place, at, there = issued.place, issued.directory, issued.gateway_directory
+    place = issued.place
+    at, there = (shlex.quote(str(one)) for one in (issued.directory, issued.gateway_directory))
     policy = f"{there}/policy-{place.peer}.toml"
     parts = [
         f"""1. On the host, once {place.port} is there (your VM's tap, which only its own uid may open), in the bridge's network namespace:
@@ -34,7 +36,7 @@ def steps(issued: Issued) -> str:
     if issued.has_tpm:
         parts.append(
             f"""   Its TPM is in {at}/tpm; swtpm, as the uid that has the state, for QEMU's tpmdev emulator (SOCKET: one you name):
-   {start_text(at / "tpm")}"""
+   {start_text(issued.directory / "tpm")}"""
         )
     parts += [
         f"""2. On the gateway: keep its setup, put the new files beside it, restart its services (sessions end, machines prove themselves anew):

@@ -20,6 +20,7 @@ from vmhost.image.predict import Events, predict
 from vmhost.image.references import Image, value_name
 from vmhost.names import GATEWAY
 from vmhost.regular import open_regular
+from vmhost.signing_key import check_version
 from vmhost.update.manifest import BOOT, MANIFEST, ROOT, FileFacts, Manifest, read_manifest
 
 MAX_MANIFEST = 1 << 20
@@ -57,17 +58,28 @@ def write_bundle(
     key: Ed25519PrivateKey,
     authority: ec.EllipticCurvePrivateKey,
 ) -> Bundle:
-    """Make an update of a built image in the new directory `out`; raises HostError, OSError."""
+    """Make an update of a built image in the new directory `out`, which is gone when that fails; raises HostError, OSError."""
+    check_version(version)
     sources = {BOOT: image.disk, ROOT: image.disk.with_suffix(".root")}
+    if image.name != GATEWAY and not sources[ROOT].is_file():
+        raise HostError(
+            "wrong-image",
+            f"checked the image: expected the gateway's, which has a root of its own, got {image.name!r}; nothing was "
+            f"written: quotegate image bundle {GATEWAY}; a guest is updated by starting it from another image",
+        )
     files = {name: measure(source) for name, source in sources.items()}
     uki = read_program(image.disk)
     references = ReferenceSet(version, not_after, _values(uki)).sign(key)
     manifest = Manifest(version, not_after, image.name, files, approve(uki, version, authority), references)
     out.mkdir(parents=True)
-    for name, source in sources.items():
-        shutil.copyfile(source, out / name)
-        compare(out / name, files[name], measure(out / name))
-    (out / MANIFEST).write_bytes(manifest.sign(key))
+    try:
+        for name, source in sources.items():
+            shutil.copyfile(source, out / name)
+            compare(out / name, files[name], measure(out / name))
+        (out / MANIFEST).write_bytes(manifest.sign(key))
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # what was copied may be what the disk is full of
+        raise
     return Bundle(out, manifest)
 
 

@@ -170,7 +170,7 @@ class Slots:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Slots":
+    def from_json(cls, text: str | bytes) -> "Slots":
         """Read what `to_json` wrote; raises HostError `bad-slots`."""
         try:
             data: dict[str, Any] = json.loads(text)
@@ -185,7 +185,7 @@ class Slots:
             )
             if found[found.active].state is not State.GOOD:
                 raise ValueError(f"the active slot is {found[found.active].state}")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise HostError(
                 "bad-slots",
                 f"the state of the gateway's slots can't be read: {error!r}; nothing was started: restore slots.json",

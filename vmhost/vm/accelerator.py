@@ -81,27 +81,41 @@ def try_kvm(rights: Rights) -> str:
         return (
             "there is no /dev/kvm (load kvm_intel or kvm_amd, switch virtualization on in the firmware setup)"
         )
-    with tempfile.TemporaryDirectory(prefix="qg-kvm-") as name:
-        directory = Path(name)
-        disk = directory / "sector"
-        disk.write_bytes(BOOT_SECTOR)
-        for path in (directory, disk):
-            os.chown(path, rights.uid, rights.gid)
-        program = Program("kvm-probe", probe_argv(disk), "", rights, directory / "log")
-        try:
-            done = subprocess.run(
-                program.command(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                timeout=WITHIN_S,
-                cwd="/",
-            )
-        except subprocess.TimeoutExpired:
-            return f"a small guest was not done within {WITHIN_S:.0f} s"
-        except OSError as error:
-            return f"QEMU did not start: {error}"
+    try:
+        with tempfile.TemporaryDirectory(prefix="qg-kvm-") as name:
+            directory = Path(name)
+            disk = directory / "sector"
+            disk.write_bytes(BOOT_SECTOR)
+            for path in (directory, disk):
+                os.chown(path, rights.uid, rights.gid)
+            program = Program("kvm-probe", probe_argv(disk), "", rights, directory / "log")
+            done = _run(program)
+    except OSError as error:
+        raise HostError(
+            "no-space",
+            f"trying a small guest under KVM: expected room for its disk where temporary files are, got {error}; nothing "
+            f"was started: free space there, or say which accelerator to use: {OVERRIDE}=kvm or tcg",
+        ) from error
+    if isinstance(done, str):
+        return done
     if done.returncode == _SUCCESS and done.stdout == b"OK":
         return ""
     said = done.stderr.decode(errors="replace").strip().splitlines()
     return f"a small guest ended with status {done.returncode}: {said[0][:200] if said else 'no message'}"
+
+
+def _run(program: Program) -> "subprocess.CompletedProcess[bytes] | str":
+    """Run it; return how it ended, or why it did not."""
+    try:
+        return subprocess.run(
+            program.command(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=WITHIN_S,
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired:
+        return f"a small guest was not done within {WITHIN_S:.0f} s"
+    except OSError as error:
+        return f"QEMU did not start: {error}"

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -31,6 +30,8 @@ class Child:
 
     async def ended(self) -> None:
         """Return once it has ended. Until then its log is emptied whenever it is too large: a guest can have QEMU write."""
+        if not self.alive:  # its pid may be somebody else's by now
+            return
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -52,11 +53,6 @@ class Child:
         if is_large(log):
             with suppress(OSError):  # it is written at its end, so what comes next stands at the new begin
                 os.truncate(log, 0)
-
-    def kill(self) -> None:
-        """End it without asking."""
-        if self.alive:
-            self._running.process.send_signal(signal.SIGKILL)
 
     def describe_end(self) -> str:
         """Say how it ended and what it wrote last."""

@@ -86,7 +86,6 @@ class Domain:
         self._lock = asyncio.Lock()
         self._undo = AsyncExitStack()
         self._machine: Machine | None = None
-        self._qemu: Process | None = None  # from its start on, to be killed in the middle of anything
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -117,8 +116,8 @@ class Domain:
             self._enter(State.RUNNING, self.measured.firmware.described if self.measured else "")
             self._watching = asyncio.create_task(self._watch(self._machine), name=f"vm-{self.spec.name}")
 
-    async def stop(self, grace_s: float) -> None:
-        """Press the power button, wait, then end QEMU by its monitor, then by its pid. Off already: no matter."""
+    async def stop(self) -> None:
+        """Pull the plug: end QEMU by its monitor, then by its pid. Off already: no matter."""
         async with self._lock:
             machine = self._machine
             if machine is None:
@@ -129,15 +128,13 @@ class Domain:
             if self._watching is not None:
                 self._watching.cancel()
             try:
-                await self._power_down(machine, grace_s)
+                with suppress(
+                    HostError
+                ):  # it hangs or is gone: what comes next is harder, in the end SIGKILL
+                    await machine.control.quit()
+                    await _within(machine.qemu, QUIT_WITHIN_S)
             finally:
                 await self._take_down(self._undo, State.OFF, "stopped")
-
-    async def kill(self) -> None:
-        """End it at once, also in the middle of a start or of a stop's grace."""
-        if self._qemu is not None:
-            self._qemu.kill()
-        await self.stop(0.0)
 
     async def _bring_up(self, undo: AsyncExitStack) -> Machine:
         spec, edges = self.spec, self._edges
@@ -149,7 +146,6 @@ class Domain:
         async with edges.files(spec, firmware) as files:  # QEMU has them once it runs; we close them
             self.measured = Measured(firmware, files.digests, self._clock())
             qemu = await undo.enter_async_context(edges.qemu(spec, files, console, mark))
-        self._qemu = qemu
         try:
             control = await undo.enter_async_context(edges.control(spec))
             await control.cont()
@@ -164,15 +160,6 @@ class Domain:
             )
         return Machine(qemu, vtpm, control, console)
 
-    async def _power_down(self, machine: Machine, grace_s: float) -> None:
-        with suppress(HostError):  # it hangs or is gone: the next step is harder, the last one is SIGKILL
-            if grace_s > 0:
-                await machine.control.system_powerdown()
-                if await _within(machine.qemu, grace_s):
-                    return
-            await machine.control.quit()
-            await _within(machine.qemu, QUIT_WITHIN_S)
-
     async def _take_down(self, undo: AsyncExitStack, state: State, reason: str) -> None:
         """Undo all of a start, also when cancelled meanwhile."""
         try:
@@ -181,7 +168,7 @@ class Domain:
             self._enter(state, reason)
 
     def _forget(self) -> None:
-        self._machine = self._qemu = None
+        self._machine = None
 
     async def _watch(self, machine: Machine) -> None:
         """Wait for the end nobody asked for, and clear up after it."""

@@ -23,9 +23,6 @@ class Process(Protocol):
     async def ended(self) -> None:
         """Return once it has ended."""
 
-    def kill(self) -> None:
-        """End it without asking."""
-
     def describe_end(self) -> str:
         """Say how it ended and what it wrote last."""
 
@@ -38,9 +35,6 @@ class Control(Protocol):
 
     async def query_status(self) -> str:
         """Ask for the run state."""
-
-    async def system_powerdown(self) -> None:
-        """Press the power button."""
 
     async def quit(self) -> None:
         """End QEMU at once."""

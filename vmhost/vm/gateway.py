@@ -15,7 +15,7 @@ from vmhost.errors import HostError
 from vmhost.log import shown
 from vmhost.update.keeper import SlotKeeper, start_due
 from vmhost.update.slots import Slot, Slots
-from vmhost.vm.child import last_words
+from vmhost.vm.child import LAST_WORDS, last_words
 from vmhost.vm.domain import State
 from vmhost.vm.gateway_api import Complaint, GatewayApi
 from vmhost.vm.guest import VmGuest
@@ -37,6 +37,7 @@ class GatewayVm(VmGuest):
     answers: Callable[[Path], Awaitable[bool]]
     services: Mapping[str, Service]
     slots: SlotKeeper
+    refresh: Callable[[Slot], None]  # brings a slot's settings disk up to date
     disks_of: Callable[[Slot], tuple[Disk, ...]]
     _pending: str = ""  # what a candidate on trial still lacks
 
@@ -50,6 +51,7 @@ class GatewayVm(VmGuest):
             self.slots.tell(lambda outcome: self._wait(GatewayApi(self.api_socket).tell(outcome)))
 
     def _start(self, slot: Slot, slots: Slots) -> None:
+        self.refresh(slot)
         self.domain.spec = replace(self.domain.spec, disks=self.disks_of(slot))
         super().boot()
         self._wait(self._connect(slots[slot].within_s if slot is slots.candidate else None))
@@ -82,12 +84,15 @@ class GatewayVm(VmGuest):
         command = ("/usr/lib/quotegate-appliance/replace", name)
         done = run_in_guest(self.domain.spec.recovery_socket, command, REPLACE_WITHIN_S)
         if done.status:
-            said = shown(done.output.decode(errors="replace").strip())
+            said = shown(done.output[-LAST_WORDS:].decode(errors="replace").strip())
             raise HostError("not-running", f"{self.name}: replacing {name}: {said}")
 
     async def _connect(self, trial_s: float | None) -> None:
         """Return once it answers; when it is on trial, once it has passed its self-test too. Raises HostError."""
-        reader, writer = await asyncio.open_unix_connection(self.domain.spec.link_socket)
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.domain.spec.link_socket)
+        except OSError as error:
+            raise self._failure("ended while it started") from error
         endpoint = Endpoint(reader, writer, 0, self.services)
         self._line = asyncio.create_task(self._carry(endpoint), name="line to the gateway")
         self._pending = ""

@@ -15,6 +15,7 @@ from authn.signing import DocumentError, sign_document, verify_document
 from vmhost.durable import write_durably
 from vmhost.errors import HostError
 from vmhost.regular import open_regular
+from vmhost.signing_key import check_version
 
 KIND = "firmware"
 COPY, DOCUMENT = "OVMF_CODE.fd", "firmware.signed"
@@ -43,9 +44,16 @@ def sign_golden(
     firmware: Path, golden_dir: Path, version: int, not_after: float, key: Ed25519PrivateKey
 ) -> str:
     """Make a golden directory from a firmware known to be good; returns its SHA-256. Raises HostError."""
+    check_version(version)
     content = _read(firmware, "firmware-missing", "install the ovmf package")
     digest = hashlib.sha256(content).hexdigest()
-    golden_dir.mkdir(parents=True, exist_ok=True)
+    if not golden_dir.parent.is_dir():
+        raise HostError(
+            "no-state",
+            f"{golden_dir.parent}: looked for the state of the lab that starts from it: expected a directory, found none; "
+            "nothing was signed: name the lab that is there: --lab",
+        )
+    golden_dir.mkdir(exist_ok=True)
     write_durably(golden_dir / COPY, content)
     write_durably(golden_dir / DOCUMENT, sign_document(KIND, version, not_after, {"sha256": digest}, key))
     return digest

@@ -39,7 +39,7 @@ class VmGuest:
     def power_off(self) -> None:
         """Pull the plug: what was taken over is not asked to shut down."""
         self._wait(self._hang_up())
-        self._wait(self.domain.stop(0.0))
+        self._wait(self.domain.stop())
 
     def pids(self) -> dict[str, int]:
         """Return what runs, by name."""

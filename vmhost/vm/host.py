@@ -67,7 +67,15 @@ class Host:
                 f"VM {spec.name}: checked its TPM: expected socket {spec.tpm_socket} for uid {spec.uid}, got "
                 f"{mine.socket} for uid {mine.client_uid}; correct the VM's settings",
             )
-        return powered_vtpm(mine, self.vtpm_key(), mark)
+        try:
+            key = self.vtpm_key()
+        except OSError as error:
+            raise HostError(
+                "no-key",
+                f"{error.filename}: reading the key of the TPM's state of VM {spec.name}: expected a file, got "
+                f"{error.strerror}; nothing was started: restore it, no other key opens that state",
+            ) from error
+        return powered_vtpm(mine, key, mark)
 
     def files(self, spec: VmSpec, firmware: Outcome) -> AbstractAsyncContextManager[Files]:
         """Measure, seal and open the VM's files, in a thread."""

@@ -15,6 +15,7 @@ from vmhost.log import shown
 
 MAX_MESSAGE = 64 << 10
 MAX_EVENTS = 256
+MAX_TEXT = 200  # of QEMU's own words in a message of ours
 ANSWER_WITHIN_S = 10.0
 
 
@@ -55,7 +56,7 @@ def parse(line: bytes) -> Greeting | Event | Answer:
                 data = message.get("data", {})
                 return Event(name, data if isinstance(data, dict) else {})
             case {"error": {"class": str(kind), "desc": str(text)}}:
-                return Answer(message.get("id"), error=shown(f"{kind}: {text}"))
+                return Answer(message.get("id"), error=shown(f"{kind}: {text}"[:MAX_TEXT]))
             case {"return": value, "id": int(number)}:
                 return Answer(number, value)
     except (ValueError, RecursionError):
@@ -100,7 +101,8 @@ class Qmp:
     async def _negotiate(self, within_s: float) -> None:
         first = await self._next()
         if not isinstance(first, Greeting):
-            raise HostError("qmp-malformed", f"QMP: expected a greeting first, got {first}; restart the VM")
+            got = repr(first)[:MAX_TEXT]
+            raise HostError("qmp-malformed", f"QMP: expected a greeting first, got {got}; restart the VM")
         self.version = first.version
         self._task = asyncio.create_task(self._receive(), name="qmp")
         await self.execute("qmp_capabilities", within_s=within_s)
@@ -136,19 +138,12 @@ class Qmp:
     async def query_status(self) -> str:
         """Ask for the run state: `running`, `paused`, `prelaunch`, `shutdown` and so on."""
         value = await self.execute("query-status")
-        return str(value.get("status")) if isinstance(value, dict) else ""
+        status = value.get("status") if isinstance(value, dict) else None
+        return shown(status[:MAX_TEXT]) if isinstance(status, str) else ""
 
     async def cont(self) -> None:
         """Let the guest run."""
         await self.execute("cont")
-
-    async def pause(self) -> None:
-        """Halt the guest (QMP `stop`)."""
-        await self.execute("stop")
-
-    async def system_powerdown(self) -> None:
-        """Press the power button."""
-        await self.execute("system_powerdown")
 
     async def quit(self) -> None:
         """End QEMU at once."""
@@ -161,19 +156,6 @@ class Qmp:
             self._events.put_nowait(event)  # for the next one who asks
             raise event
         return event
-
-    async def wait_for(self, name: str, within_s: float) -> Event:
-        """Return the first event of this name, dropping those before it; raises HostError."""
-        try:
-            async with asyncio.timeout(within_s):
-                while (event := await self.next_event()).name != name:
-                    pass
-                return event
-        except TimeoutError:
-            raise HostError(
-                "qmp-timeout",
-                f"QMP: expected the event {name} within {within_s:.0f} s, got none; look at the guest's console",
-            ) from None
 
     async def close(self) -> None:
         """Hang up; safe to call again."""

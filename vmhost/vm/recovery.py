@@ -19,6 +19,7 @@ _PIECE = 65536
 _LONGEST = 600  # the line editor of busybox drops what goes beyond a thousand
 _CANCEL = b"\x03"  # brings a prompt, and forgets a line that was left half written
 _PROMPT = re.compile(rb"# (\x1b\[6n)?$")
+_PROMPT_SIZE = 8  # it stands at the end: what comes before is not searched, a guest may have written millions of signs like it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,11 @@ def _converse(
     *before, last = lines
     while time.monotonic() < deadline:
         serial.sendall(_CANCEL)
-        if not _until(serial, _PROMPT, min(deadline, time.monotonic() + PROMPT_WITHIN_S)):
+        if not _prompted(serial, min(deadline, time.monotonic() + PROMPT_WITHIN_S)):
             continue
         for line in before:
             serial.sendall(line)
-            if not _until(serial, _PROMPT, deadline):
+            if not _prompted(serial, deadline):
                 return None
         serial.sendall(last)
         return _until(serial, result, deadline)
@@ -88,7 +89,14 @@ def _lines(token: str, command: Sequence[str]) -> Sequence[bytes]:
     return (*before, last.encode())
 
 
-def _until(serial: socket.socket, wanted: "re.Pattern[bytes]", deadline: float) -> "re.Match[bytes] | None":
+def _prompted(serial: socket.socket, deadline: float) -> bool:
+    return _until(serial, _PROMPT, deadline, _PROMPT_SIZE) is not None
+
+
+def _until(
+    serial: socket.socket, wanted: "re.Pattern[bytes]", deadline: float, reach: int = 2 * MAX_OUTPUT
+) -> "re.Match[bytes] | None":
+    """Read until something wanted is among the last `reach` bytes; None when it does not come."""
     got = b""
     while (left := deadline - time.monotonic()) > 0 and len(got) < 2 * MAX_OUTPUT:
         serial.settimeout(left)
@@ -99,6 +107,6 @@ def _until(serial: socket.socket, wanted: "re.Pattern[bytes]", deadline: float) 
         if not piece:
             raise ConnectionError("the VM is over")
         got += piece
-        if found := wanted.search(got):
+        if found := wanted.search(got, max(0, len(got) - reach)):
             return found
     return None

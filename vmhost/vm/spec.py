@@ -14,7 +14,7 @@ MEMORY_MIB = range(64, 1 << 20)
 CPUS = range(1, 65)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
-_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -70,9 +70,9 @@ class VmSpec:
             ("mac", self.mac, _MAC.fullmatch(self.mac), "a lower-case unicast address"),
             ("memory_mib", self.memory_mib, self.memory_mib in MEMORY_MIB, f"{MEMORY_MIB.start} or more"),
             ("cpus", self.cpus, self.cpus in CPUS, f"{CPUS.start} to {CPUS.stop - 1}"),
-            ("tap", self.tap, _INTERFACE.fullmatch(self.tap), "an interface name, at most 15 characters"),
+            ("tap", self.tap, INTERFACE.fullmatch(self.tap), "an interface name, at most 15 characters"),
             ("namespace", self.namespace, _NAMESPACE.fullmatch(self.namespace), "a network namespace's name"),
-            ("uid", self.uid, self.uid > 0 and self.gid > 0, "an unprivileged uid and gid"),
+            ("uid", self.uid, self.rights.unprivileged, "an unprivileged uid and gid"),
             ("disks", len(self.disks), len(self.disks) <= MAX_DISKS, f"at most {MAX_DISKS}"),
         )
         for what, got, good, expected in checks:

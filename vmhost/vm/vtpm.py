@@ -39,7 +39,7 @@ class VtpmSpec:
         return self.state_dir.with_name(f"{self.state_dir.name}.held")
 
     def __post_init__(self) -> None:
-        if self.rights.uid in (0, self.client_uid):
+        if not self.rights.unprivileged or self.rights.uid == self.client_uid:
             raise HostError(
                 "bad-spec",
                 f"TPM of {self.name}: checked its uid: expected an unprivileged one that is not QEMU's, got "

@@ -1,10 +1,13 @@
 """Describing a system that somebody else built."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from authn.reference import ReferenceSet
 from tests.vmhost.image.programs import small_uki
 from vmhost.errors import HostError
 from vmhost.image.describe import describe
@@ -59,3 +62,22 @@ def test_rejects_missing_uki(tmp_path: Path, root: Path) -> None:
         describe("mine", root, tmp_path / "none.efi", tmp_path / "out")
     assert raised.value.code == "not-described"
     assert "none.efi" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../mine", 'My "System"', "a\nb", "-mine", "mine.1", "m" * 33, "m\xfcller"]
+)
+def test_rejects_a_name_that_no_policy_could_have(tmp_path: Path, root: Path, name: str) -> None:
+    with pytest.raises(HostError, match="expected a-z, 0-9") as raised:
+        describe(name, root, _uki(tmp_path, small_uki()), tmp_path / "out")
+    assert (raised.value.code, (tmp_path / "out").exists()) == ("bad-name", False)
+
+
+def test_a_file_whose_name_is_no_text_can_be_signed(tmp_path: Path, root: Path) -> None:
+    odd = os.path.join(os.fsencode(root), b"usr/bin/x\xff")  # noqa: PTH118 - bytes
+    with open(odd, "w") as file:  # noqa: PTH123 - bytes
+        file.write("#!/bin/sh -e\n")
+    described = describe("mine", root, _uki(tmp_path, small_uki()), tmp_path / "out")
+    assert described.files["/usr/bin/x\\xff"] == hashlib.sha256(b"#!/bin/sh -e\n").hexdigest()
+    key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+    assert b"x\\\\xff" in ReferenceSet(1, 1.0, described.values()).sign(key)

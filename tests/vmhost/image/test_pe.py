@@ -53,3 +53,27 @@ def test_rejects_what_is_no_program() -> None:
         with pytest.raises(HostError) as refused:
             PeFile(bad)
         assert refused.value.code == "bad-pe"
+
+
+def test_rejects_sections_over_each_other() -> None:
+    """Many headers that name the whole file would take minutes to hash."""
+    overlapping = bytearray(efi_program({".a": b"x", ".b": b"y"}))
+    for number in range(2):
+        at = SIGNATURE + 24 + 240 + 40 * number
+        struct.pack_into("<II", overlapping, at + 16, len(overlapping), 0)
+    with pytest.raises(HostError, match="sections lie over each other") as refused:
+        PeFile(bytes(overlapping))
+    assert refused.value.code == "bad-pe"
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b"", "its 0 bytes end in the middle of its headers"),
+        (efi_program({"\xe4": b"x"}), r"section names in ASCII, got b'\\xc3\\xa4'"),
+    ],
+    ids=["empty", "name"],
+)
+def test_rejects_a_program_that_is_cut_or_named_oddly_in_words(bad: bytes, why: str) -> None:
+    with pytest.raises(HostError, match=f"not an EFI program: .*{why}"):
+        PeFile(bad)

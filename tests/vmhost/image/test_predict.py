@@ -1,4 +1,5 @@
 import hashlib
+import struct
 
 import pytest
 
@@ -79,3 +80,38 @@ def test_rejects_an_image_whose_stub_would_add_an_initrd(section: str) -> None:
 
 def test_sections_that_the_stub_does_not_measure_change_the_image_alone() -> None:
     assert _changed(small_uki(uname=b"6.1.0"), small_uki(uname=b"6.1.1")) == {(4, "the image")}
+
+
+@pytest.mark.parametrize("name", ["cmdlineX", "dtbauto"])
+def test_rejects_sections_whose_names_the_stub_takes_for_one(name: str) -> None:
+    """systemd-stub 252 compares the beginnings of names alone, and takes the last section that fits."""
+    with pytest.raises(
+        HostError, match=rf"expected one that begins with \.\w+, got .*'\.{name[:7]}'"
+    ) as refused:
+        predict(small_uki(**{name: b"init=/bin/sh"}))
+    assert refused.value.code == "bad-uki"
+
+
+def test_rejects_a_section_that_is_there_twice() -> None:
+    twice = bytearray(small_uki(cmdlin2=b"init=/bin/sh"))
+    at = next(one.header for one in PeFile(bytes(twice)).sections if one.name == ".cmdlin2")
+    twice[at : at + 8] = b".cmdline"
+    with pytest.raises(HostError, match=r"got '\.cmdline', '\.cmdline': the stub would take the last"):
+        predict(bytes(twice))
+
+
+@pytest.mark.parametrize("size", [0, 513])
+def test_rejects_a_section_that_memory_has_otherwise_than_the_file(size: int) -> None:
+    """The stub leaves out what is empty, and measures zeros behind what is short."""
+    image = bytearray(small_uki())
+    section = PeFile(bytes(image)).section(".cmdline")
+    assert section is not None
+    struct.pack_into("<I", image, section.header + 8, size)
+    with pytest.raises(HostError, match=rf"size of section \.cmdline: expected 1 to 512 bytes.*got {size};"):
+        predict(bytes(image))
+
+
+def test_rejects_a_kernel_that_is_no_program_and_says_which_part() -> None:
+    parts = {".sdmagic": MAGIC, ".linux": b"no program", ".initrd": b"i", ".cmdline": b"c"}
+    with pytest.raises(HostError, match=r"checked section \.linux: expected a kernel"):
+        predict(efi_program(parts))

@@ -232,3 +232,11 @@ def test_rejects_slots_that_are_gone(spec: LabSpec) -> None:
 
 def _vm(spec: LabSpec) -> LabSpec:
     return replace(spec, gateway_vm=True)
+
+
+@pytest.mark.parametrize("spoilt", [b"\xff\xfe", b"", b"[" * 100_000], ids=["no text", "empty", "deep"])
+def test_rejects_slots_that_a_disk_spoilt(spec: LabSpec, spoilt: bytes) -> None:
+    slots_file(spec.lab).write_bytes(spoilt)
+    with pytest.raises(HostError, match=r"nothing was started: restore slots\.json") as raised:
+        LabSlots(spec).load()
+    assert raised.value.code == "bad-slots"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmhost.lab import gateway_vm
-from vmhost.lab.gateway_vm import SETTINGS_DISK, disks_of, fresh_disks, material_files, slot_directory
+from vmhost.lab.gateway_vm import SETTINGS_DISK, material_files, refresh_settings, slot_directory
 from vmhost.lab.teardown import tear_down
 from vmhost.names import Lab
 from vmhost.update.slots import Slot
@@ -39,15 +39,15 @@ def settings(lab: Lab, slot: Slot = Slot.A) -> Path:
 
 
 def test_each_start_takes_the_operators_files_as_they_are(lab: Lab) -> None:
-    assert fresh_disks(lab, Slot.B) == disks_of(lab, Slot.B)
+    refresh_settings(lab, Slot.B)
     assert unpack_settings(settings(lab, Slot.B).read_bytes()) == {**OTHERS, "material/words.toml": b"new"}
     assert "material/gone.yar" in unpack_settings(settings(lab).read_bytes())  # that slot is not started
 
 
 def test_a_disk_that_has_them_already_is_not_written(lab: Lab) -> None:
-    fresh_disks(lab, Slot.A)
+    refresh_settings(lab, Slot.A)
     before = settings(lab).stat().st_ino
-    fresh_disks(lab, Slot.A)
+    refresh_settings(lab, Slot.A)
     assert settings(lab).stat().st_ino == before
 
 
@@ -62,7 +62,7 @@ def test_files_that_cannot_be_taken_leave_those_of_before(
         (lab.material / ("x" * 200)).write_text("")
     else:
         monkeypatch.setattr(gateway_vm, "write_durably", full)
-    assert fresh_disks(lab, Slot.A) == disks_of(lab, Slot.A)
+    refresh_settings(lab, Slot.A)
     assert settings(lab).read_bytes() == before
     said = capsys.readouterr()
     assert f"{lab.material}: the gateway starts with your files as it had them" in said.out + said.err

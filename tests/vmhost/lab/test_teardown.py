@@ -197,5 +197,5 @@ def test_a_monitor_ends_in_order_where_the_state_is_kept(
         assert monitor.stdout is not None
         monitor.stdout.readline()
         record_process(lab.run_dir / MONITOR_PID, monitor.pid)
-        threading.Timer(0, tear_down, (lab,), {"keep_state": keep_state}).start()
-        assert monitor.wait(10) == status
+        tear_down(lab, keep_state=keep_state)
+        assert monitor.poll() == status

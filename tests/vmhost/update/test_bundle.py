@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -279,3 +280,34 @@ def test_a_manifest_survives_its_file(good: Bundle) -> None:
         b"x",
     )
     assert read_manifest(manifest.sign(KEY), KEYS, NOW) == manifest
+
+
+@pytest.mark.parametrize("version", [-1, 1 << 63])
+def test_rejects_writing_a_version_that_nobody_takes(tmp_path: Path, version: int) -> None:
+    with pytest.raises(HostError, match="nothing was signed") as refused:
+        write_bundle(small_image(tmp_path / "image"), tmp_path / "u", version, LATER, KEY, AUTHORITY)
+    assert (refused.value.code, (tmp_path / "u").exists()) == ("bad-version", False)
+
+
+def test_an_update_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, copy = small_image(tmp_path / "image"), shutil.copyfile
+
+    def full(source: Path, target: Path) -> None:
+        if target.name == ROOT:
+            raise OSError(28, "No space left on device")
+        copy(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_bundle(image, tmp_path / "u", 2, LATER, KEY, AUTHORITY)
+    assert not (tmp_path / "u").exists()
+    assert write_bundle(image, tmp_path / "u", 2, LATER, KEY, AUTHORITY).version == 2
+
+
+def test_rejects_bundling_a_guests_image_and_says_what_to_do(tmp_path: Path) -> None:
+    image = small_image(tmp_path / "image", "guest")
+    image.disk.with_suffix(".root").unlink()
+    with pytest.raises(HostError, match="a guest is updated by starting it from another image") as refused:
+        write_bundle(image, tmp_path / "u", 2, LATER, KEY, AUTHORITY)
+    assert (refused.value.code, (tmp_path / "u").exists()) == ("wrong-image", False)

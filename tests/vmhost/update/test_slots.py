@@ -180,3 +180,14 @@ def test_whatever_happens_the_active_slot_is_good_and_tries_run_out(moves: list[
         assert slots[slots.active].state is State.GOOD
         assert slots[slots.active].version >= slots.least or before.active is not slots.active
         assert Slots.from_json(json.dumps(json.loads(slots.to_json()))) == slots
+
+
+@pytest.mark.parametrize(
+    "text",
+    [FIRST.to_json().replace('"version": 1', '"version": 1e999', 1), "[" * 100_000, b"\xff\xfe"],
+    ids=["endless-number", "deep", "no-text"],
+)
+def test_rejects_state_that_a_disk_spoilt(text: str | bytes) -> None:
+    with pytest.raises(HostError) as raised:
+        Slots.from_json(text)
+    assert refusal(raised) == "bad-slots"

@@ -66,7 +66,7 @@ def test_a_start_without_space_is_refused_and_undone(where: str) -> None:
         filler.unlink()
         await domain.start()
         assert domain.state is State.RUNNING
-        await domain.kill()
+        await domain.stop()
         assert domain.spec.firmware_code.read_bytes() == (OVMF / "OVMF_CODE.fd").read_bytes()
 
     with place("f") as here, small_disk(here.root / where):

@@ -17,6 +17,7 @@ from vmhost.update.slots import Outcome, Result, Slot, Slots, State
 from vmhost.vm import domain, gateway
 from vmhost.vm.gateway import GatewayVm
 from vmhost.vm.gateway_api import Complaint, GatewayApi
+from vmhost.vm.recovery import Done
 from vmhost.vm.spec import Disk, VmSpec
 
 GOOD, CANDIDATE = Path("good.img"), Path("candidate.img")
@@ -42,7 +43,7 @@ class Machine:
         dead = self.dies and self.image == CANDIDATE
         self.state = domain.State.OFF if dead else domain.State.RUNNING
 
-    async def stop(self, _grace_s: float) -> None:
+    async def stop(self) -> None:
         self.state = domain.State.OFF
 
 
@@ -67,6 +68,7 @@ class Trial:
     machine: Machine
     store: Store
     told: list[Outcome]
+    refreshed: list[Slot] = field(default_factory=list)
     complaint: Callable[[], Complaint | None] = lambda: None
     silent: bool = False
 
@@ -86,6 +88,7 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trial]:
     one = Trial(vm, machine, store, [])
     keeper_store: Any = store
     vm.slots, vm.services, vm.api_socket = SlotKeeper(keeper_store), {}, tmp_path / "api.sock"
+    vm.refresh = one.refreshed.append
     vm.disks_of = lambda slot: (Disk(GOOD if slot is Slot.A else CANDIDATE, readonly=True),)
 
     async def answers(_: Path) -> bool:
@@ -233,3 +236,28 @@ def test_what_could_not_be_told_is_told_at_the_next_start(
     trial.vm.power_off()
     trial.vm.boot()
     assert [one.result for one in trial.told] == [Result.BLESSED]
+
+
+def test_the_settings_of_the_slot_that_is_started_are_brought_up_to_date(trial: Trial) -> None:
+    trial.complaint = lambda: Complaint("rules: changed", pending=False)
+    trial.vm.boot()
+    assert trial.refreshed == [Slot.B, Slot.A]
+
+
+def test_rejects_a_machine_that_is_over_before_its_line_is_open(trial: Trial) -> None:
+    trial.store.slots = Slots.first(1)
+    trial.machine.spec.link_socket.unlink()
+    with pytest.raises(HostError, match=r"ended while it started: .*the last words") as raised:
+        trial.vm.boot()
+    assert raised.value.code == "gateway-failed"
+
+
+def test_rejects_a_replacement_with_few_of_the_guests_words(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        gateway, "run_in_guest", lambda *_: Done(1, b"\x1b" * 100_000 + b" no such inspector\n")
+    )
+    with pytest.raises(HostError, match="no such inspector") as raised:
+        trial.vm.replace("inspector-0")
+    assert len(raised.value.message) < 4000

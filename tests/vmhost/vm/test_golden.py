@@ -156,3 +156,19 @@ def test_a_failed_write_leaves_no_temporary_file(
     monkeypatch.setattr(os, "fsync", broken)
     refused(installed, directory, "firmware-not-restored")
     assert [one.name for one in installed.parent.iterdir()] == [installed.name]
+
+
+@pytest.mark.parametrize("version", [-1, 1 << 63])
+def test_rejects_a_version_that_no_start_would_take(installed: Path, directory: Path, version: int) -> None:
+    before = {one: one.read_bytes() for one in directory.iterdir()}
+    with pytest.raises(HostError, match="nothing was signed") as refused:
+        sign_golden(installed, directory, version, LATER, KEY)
+    assert refused.value.code == "bad-version"
+    assert {one: one.read_bytes() for one in directory.iterdir()} == before
+
+
+def test_rejects_a_lab_that_is_not_there_and_makes_none(installed: Path, tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="nothing was signed: name the lab") as refused:
+        sign_golden(installed, tmp_path / "nosuch" / "golden", 1, LATER, KEY)
+    assert refused.value.code == "no-state"
+    assert not (tmp_path / "nosuch").exists()

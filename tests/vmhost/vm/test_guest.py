@@ -19,7 +19,7 @@ class Domain:
         for _ in range(3):
             await asyncio.to_thread(time.sleep, 0.01)
 
-    async def stop(self, _: float) -> None:
+    async def stop(self) -> None:
         await self.start()
 
 

@@ -63,7 +63,7 @@ class Machine:
             raise HostError("vm-died", "no")
         self._server = await asyncio.start_unix_server(self._speak, self.spec.link_socket)
 
-    async def stop(self, _grace_s: float) -> None:
+    async def stop(self) -> None:
         self._server.close()
 
     async def _speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -159,7 +159,7 @@ def test_a_line_that_is_gone_already_is_no_failure_of_the_start(
     async def start() -> None:
         pass
 
-    async def stop(_grace_s: float) -> None:
+    async def stop() -> None:
         pass
 
     machine.start, machine.stop = start, stop  # type: ignore[method-assign]

@@ -95,7 +95,7 @@ async def start_anew(here: Place) -> None:
     assert domain.machine is not None
     assert sorted(here.processes()) == sorted([domain.machine.qemu.pid, domain.machine.vtpm.pid])
     assert here.tap_in_use()
-    await domain.kill()
+    await domain.stop()
 
 
 @pytest.mark.parametrize("last", [*STEPS, RUNNING])

@@ -77,7 +77,7 @@ def test_life(here: Place) -> None:
             assert status(pid, "NoNewPrivs") == "1"
         assert status(machine.qemu.pid, "Seccomp") == "2"
         await until_console(here, b"UEFI")
-        await domain.stop(0.5)
+        await domain.stop()
         assert domain.state is State.OFF
         assert [one.state for one in here.changes] == ["starting", "running", "stopping", "off"]
 
@@ -91,7 +91,7 @@ def test_a_second_start_has_the_same_tpm_and_another_key_is_refused(here: Place)
         domain = here.domain()
         for _ in range(2):
             await domain.start()
-            await domain.kill()
+            await domain.stop()
             assert here.processes() == []
         here.vtpm_key = b"x" * 32
         with pytest.raises(HostError) as refused:
@@ -126,7 +126,7 @@ def test_its_portrait_and_what_was_measured(here: Place) -> None:
         assert found["firmware"]["found"] == hashlib.sha256(b"evil").hexdigest()
         assert [one["now"] for one in found["files"]] == ["unchanged", "unchanged"]
         assert found["kernel_image"]["as_built"]
-        await domain.kill()
+        await domain.stop()
         boot.write_bytes(b"something else")
         domain.spec.firmware_code.unlink()
         later = evidence(domain, here.root)  # of its last start, though it is over
@@ -150,7 +150,7 @@ def test_a_kernel_image_that_was_not_built_here_shows(here: Place) -> None:
         make_esp(b"another program", boot)
         domain = here.domain(Disk(boot, True))
         await domain.start()
-        await domain.kill()
+        await domain.stop()
         kernel = evidence(domain, here.root)["kernel_image"]
         assert kernel["sha256"] == hashlib.sha256(b"another program").hexdigest()
         assert not kernel["as_built"]
@@ -171,7 +171,7 @@ def test_without_its_tpm_or_qemu_it_is_over(here: Place, victim: str) -> None:
         assert "status -9" in domain.reason
         assert here.processes() == []
         await domain.start()  # it can be started again
-        await domain.stop(0)
+        await domain.stop()
 
     asyncio.run(killed())
 
@@ -208,7 +208,7 @@ def test_altered_firmware_is_restored_before_it_starts(here: Place) -> None:
         assert domain.measured.firmware.restored
         evil, golden = (hashlib.sha256(one).hexdigest() for one in (b"evil", GOLDEN))
         assert domain.reason.endswith(f"restored from the golden copy: expected SHA-256 {golden}, got {evil}")
-        await domain.kill()
+        await domain.stop()
         assert domain.spec.firmware_code.read_bytes() == GOLDEN
 
     asyncio.run(restored())

@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vmhost.errors import HostError
+from vmhost.vm import recovery
 from vmhost.vm.recovery import run_in_guest
 
 LONGEST = 1023  # of busybox' line editor
@@ -92,3 +94,20 @@ def test_rejects_a_machine_that_is_off(tmp_path: Path) -> None:
     with pytest.raises(HostError) as refused:
         run_in_guest(tmp_path / "port", ("true",), 1)
     assert refused.value.code == "no-recovery"
+
+
+def test_of_what_a_guest_writes_before_a_prompt_its_end_alone_is_searched(monkeypatch) -> None:
+    """Else one that writes beginnings of prompts for ever holds the monitor up for seconds."""
+    searched: list[int] = []
+
+    class Prompt:
+        def search(self, got: bytes, at: int = 0) -> object:
+            searched.append(len(got) - at)
+            return got.endswith(b"~ # ") or None
+
+    monkeypatch.setattr(recovery, "_PROMPT", Prompt())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"# <" * 40_000 + b"~ # ")
+        assert recovery._prompted(ours, time.monotonic() + 5)
+    assert max(searched) <= recovery._PROMPT_SIZE
