@@ -153,7 +153,12 @@ class Tpm:
     def read_counter(self, index: int = AUDIT_COUNTER) -> int:
         """Read an NV counter; 0 when it was never incremented."""
         handle = self._nv_handle(index)
-        return 0 if handle is None else self._read_nv(handle)
+        return 0 if handle is None or not self._written(handle) else self._read_nv(handle)
+
+    def _written(self, handle: Any) -> bool:
+        """Tell whether a counter ever counted: who lost power after defining it has nothing to read."""
+        public, _ = self.call("nv_read_public", self._esys.nv_read_public, handle)
+        return bool(public.nvPublic.attributes & TPMA_NV.WRITTEN)
 
     def _read_nv(self, handle: Any) -> int:
         (value,) = struct.unpack(

@@ -9,3 +9,9 @@ class GatewayError(Exception):
         self.code = code
         self.message = message
         self.params = params
+
+
+def in_words(error: Exception) -> str:
+    """Say why a program ends, in one line: the error's code, where it has one, and what it says."""
+    code, message = getattr(error, "code", ""), getattr(error, "message", str(error))
+    return f"{code}: {message}" if code else message

@@ -75,7 +75,7 @@ class RpcClient:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._waiting: deque[asyncio.Future[Payload]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[Payload]]] = deque()
         self._broken = False
         self._taking = asyncio.create_task(self._take_answers())
 
@@ -88,12 +88,18 @@ class RpcClient:
             raise RpcError("away", f"nobody answers at {path.name}: {error.strerror}") from error
         return cls(reader, writer)
 
+    @property
+    def waits(self) -> float:
+        """For how many seconds the oldest request has had no answer; 0.0 when all are answered."""
+        return asyncio.get_running_loop().time() - self._waiting[0][0] if self._waiting else 0.0
+
     async def call(self, op: str, **params: object) -> Payload:
         """Send one request and return its answer; raises RpcError with the answer's code."""
         if self._broken:
             raise RpcError("away", f"the connection broke before {op}")
-        future: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Payload] = loop.create_future()
+        self._waiting.append((loop.time(), future))
         self._writer.write(encode({"op": op, **params}))
         try:
             await self._writer.drain()
@@ -110,7 +116,7 @@ class RpcClient:
                 answer = await read_message(self._reader)
                 if not self._waiting:
                     raise RpcError("malformed-message", "an answer to no request")
-                future = self._waiting.popleft()
+                _, future = self._waiting.popleft()
                 if not future.done():
                     future.set_result(answer)
         except (OSError, asyncio.IncompleteReadError, RpcError):
@@ -118,7 +124,7 @@ class RpcClient:
         finally:
             self._broken = True
             self._writer.close()
-            for future in self._waiting:
+            for _, future in self._waiting:
                 if not future.done():
                     future.set_exception(ConnectionResetError("the other process hung up"))
 

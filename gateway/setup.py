@@ -66,7 +66,7 @@ class GatewaySetup:
         data = read_json(path)
         try:
             return cls._from_json(data)
-        except (KeyError, TypeError, ValueError, AuthnError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, AuthnError) as error:
             raise SetupError("bad-setup", f"{path}: field {error} is missing or malformed") from error
 
     @classmethod
@@ -106,7 +106,7 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except OSError as error:
         raise SetupError("unreadable-setup", f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SetupError("bad-setup", f"{path}: not JSON: {error}") from error
     if not isinstance(data, dict):
         raise SetupError("bad-setup", f"{path}: expected a JSON object")

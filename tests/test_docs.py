@@ -58,6 +58,17 @@ def test_every_route_has_its_line() -> None:
     assert set(told) == declared
 
 
+def test_every_route_tells_what_it_takes() -> None:
+    lines = re.findall(
+        r"^\| `([A-Z]+ \S+)` \|[^|]*\|[^|]*\|([^|]*)\|", Path("docs/api.md").read_text(), re.MULTILINE
+    )
+    told = dict(lines)
+    for route in ROUTES:
+        cell = told[f"{route.method} {route.path}"]
+        assert all(f"`{name}`" in cell for name in route.takes), route.path
+        assert bool(route.takes) == bool(cell.strip()), route.path
+
+
 def test_every_event_has_its_line_with_all_its_fields() -> None:
     lines = re.findall(
         r"^\| `([a-z-]+)` \| [\d, ]+ \| .* \| (.*) \|$", Path("docs/events.md").read_text(), re.MULTILINE

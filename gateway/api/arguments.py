@@ -1,7 +1,9 @@
 """Read what a request names; each reader refuses with what was expected."""
 
 import math
+import re
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import Any
 
 from filters.suggestion import suggestion
@@ -10,6 +12,7 @@ from gateway.errors import GatewayError
 from gateway.registry.registry import PeerRecord
 
 MAX_SHOWN = 40
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
 MAX_SEQUENCE = (1 << 63) - 1  # of audit records
 
 
@@ -29,6 +32,35 @@ def text_of(body: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise GatewayError("malformed-request", f"`{key}` must be a text")
     return value
+
+
+def sha256_of(body: Mapping[str, Any], key: str, prefix: str = "") -> str:
+    """Return `prefix` and the digits of a SHA-256, in small letters; raises GatewayError `malformed-request`."""
+    value = body.get(key)
+    if (
+        not isinstance(value, str)
+        or not value.startswith(prefix)
+        or not _SHA256.fullmatch(value.removeprefix(prefix))
+    ):
+        raise _out_of_bounds(key, f"{prefix}{' and ' if prefix else ''}64 hex digits", str(value))
+    return value.lower()
+
+
+def port_of(body: dict[str, Any], key: str) -> int:
+    """Return a port; raises GatewayError `malformed-request`."""
+    value = body.get(key)
+    if type(value) is not int or not 1 <= value <= 65535:
+        raise _out_of_bounds(key, "a port from 1 to 65535", str(value))
+    return value
+
+
+def address_of(body: dict[str, Any], key: str) -> IPv4Address:
+    """Return an IPv4 address; raises GatewayError `malformed-request`."""
+    text = text_of(body, key)
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        raise _out_of_bounds(key, "an IPv4 address, such as 10.77.0.2", text) from None
 
 
 def whole_number(params: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from gateway.api import reading
-from gateway.api.arguments import MAX_SEQUENCE, text_of
+from gateway.api.arguments import MAX_SEQUENCE, MAX_SHOWN, sha256_of, text_of
 from gateway.api.routes import Call, Permission, route
 from gateway.audit import kept
 from gateway.audit.kept import Base, check_prunable, newest_head, read_base
@@ -31,19 +31,10 @@ def _extent(service: Service) -> tuple[Base, str | None]:
         return read_base(reader), head.to_json() if head else None
 
 
-@route("POST", "/v1/audit/verify", READ, waits=True, when_full=True)
+@route("POST", "/v1/audit/verify", READ, "known_heads", waits=True, when_full=True)
 async def audit_verify(call: Call) -> dict[str, Any]:
     """Verify the audit record against the TPM and against heads that others remember."""
-    service = call.service
-    try:
-        known = [
-            KnownHead(str(one["source"]), int(one["sequence"]), bytes.fromhex(one["hash"]))
-            for one in call.body.get("known_heads", [])
-        ]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise GatewayError(
-            "malformed-request", f"`known_heads` needs source, sequence and hash: {error}"
-        ) from error
+    service, known = call.service, _known_heads(call.body.get("known_heads", []))
     async with call.turns.turn(call.actor):
         await service.recorder.flush()
         for _ in range(TRIES):
@@ -59,13 +50,29 @@ async def audit_verify(call: Call) -> dict[str, Any]:
     return {"records": count, "intact": not found, "findings": found, "witnesses": len(known)}
 
 
-@route("POST", "/v1/audit/prune", ADMINISTER, when_full=True)
+def _known_heads(given: object) -> list[KnownHead]:
+    """Read what witnesses remember: a head that nothing could contradict is no witness."""
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise GatewayError("malformed-request", "`known_heads`: expected a list of source, sequence and hash")
+    heads = []
+    for one in given:
+        sequence = one.get("sequence")
+        if type(sequence) is not int or not 0 <= sequence <= MAX_SEQUENCE:
+            raise GatewayError(
+                "malformed-request",
+                f"`known_heads`: `sequence`: expected a record's number, got {str(sequence)[:MAX_SHOWN]!r}",
+            )
+        heads.append(KnownHead(text_of(one, "source"), sequence, bytes.fromhex(sha256_of(one, "hash"))))
+    return heads
+
+
+@route("POST", "/v1/audit/prune", ADMINISTER, "through", "hash", when_full=True)
 async def audit_prune(call: Call) -> dict[str, Any]:
     """Take records away; the hash of the last one tells that the caller has read them. It is on record first."""
     service, through = call.service, call.body.get("through")
     if type(through) is not int or not 0 < through <= MAX_SEQUENCE:
         raise GatewayError("malformed-request", f"`through` must be a record's number, got {through!r}")
-    digest = bytes.fromhex(text_of(call.body, "hash"))
+    digest = bytes.fromhex(sha256_of(call.body, "hash"))
     async with call.turns.turn(call.actor):
         await reading.verify(partial(check_prunable, service.spool.path, service.key, through, digest))
         await service.recorder.record(AuditPruned(through, digest.hex(), call.actor), reserved=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from filters.reason import DropReason
 from gateway.api import reading
-from gateway.api.arguments import MAX_SEQUENCE, find_peer, seconds, text_of, whole_number
+from gateway.api.arguments import MAX_SEQUENCE, find_peer, seconds, sha256_of, text_of, whole_number
 from gateway.api.routes import Call, Permission, route
 from gateway.daemon.service import Service
 from gateway.errors import GatewayError
@@ -82,7 +82,7 @@ async def peers(call: Call) -> dict[str, Any]:
     return {"peers": found}
 
 
-@route("GET", "/v1/peers/{name}/evidence", READ)
+@route("GET", "/v1/peers/{name}/evidence", READ, "which")
 async def peer_evidence(call: Call) -> dict[str, Any]:
     """Return the evidence of a peer's last handshake that was accepted, or refused."""
     peer, which = find_peer(call.service, call.params["name"]), call.params.get("which", Kept.ACCEPTED)
@@ -120,7 +120,7 @@ async def cut_session(call: Call) -> dict[str, Any]:
     return {"cut": session.session_id}
 
 
-@route("GET", "/v1/events", READ, waits=True, when_full=True)
+@route("GET", "/v1/events", READ, "after", "limit", "wait", waits=True, when_full=True)
 async def events(call: Call) -> dict[str, Any]:
     """Read recorded events after a number; with `wait`, wait up to that many seconds for the first."""
     after = whole_number(call.params, "after", 0, 0, MAX_SEQUENCE)
@@ -136,15 +136,11 @@ async def events(call: Call) -> dict[str, Any]:
     return {"events": await reading.read(partial(spool.read, after, limit))}
 
 
-@route("POST", "/v1/peers/{name}/enroll", ADMINISTER)
+@route("POST", "/v1/peers/{name}/enroll", ADMINISTER, "ek")
 async def enroll(call: Call) -> dict[str, Any]:
     """Approve a TPM beforehand by its EK certificate's fingerprint."""
-    peer, fingerprint = find_peer(call.service, call.params["name"]), text_of(call.body, "ek")
-    if not fingerprint.startswith("sha256:") or len(fingerprint) != 71:
-        raise GatewayError(
-            "bad-fingerprint", "`ek` must be sha256: and 64 hex digits of the EK certificate's hash"
-        )
-    call.service.store.preapprove(peer.name, fingerprint)
+    peer = find_peer(call.service, call.params["name"])
+    call.service.store.preapprove(peer.name, sha256_of(call.body, "ek", "sha256:"))
     return {"peer": peer.name, "enrollment": "pre-approved"}
 
 
@@ -203,7 +199,7 @@ async def authority(call: Call) -> dict[str, Any]:
     }
 
 
-@route("POST", "/v1/authority/grant", ADMINISTER)
+@route("POST", "/v1/authority/grant", ADMINISTER, "grant")
 async def grant_authority(call: Call) -> dict[str, Any]:
     """Take up an administrator-signed grant."""
     await call.service.authority.grant(text_of(call.body, "grant").encode(), call.actor)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address
 from typing import Any
 
 from filters.errors import NetdError
@@ -14,7 +13,7 @@ from filters.policy.evaluator import Facts, Request, evaluate
 from filters.policy.model import Policy
 from filters.policy.services import parse_service
 from gateway.api import reading
-from gateway.api.arguments import MAX_SEQUENCE, find_peer, text_of
+from gateway.api.arguments import MAX_SEQUENCE, MAX_SHOWN, address_of, find_peer, port_of, text_of
 from gateway.api.routes import Call, Permission, route
 from gateway.errors import GatewayError
 from gateway.policy.holder import check_text
@@ -24,9 +23,11 @@ from gateway.policy.revisions import Revision
 
 READ, ADMINISTER = Permission.READ, Permission.ADMINISTER
 MAX_REPLAYED = 500_000
+TUPLE = ("source_ip", "destination_ip", "protocol", "destination_port")
+FLOW_NAMES = ("from", "to", "service", *TUPLE, "event")
 
 
-@route("GET", "/v1/policy", READ)
+@route("GET", "/v1/policy", READ, "revision")
 async def show_policy(call: Call) -> dict[str, Any]:
     """Return the text of the policy in force, or of a revision."""
     revisions, wanted = call.service.changer.revisions, call.params.get("revision")
@@ -59,7 +60,7 @@ def _revision_json(one: Revision) -> dict[str, Any]:
     }
 
 
-@route("POST", "/v1/policy/check", ADMINISTER)
+@route("POST", "/v1/policy/check", ADMINISTER, "text", "file")
 async def check_policy(call: Call) -> dict[str, Any]:
     """Check a draft as applying it would, and ask the kernel whether it would take it; changes nothing."""
     service = call.service
@@ -75,7 +76,7 @@ async def check_policy(call: Call) -> dict[str, Any]:
     return {"warnings": warnings, "kernel": "accepted", "ok": True}
 
 
-@route("POST", "/v1/policy/plan", ADMINISTER)
+@route("POST", "/v1/policy/plan", ADMINISTER, "text", "file")
 async def plan_policy(call: Call) -> dict[str, Any]:
     """Say what a draft would change; changes nothing."""
     service, before = call.service, call.service.policy.policy
@@ -95,11 +96,11 @@ async def plan_policy(call: Call) -> dict[str, Any]:
     return {"running": before.revision, "revision": draft.revision, "warnings": warnings, **found}
 
 
-@route("POST", "/v1/policy/apply", ADMINISTER)
+@route("POST", "/v1/policy/apply", ADMINISTER, "text", "file", "confirm_s")
 async def apply_policy(call: Call) -> dict[str, Any]:
     """Put another policy in force; with `confirm_s` it returns by itself unless confirmed."""
     within = call.body.get("confirm_s")
-    if within is not None and not isinstance(within, int | float):
+    if within is not None and type(within) not in (int, float):
         raise GatewayError("malformed-request", "`confirm_s` must be a number of seconds")
     change = await call.service.changer.apply(
         text_of(call.body, "text"), text_of(call.body, "file"), call.actor, within
@@ -120,7 +121,7 @@ async def confirm_policy(call: Call) -> dict[str, Any]:
     return {"revision": call.service.policy.policy.revision}
 
 
-@route("POST", "/v1/policy/rollback", ADMINISTER)
+@route("POST", "/v1/policy/rollback", ADMINISTER, "revision")
 async def rollback_policy(call: Call) -> dict[str, Any]:
     """Put an earlier policy back in force."""
     wanted = text_of(call.body, "revision") if "revision" in call.body else None
@@ -128,12 +129,12 @@ async def rollback_policy(call: Call) -> dict[str, Any]:
     return {"number": change.number, "revision": change.revision, "sessions_cut": change.sessions_cut}
 
 
-@route("POST", "/v1/policy/replay", ADMINISTER)
+@route("POST", "/v1/policy/replay", ADMINISTER, "text", "file", "hours")
 async def replay_policy(call: Call) -> dict[str, Any]:
     """Run the recorded flows of the last hours against a draft; changes nothing."""
     service, before = call.service, call.service.policy.policy
     hours = call.body.get("hours")
-    if not isinstance(hours, int | float) or not 0 < hours <= 24 * 366:
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 < hours <= 24 * 366:
         raise GatewayError(
             "malformed-request", f"`hours` must be more than 0 and at most 8784, got {hours!r}"
         )
@@ -155,7 +156,7 @@ async def replay_policy(call: Call) -> dict[str, Any]:
     return await asyncio.to_thread(replay)
 
 
-@route("POST", "/v1/explain", READ)
+@route("POST", "/v1/explain", READ, *FLOW_NAMES)
 async def explain_flow(call: Call) -> dict[str, Any]:
     """Explain what would happen to a flow, and why: by names, by addresses, or one that was recorded."""
     request = await _wanted(call)
@@ -205,16 +206,16 @@ async def _wanted(call: Call) -> Request:
 
 
 def _tuple(call: Call) -> Request:
-    try:
-        protocol = Protocol[text_of(call.body, "protocol").upper()]
-        port = 0 if protocol is Protocol.ICMP else int(call.body["destination_port"])
-        ends = [IPv4Address(text_of(call.body, f"{end}_ip")) for end in ("source", "destination")]
-    except (KeyError, TypeError, ValueError) as error:
+    word = text_of(call.body, "protocol")
+    protocol = Protocol.__members__.get(word.upper())
+    if protocol is None:
+        known = ", ".join(name.lower() for name in Protocol.__members__)
         raise GatewayError(
-            "malformed-request", f"a tuple is source_ip, destination_ip, protocol, destination_port: {error}"
-        ) from error
+            "malformed-request", f"`protocol`: expected one of {known}, got {word[:MAX_SHOWN]!r}"
+        )
+    port = 0 if protocol is Protocol.ICMP else port_of(call.body, "destination_port")
     names = []
-    for ip in ends:
+    for ip in [address_of(call.body, f"{end}_ip") for end in ("source", "destination")]:
         peer = call.service.registry.by_ip(ip)
         if peer is None:
             raise GatewayError("unknown-peer", f"no peer has the address {ip}; see: quotegate peers")
@@ -224,7 +225,7 @@ def _tuple(call: Call) -> Request:
 
 async def _recorded(call: Call) -> Request:
     number = call.body["event"]
-    if not isinstance(number, int) or not 1 <= number <= MAX_SEQUENCE:
+    if type(number) is not int or not 1 <= number <= MAX_SEQUENCE:
         raise GatewayError("malformed-request", f"`event` must be an event's number, got {number!r}")
     found = await reading.read(partial(call.service.spool.read, number - 1, 1))
     if not found or found[0]["metadata"]["sequence"] != number:

@@ -34,6 +34,7 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 class Route:
     """One declared route.
 
+    `takes`: the names of what it takes, in a GET's query or another's body; a request with any other name is refused.
     `waits`: it waits for something, or has bounds of its own; of others those who may only read have one answered at a time.
     `when_full`: it is answered also while the audit record has no room and nothing else is.
     """
@@ -42,6 +43,7 @@ class Route:
     path: str
     permission: Permission
     handler: Handler
+    takes: tuple[str, ...] = ()
     waits: bool = False
     when_full: bool = False
 
@@ -50,12 +52,17 @@ ROUTES: list[Route] = []
 
 
 def route(
-    method: str, path: str, permission: Permission, *, waits: bool = False, when_full: bool = False
+    method: str,
+    path: str,
+    permission: Permission,
+    *takes: str,
+    waits: bool = False,
+    when_full: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Register a handler."""
 
     def register(handler: Handler) -> Handler:
-        ROUTES.append(Route(method, path, permission, handler, waits, when_full))
+        ROUTES.append(Route(method, path, permission, handler, takes, waits, when_full))
         return handler
 
     return register

@@ -22,7 +22,7 @@ async def self_test(call: Call) -> dict[str, Any]:
     return {"passed": all(one.passed for one in checks), "checks": listed}
 
 
-@route("POST", "/v1/update/outcome", Permission.ADMINISTER)
+@route("POST", "/v1/update/outcome", Permission.ADMINISTER, "outcome", "version", "detail")
 async def record_outcome(call: Call) -> dict[str, Any]:
     """Put on record how an update ended."""
     outcome, version, detail = (

@@ -21,7 +21,8 @@ class Recorder:
         self.spool = spool
         self._clock, self._gateway_id, self._revision = clock, gateway_id, revision
         self._tasks: set[asyncio.Task[Record]] = set()
-        self._failed: asyncio.Future[None] | None = None
+        self._failure: GatewayError | None = None
+        self._failed = asyncio.Event()
         self._allowance = Allowance(SINGLY, SINGLY_PER_S)
 
     async def record(self, event: Event, *, reserved: bool = False) -> Record:
@@ -29,22 +30,29 @@ class Recorder:
 
         `reserved`: it may take what is kept free for the way out of a full disk.
         """
-        time_ms, revision = int(self._clock.wall() * 1000), self._revision()
-        try:
-            return await self.spool.append(
-                lambda sequence: to_ocsf(event, Envelope(sequence, time_ms, self._gateway_id, revision)),
-                reserved=reserved,
-            )
-        except GatewayError as error:
-            if self._failed is not None and not self._failed.done():
-                self._failed.set_exception(error)
-            raise
+        return await self._kept(self._hand_over(event, reserved=reserved))
 
     def note(self, event: Event) -> None:
         """Record without waiting for it."""
-        task = asyncio.get_running_loop().create_task(self.record(event), name="note")
+        handed_over = self._hand_over(event)  # now: what happens later is recorded behind it
+        task = asyncio.get_running_loop().create_task(self._kept(handed_over), name="note")
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def _hand_over(self, event: Event, *, reserved: bool = False) -> "asyncio.Future[Record]":
+        time_ms, revision = int(self._clock.wall() * 1000), self._revision()
+        return self.spool.hand_over(
+            lambda sequence: to_ocsf(event, Envelope(sequence, time_ms, self._gateway_id, revision)),
+            reserved=reserved,
+        )
+
+    async def _kept(self, handed_over: "asyncio.Future[Record]") -> Record:
+        try:
+            return await handed_over
+        except GatewayError as error:
+            self._failure = self._failure or error
+            self._failed.set()
+            raise
 
     def permits(self, event: Event, who: str) -> bool:
         """Tell whether one more event that `who` can cause at will goes on record one by one; False: it was counted."""
@@ -66,9 +74,10 @@ class Recorder:
             self.note(EventsCounted(what, count))
 
     async def wait_failed(self) -> None:
-        """Wait until something could not be recorded, then raise why."""
-        self._failed = asyncio.get_running_loop().create_future()
-        await self._failed
+        """Wait until something could not be recorded, whenever that was, then raise why."""
+        await self._failed.wait()
+        if self._failure:
+            raise self._failure
 
     async def flush(self) -> None:
         """Wait until every note so far is on disk."""

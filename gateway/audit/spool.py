@@ -92,12 +92,15 @@ class AuditSpool:
 
         `reserved`: it may take what is kept free for the way out of a full disk.
         """
+        return await self.hand_over(make_body, reserved=reserved)
+
+    def hand_over(self, make_body: MakeBody, *, reserved: bool = False) -> "asyncio.Future[Record]":
+        """Take what is recorded behind all that was handed over before; see `append` for the rest."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Record] = loop.create_future()
+        future.add_done_callback(lambda _done: self._changed.set())
         self._jobs.put(_Job(make_body, future, loop, reserved))
-        record = await future
-        self._changed.set()
-        return record
+        return future
 
     def read(self, after: int, limit: int = 1000) -> list[dict[str, Any]]:
         """Return up to `limit` records that follow number `after`."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.audit.chain import record_hash
 from gateway.cli.client import WHOLE_RECORD_S, ApiClient
+from gateway.cli.command import of_lab
 from gateway.cli.exits import EXIT_OK
 from gateway.cli.operate import client
 from gateway.cli.output import say, show_json
@@ -35,18 +36,21 @@ def export(arguments: argparse.Namespace) -> int:
         raise GatewayError(
             "unwritable", f"{path}: expected a name that is free, and a file is there; choose another"
         ) from error
-    except OSError as error:
-        with suppress(OSError):  # it is no whole export
+    except BaseException as error:  # also Ctrl-C: it is no whole export
+        with suppress(OSError):
             path.unlink()
-        raise GatewayError("unwritable", f"{path}: {error.strerror}") from error
-    except GatewayError:
-        path.unlink()
+        if isinstance(error, OSError):
+            raise GatewayError("unwritable", f"{path}: {error.strerror}") from error
         raise
     through, digest = read_export(path)
     if arguments.json:
         show_json({"file": str(path), "records": count - 2, "through": through, "hash": digest.hex()})
     else:
-        then = f"; then: quotegate audit prune {path}" if count > 2 else "; there is nothing to prune"
+        then = (
+            f"; then: quotegate audit prune {path}{of_lab(arguments.lab)}"
+            if count > 2
+            else "; there is nothing to prune"
+        )
         say(f"{path}: {count - 2} records, up to number {through}{then}")
     return EXIT_OK
 
@@ -99,7 +103,7 @@ def read_export(path: Path) -> tuple[int, bytes]:
                 raise _broken(f"what {path} has up to number {sequence} is not what was signed")
     except OSError as error:
         raise GatewayError("unreadable", f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
         raise GatewayError(
             "bad-export",
             f"{path} is no export of an audit record: expected what quotegate audit export writes",

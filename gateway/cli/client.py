@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gateway.errors import GatewayError
 from vmhost.errors import HostError
@@ -56,7 +57,7 @@ class ApiClient:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"})
             response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read())
+            content = response.read()
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise ApiError(
                 "away",
@@ -64,9 +65,41 @@ class ApiClient:
             ) from error
         finally:
             connection.close()
+        answer = _parsed(content)
         if "error" in answer:
-            raise ApiError(answer["error"]["code"], answer["error"]["message"])
+            raise ApiError(str(answer["error"]["code"]), str(answer["error"]["message"]))
         return answer
+
+
+class _Answer(dict[str, Any]):
+    """What a gateway answered: one of another version, or one that was taken over, may lack what we look for."""
+
+    def __missing__(self, key: str) -> Any:
+        raise _not_understood(f"an answer without `{key}`")
+
+
+def _parsed(content: bytes) -> _Answer:
+    try:
+        answer = json.loads(content, object_hook=_Answer)
+    except (ValueError, RecursionError):
+        raise _not_understood(repr(content[:40])) from None
+    if not isinstance(answer, _Answer) or not isinstance(answer.get("error", answer), _Answer):
+        raise _not_understood(repr(content[:40]))
+    return answer
+
+
+def _not_understood(got: str) -> ApiError:
+    return ApiError(
+        "bad-answer",
+        f"expected the gateway's answer as docs/api.md has it, got {got}; is it of another version?",
+    )
+
+
+def in_path(name: str) -> str:
+    """Return what is one part of a path or of a query; raises GatewayError `bad-name`."""
+    if name in ("", ".", ".."):
+        raise GatewayError("bad-name", f"expected a name, a number or an id, got {name!r}")
+    return quote(name, safe="", errors="surrogateescape")
 
 
 def _way_up(path: Path) -> str:
@@ -79,6 +112,6 @@ def _way_up(path: Path) -> str:
 
 
 def api_socket(lab: str) -> Path:
-    """Find the API's socket: $QUOTEGATE_API, else that of the named lab."""
+    """Find the API's socket: $QUOTEGATE_API, else that of the named lab; raises HostError for what is no lab's name."""
     named = os.environ.get(SOCKET_VARIABLE)
-    return Path(named) if named else Path("/run/quotegate") / lab / "gateway" / "quotegated" / "api.sock"
+    return Path(named) if named else Lab(lab).api_socket

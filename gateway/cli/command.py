@@ -9,6 +9,14 @@ from gateway.cli.examples import EXAMPLES
 Group = argparse._SubParsersAction  # what commands are added to
 
 
+DEFAULT_LAB = "lab"
+
+
+def of_lab(name: str) -> str:
+    """Return what a command that we advise has to be told besides: without it, it would act on another lab."""
+    return "" if name == DEFAULT_LAB else f" --lab {name}"
+
+
 def group(
     commands: "Group[argparse.ArgumentParser]", name: str, text: str
 ) -> "Group[argparse.ArgumentParser]":
@@ -35,7 +43,7 @@ def add(
         name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if lab:
-        sub.add_argument("--lab", default="lab", help="which lab (default: lab)")
+        sub.add_argument("--lab", default=DEFAULT_LAB, help=f"which lab (default: {DEFAULT_LAB})")
     if json:
         sub.add_argument("--json", action="store_true", help="print JSON, an error too")
     examples = EXAMPLES[sub.prog.removeprefix("quotegate ")]

@@ -14,6 +14,7 @@ from authn.event_log import parse_event_log
 from authn.ima import parse_ima_list
 from authn.layers import Layer
 from authn.public_area import key_name
+from gateway.cli.client import in_path
 from gateway.cli.exits import EXIT_FOUND, EXIT_OK
 from gateway.cli.operate import client
 from gateway.cli.output import say, show_json
@@ -24,7 +25,7 @@ from gateway.events.plain import escaped
 def save(arguments: argparse.Namespace) -> int:
     """Write a peer's evidence to a file."""
     which = "refused" if arguments.refused else "accepted"
-    bundle = client(arguments).get(f"/v1/peers/{arguments.peer}/evidence?which={which}")
+    bundle = client(arguments).get(f"/v1/peers/{in_path(arguments.peer)}/evidence?which={which}")
     path = arguments.output or Path(f"{arguments.peer}-evidence.json")
     try:
         path.write_text(json.dumps(bundle, indent=1) + "\n")

@@ -5,7 +5,12 @@ EXAMPLES = {
     "peers": ("peers",),
     "sessions": ("sessions --json",),
     "session cut": ("session cut 3381cf950e7694dd",),
-    "events": ("events --follow", "events --after 120 --json"),
+    "events": (
+        "events --last 20 --follow",
+        "events --peer web --follow",
+        "events --kind flow-dropped --reason no-rule",
+        "events --after 120 --json",
+    ),
     "explain": (
         "explain web db tcp/5432",
         "explain 10.77.0.2:40000 10.77.0.3:5432 tcp",

@@ -18,7 +18,7 @@ from gateway.errors import GatewayError
 from vmhost.image.references import Image, value_name
 from vmhost.lab.setup import PROJECT
 from vmhost.names import Lab
-from vmhost.signing_key import load_signing_key
+from vmhost.signing_key import check_version, end_of, load_signing_key
 
 if TYPE_CHECKING:
     from vmhost.image.build import Built
@@ -52,13 +52,17 @@ def check(arguments: argparse.Namespace) -> int:
         Image.load(arguments.out, name)
     with tempfile.TemporaryDirectory() as scratch:
         again = [one for image in _build(arguments.images, Path(scratch)) for one in image.files]
-        different = [one.name for one in again if (arguments.out / one.name).read_bytes() != one.read_bytes()]
+        different = [one.name for one in again if _content(arguments.out / one.name) != one.read_bytes()]
     for name in different:
         say(f"{arguments.out / name}: another build gives other bytes; expected the same")
     if different:
         return EXIT_FOUND
     say(f"{', '.join(arguments.images)}: two builds give the same bytes")
     return EXIT_OK
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def deb(arguments: argparse.Namespace) -> int:
@@ -119,9 +123,15 @@ def sign(arguments: argparse.Namespace) -> int:
     """Write the signed reference set of an image."""
     image = Image.load(arguments.out, arguments.image)
     key = load_signing_key(arguments.key)
-    not_after = time.time() + arguments.days * 86400
+    check_version(arguments.version)
+    not_after = end_of(arguments.days, time.time())
     document = ReferenceSet(arguments.version, not_after, image.values()).sign(key)
-    arguments.output.write_bytes(document)
+    try:
+        arguments.output.write_bytes(document)
+    except OSError as error:
+        raise GatewayError(
+            "unwritable", f"{arguments.output}: {error.strerror}; name a file with room for it: -o FILE"
+        ) from error
     public = key.public_key().public_bytes_raw()
     said = {
         "file": str(arguments.output),
@@ -141,7 +151,7 @@ def bundle(arguments: argparse.Namespace) -> int:
     lab = Lab(arguments.lab)
     image, authority = Image.load(arguments.out, arguments.image), arguments.authority or lab.authority_key
     key = load_signing_key(arguments.key or lab.administrator_key)
-    not_after = time.time() + arguments.days * 86400
+    not_after = end_of(arguments.days, time.time())
     try:
         made = write_bundle(
             image, arguments.output, arguments.version, not_after, key, load_authority_key(authority)

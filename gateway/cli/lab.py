@@ -11,6 +11,7 @@ from pathlib import Path
 from filters.policy.parser import parse_policy
 from gateway.agent.main import SOCKET_VARIABLE
 from gateway.cli.client import ApiClient, ApiError
+from gateway.cli.command import of_lab
 from gateway.cli.exits import EXIT_OK
 from gateway.cli.operate import read_text
 from gateway.cli.output import say, show_json, table
@@ -100,7 +101,9 @@ def up(arguments: argparse.Namespace) -> int:
     bring_up(replace(spec, gateway_vm=gateway_vm, valid_days=arguments.days))
     _say_up(spec)
     _say_trust(lab)
-    say("next: quotegate authority grant; quotegate peers; quotegate lab exec web -- quotegate-agent status")
+    of, peer = of_lab(lab.name), spec.peers[0].peer
+    agent = f"quotegate lab exec{of} {peer} -- quotegate-agent status"
+    say(f"next: quotegate authority grant{of}; quotegate peers{of}; {agent}")
     return EXIT_OK
 
 
@@ -115,7 +118,8 @@ def resume(arguments: argparse.Namespace) -> int:
     for name, why in noted_off(lab).items():
         say(f"{name} stays off ({why}); start it: quotegate-host vm start {name} --lab {lab.name}")
     say(f"what is signed for it holds until {time.strftime('%Y-%m-%d', time.localtime(valid_until(spec)))}")
-    say("next: quotegate peers; quotegate update status")
+    of = of_lab(lab.name)
+    say(f"next: quotegate peers{of}; quotegate update status{of}")
     return EXIT_OK
 
 
@@ -237,7 +241,8 @@ def _tamper_vm(lab: Lab, peer: str, what: str) -> int:
         say(f"{peer}: a program ran that its image does not hold")
     else:
         alter_image(lab, peer, Alteration(what))
-        say(f"{peer}: its {what} is altered; it shows at the next start: quotegate peer restart {peer}")
+        start = f"quotegate peer restart {peer}{of_lab(lab.name)}"
+        say(f"{peer}: its {what} is altered; it shows at the next start: {start}")
     return EXIT_OK
 
 

@@ -2,17 +2,17 @@
 
 import argparse
 import json
-import time
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from filters.flow import Service
 from filters.policy import explain
 from filters.policy.evaluator import Request
 from filters.policy.services import parse_service
-from gateway.cli.client import TIMEOUT_S, WHOLE_RECORD_S, ApiClient, api_socket
+from gateway.cli.client import TIMEOUT_S, WHOLE_RECORD_S, ApiClient, api_socket, in_path
+from gateway.cli.command import of_lab
 from gateway.cli.exits import EXIT_DENIED, EXIT_FOUND, EXIT_OK
 from gateway.cli.output import say, show_json, table
 from gateway.errors import GatewayError
@@ -37,6 +37,8 @@ def status(arguments: argparse.Namespace) -> int:
     peers = ", ".join(f"{count} {state}" for state, count in answer["peers"].items())
     say(f"{answer['gateway']}: up {answer['uptime_s']} s, authority {answer['authority']}")
     say(f"peers: {peers}; sessions: {answer['sessions']}; audit records: {answer['audit']['sequence']}")
+    for alarm in _alarms(answer, of_lab(arguments.lab)):
+        say(f"ATTENTION: {alarm}")
     drops = ", ".join(f"{reason} {count}" for reason, count in answer["drops"].items())
     say(f"dropped packets: {drops or 'none'}")
     for one in answer.get("inspection", ()):
@@ -45,6 +47,19 @@ def status(arguments: argparse.Namespace) -> int:
         for problem in (*one["bad"], *one["notes"]):
             say(f"  {problem}")
     return EXIT_OK
+
+
+def _alarms(answer: dict[str, Any], of: str) -> Iterator[str]:
+    """Say why nothing, or nothing that is inspected, can pass, and what to do."""
+    if answer["audit"]["full"]:
+        yield f"the audit record has no room, so nobody is trusted; quotegate audit export FILE{of}, then audit prune FILE{of}"
+    if answer["policy_closed"]:
+        why = escaped(answer["policy_closed"])
+        yield f"the stored policy is not in force, so nothing passes: {why}; quotegate policy apply FILE{of}"
+    if answer["authority"] != "valid":
+        yield f"authority is {answer['authority']}, so no guest talks to another; quotegate authority grant --for 8h{of}"
+    if not answer["inspectors"]:
+        yield "no inspector is there, so nothing of rules with `inspect` passes; its log says why"
 
 
 def peers(arguments: argparse.Namespace) -> int:
@@ -63,27 +78,9 @@ def sessions(arguments: argparse.Namespace) -> int:
 
 def cut_session(arguments: argparse.Namespace) -> int:
     """Cut one session; raises ApiError."""
-    answer = client(arguments).delete(f"/v1/sessions/{quote(arguments.session, safe='')}")
+    answer = client(arguments).delete(f"/v1/sessions/{in_path(arguments.session)}")
     show_json(answer) if arguments.json else say(f"session {answer['cut']} is cut")
     return EXIT_OK
-
-
-def events(arguments: argparse.Namespace) -> int:
-    """Print recorded events, and follow them."""
-    api, after = client(arguments), arguments.after
-    while True:
-        found = api.get(f"/v1/events?after={after}&wait={10 if arguments.follow else 0}")["events"]
-        for event in found:
-            after = event["metadata"]["sequence"]
-            say(json.dumps(event) if arguments.json else _event_line(event))
-        if not found and not arguments.follow:
-            return EXIT_OK
-
-
-def _event_line(event: dict[str, Any]) -> str:
-    clock = time.strftime("%H:%M:%S", time.localtime(event["time"] / 1000))
-    message = escaped(event["message"])
-    return f"{event['metadata']['sequence']:>6} {clock}.{event['time'] % 1000:03d} {message}"
 
 
 def explain_flow(arguments: argparse.Namespace) -> int:
@@ -106,19 +103,29 @@ def _flow(arguments: argparse.Namespace) -> dict[str, Any]:
         source, destination, service = words
         if not _is_address(source):
             return {"from": source, "to": destination, "service": str(_service(service))}
-        destination, _, port = destination.partition(":")
-        protocol = service.partition("/")[0]
-        if protocol == "icmp" or port.isdecimal():
-            return {
-                "source_ip": source.partition(":")[0],
-                "destination_ip": destination,
-                "protocol": protocol,
-                "destination_port": int(port or 0),
-            }
+        flow = _tuple(source, destination, service)
+        if flow is not None:
+            return flow
     raise GatewayError(
         "bad-flow",
         "expected FROM TO SERVICE such as: web db tcp/5432; or ADDRESS[:PORT] ADDRESS:PORT tcp; or --event NUMBER",
     )
+
+
+def _tuple(source: str, destination: str, service: str) -> dict[str, Any] | None:
+    """Read addresses, and the port once or twice the same; None when they are not that."""
+    (source, _, source_port), (destination, _, port) = source.partition(":"), destination.partition(":")
+    protocol, _, named = service.partition("/")
+    ends = {"source_ip": source, "destination_ip": destination, "protocol": protocol}
+    if protocol == "icmp":
+        return ends
+    if (port and named and port != named) or not all(map(_is_port, (source_port or "1", port or named))):
+        return None
+    return {**ends, "destination_port": int(port or named)}
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and len(text) < 6 and 1 <= int(text) <= 65535
 
 
 def _is_address(text: str) -> bool:
@@ -139,15 +146,19 @@ def _service(text: str) -> Service:
 def read_text(path: Path) -> str:
     """Read a file; raises GatewayError `unreadable`."""
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise GatewayError("unreadable", f"{path}: {error}") from error
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        what = f"expected UTF-8, got byte 0x{error.object[error.start]:02x}; save the file as UTF-8"
+        raise GatewayError("unreadable", f"{path}:{line}:1: {what}") from error
+    except OSError as error:
+        raise GatewayError("unreadable", f"{path}: {error.strerror or error}") from error
 
 
 def peer_action(arguments: argparse.Namespace) -> int:
     """Enroll, approve, forget, restart, quarantine or release a peer."""
     body = {"ek": arguments.ek} if arguments.action == "enroll" else {}
-    answer = client(arguments).post(f"/v1/peers/{arguments.name}/{arguments.action}", **body)
+    answer = client(arguments).post(f"/v1/peers/{in_path(arguments.name)}/{arguments.action}", **body)
     if arguments.json:
         show_json(answer)
     else:
@@ -175,7 +186,7 @@ def _head(path: Path) -> dict[str, Any]:
     """Read a head as an agent keeps it; raises GatewayError."""
     try:
         head = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GatewayError("bad-head", f"{path}: expected JSON, got other text: {error}") from error
     if not isinstance(head, dict) or not {"source", "sequence", "hash"} <= head.keys():
         raise GatewayError(

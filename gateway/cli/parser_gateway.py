@@ -11,9 +11,15 @@ def add_gateway(commands: "Group[argparse.ArgumentParser]") -> None:
     add(commands, "status", "operate.status", "sum up the gateway")
     add(commands, "peers", "operate.peers", "list the peers and their states")
     add(commands, "sessions", "operate.sessions", "list the live sessions")
-    events = add(commands, "events", "operate.events", "print recorded events")
+    events = add(commands, "events", "events.events", "print recorded events, as lines of text or of JSON")
     events.add_argument("--follow", action="store_true", help="go on with new events")
     events.add_argument("--after", type=int, default=0, help="begin after this number")
+    events.add_argument("--last", type=int, metavar="COUNT", help="begin with the newest COUNT of all")
+    events.add_argument("--peer", metavar="NAME", help="only what concerns this peer, by name or address")
+    events.add_argument(
+        "--kind", metavar="EVENT", help="only this event, such as flow-dropped (docs/events.md)"
+    )
+    events.add_argument("--reason", help="only with this reason, such as no-rule (docs/reasons.md)")
     explain = add(commands, "explain", "operate.explain_flow", "explain what would happen to a flow")
     explain.add_argument(
         "flow",

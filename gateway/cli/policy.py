@@ -17,7 +17,8 @@ from filters.policy.parser import parse_policy
 from filters.policy.services import parse_duration_ms
 from filters.ruleset.compiler import compile_ruleset
 from filters.ruleset.features import Features
-from gateway.cli.client import ApiError
+from gateway.cli.client import ApiError, in_path
+from gateway.cli.command import of_lab
 from gateway.cli.exits import EXIT_FOUND, EXIT_OK
 from gateway.cli.operate import client, read_text
 from gateway.cli.output import complain, say, show_json, table
@@ -141,7 +142,8 @@ def apply(arguments: argparse.Namespace) -> int:
         f"in force: {answer['revision'][:16]} (number {answer['number']}), {answer['sessions_cut']} sessions cut"
     )
     if within:
-        say(f"it returns by itself in {arguments.confirm}; to keep it: quotegate policy confirm")
+        keep = f"quotegate policy confirm{of_lab(arguments.lab)}"
+        say(f"it returns by itself in {arguments.confirm}; to keep it: {keep}")
     return EXIT_OK
 
 
@@ -177,7 +179,7 @@ def history(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Print the policy in force, or an earlier one."""
-    query = f"?revision={arguments.revision}" if arguments.revision else ""
+    query = f"?revision={in_path(arguments.revision)}" if arguments.revision else ""
     answer = client(arguments).get(f"/v1/policy{query}")
     show_json(answer) if arguments.json else say(answer["text"].rstrip("\n"))
     return EXIT_OK

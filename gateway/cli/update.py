@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from filters.policy.services import parse_duration_ms
+from gateway.cli.command import of_lab
 from gateway.cli.exits import EXIT_DENIED, EXIT_OK
 from gateway.cli.output import say, show_json, table
 from gateway.errors import GatewayError
@@ -14,8 +15,9 @@ from vmhost.names import Lab
 COLUMNS = ("slot", "state", "version", "tries left", "reason")
 _NEXT = {
     "apply_update": "mend the image, then apply it as a newer version",
-    "roll_back_update": "it is kept: quotegate update rollback tries it again, and the next update takes its place",
+    "roll_back_update": "it is kept: quotegate update rollback{of} tries it again, and the next update takes its place",
 }
+LONGEST_S = 14 * 86_400.0
 RETURN_WITHIN_S = 600.0  # for what was in force to be back
 
 
@@ -61,17 +63,23 @@ def commit(arguments: argparse.Namespace) -> int:
 def _try(arguments: argparse.Namespace, op: str, **what: str) -> int:
     within = _seconds(arguments.within)
     patience = arguments.tries * (within + RETURN_WITHIN_S) + RETURN_WITHIN_S
+    patience = min(
+        max(patience, RETURN_WITHIN_S), LONGEST_S
+    )  # what is out of bounds the monitor refuses at once
     answer = ask(Lab(arguments.lab), op, patience, tries=arguments.tries, within_s=within, **what)
     blessed = answer["version"] == answer["tried"]
     if arguments.json:
         show_json(answer)
     elif blessed:
         say(f"version {answer['tried']} passed its self-test and is in force (slot {answer['active']})")
-        say("to go back: quotegate update rollback; to give the way back up: quotegate update commit")
+        of = of_lab(arguments.lab)
+        say(
+            f"to go back: quotegate update rollback{of}; to give the way back up: quotegate update commit{of}"
+        )
     else:
         say(f"version {answer['tried']} failed; version {answer['version']} is in force as before")
         _say_slots(answer)
-        say(_NEXT[op])
+        say(_NEXT[op].format(of=of_lab(arguments.lab)))
     return EXIT_OK if blessed else EXIT_DENIED
 
 

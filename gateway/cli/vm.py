@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from gateway.cli.output import answering
 from gateway.errors import GatewayError
 from vmhost.lab.tamper import Alteration, alter_machine
 from vmhost.lab.vms import VmPaths
@@ -47,8 +48,9 @@ def exec_in_vm(lab: Lab, peer: str, command: Sequence[str]) -> int:
 
 def _show(stream: TextIO, output: bytes) -> None:
     """Write what came from a guest: as it is to files and pipes, harmless to a terminal."""
-    stream.buffer.writelines(harmless([output]) if stream.isatty() else [output])
-    stream.flush()
+    with answering():
+        stream.buffer.writelines(harmless([output]) if stream.isatty() else [output])
+        stream.flush()
 
 
 @contextmanager

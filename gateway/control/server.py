@@ -88,11 +88,11 @@ class ControlServer:
                 failed = link is None
                 return link
         except TimeoutError:
-            self._refuse(
-                record,
-                stream,
-                AttestationError(AttestationFailure.HANDSHAKE_TIMEOUT, f"not done within {DEADLINE_S:.0f} s"),
+            error = AttestationError(
+                AttestationFailure.HANDSHAKE_TIMEOUT, f"not done within {DEADLINE_S:.0f} s"
             )
+            self._refuse(record, stream, error)
+            self._end_attesting(record, error.failure.value, error.message)
         except AttestationError as error:
             self._refuse(record, stream, error)
         except (AuthnError, GatewayError) as error:
@@ -100,8 +100,15 @@ class ControlServer:
             refused = EnrollmentChanged(record.name, str(record.ip), "refused", "", error.message)
             self._recorder.note_within(refused, f"{record.name}: {error.code}")
         finally:
+            if failed:
+                self._end_attesting(record)
             self._limits.done(record.ip, self._clock.now(), failed=failed, received=stream.received)
         return None
+
+    def _end_attesting(self, record: PeerRecord, reason: str = "", detail: str = "") -> None:
+        """Note that a handshake came to nothing, however it ended."""
+        if record.state is PeerState.ATTESTING:
+            self._registry.move(record, Trigger.HANDSHAKE_ENDED, reason, detail)
 
     async def _enroll(self, record: PeerRecord, stream: FrameStream, first: Frame) -> None:
         status, pinned = await run_enrollment(self._intro, stream, record, first, self._preapproved)
@@ -110,7 +117,11 @@ class ControlServer:
         changed = EnrollmentChanged(record.name, str(record.ip), status, fingerprint, "")
         if status == "approved" and record.state is PeerState.UNKNOWN:
             await self._recorder.record(changed)
-            self._registry.move(record, Trigger.APPROVED)
+            identity = self._intro.store.identity(
+                record.name
+            )  # it may have been forgotten or quarantined meanwhile
+            if identity is not None and identity.approved and record.state is PeerState.UNKNOWN:
+                self._registry.move(record, Trigger.APPROVED)
         elif pinned:
             await self._recorder.record(changed)
         else:  # it changes nothing, and can be asked for without end

@@ -86,27 +86,36 @@ class AuthorityKeeper:
             raise GatewayError(error.code, f"the grant is refused: {error.message}") from error
 
     async def revoke(self, actor: str) -> None:
-        """Withdraw authority: the kernel first."""
+        """Withdraw authority: the kernel first. It overtakes also what is granted meanwhile."""
         self._revocations += 1
-        await self._kernel.authority(None)
         self.gate.revoke()
-        self._was = AuthorityState.ABSENT
-        self._save()
-        await self._broker.close(list(self._broker.book), DropReason.COMMUNICATION_DISABLED)
-        await self._recorder.record(AuthorityChanged("revoked", self.gate.sequence, 0.0, actor))
+        try:
+            await self._kernel.authority(None)
+            while self.gate.not_after is not None:
+                # granted while the kernel was being told, which heard of that last
+                self.gate.revoke()
+                await self._kernel.authority(None)
+        finally:  # also where the kernel refuses: nobody is granted anything any more, also after our next start
+            self.gate.revoke()
+            self._was = AuthorityState.ABSENT
+            self._save()
+            try:
+                await self._broker.close(list(self._broker.book), DropReason.COMMUNICATION_DISABLED)
+            finally:
+                await self._recorder.record(AuthorityChanged("revoked", self.gate.sequence, 0.0, actor))
 
     async def watch(self) -> None:
         """Notice that a grant has run out by either clock (by the steady one the kernel has closed the gate)."""
         state = self.state()
         if state is AuthorityState.EXPIRED and self._was is AuthorityState.VALID:
             self._was = state
+            # another may be granted while the kernel is being told
+            ended = AuthorityChanged("expired", self.gate.sequence, self.gate.not_after or 0.0, "")
             self.gate.expire()
             await self._enforce()
             self._save()
             await self._broker.close(list(self._broker.book), DropReason.AUTHORITY_EXPIRED)
-            await self._recorder.record(
-                AuthorityChanged("expired", self.gate.sequence, self.gate.not_after or 0.0, "")
-            )
+            await self._recorder.record(ended)
         elif state is AuthorityState.VALID and self._clock.now() > self._saved_at + SEEN_EVERY_S:
             self._save()
 

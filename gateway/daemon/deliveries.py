@@ -10,11 +10,13 @@ from gateway.clock import Clock
 from gateway.events.model import Delivered
 from gateway.inspection.desk import InspectorDesk
 from gateway.registry.registry import PeerRecord, Registry
-from gateway.sessions.book import Session
+from gateway.sessions.book import MAX_SESSIONS_PER_PEER, Session
 
 ANSWER_WITHIN_S = 2.0
-REMEMBERED = 1024
+REMEMBERED = 2 * MAX_SESSIONS_PER_PEER  # of one requester: all that live, and as many that ended
 SINGLY, SINGLY_PER_S = 50.0, 2.0  # answers to one requester that go on record one by one; others are counted
+
+UNKNOWN = "unknown"  # also of a session that is not the requester's
 
 
 class Deliveries:
@@ -26,19 +28,22 @@ class Deliveries:
         self._registry, self._recorder, self._inspectors, self._clock = registry, recorder, inspectors, clock
         self._allowance = Allowance(SINGLY, SINGLY_PER_S)
         self._waiting: dict[tuple[str, int], asyncio.Future[messages.DeliveryReport]] = {}
-        self._past: dict[str, Session] = {}
+        self._past: dict[str, dict[str, Session]] = {}  # by requester, the oldest first
         self._next = 0
 
     def remember(self, session: Session) -> None:
         """Keep a session that was granted, so that it can be asked about later."""
-        self._past[session.session_id] = session
-        while len(self._past) > REMEMBERED:
-            self._past.pop(next(iter(self._past)))
+        past = self._past.setdefault(session.source, {})
+        past.pop(session.session_id, None)  # one that was renewed is new
+        past[session.session_id] = session
+        while len(past) > REMEMBERED:
+            past.pop(next(iter(past)))
 
     async def ask(self, peer: PeerRecord, query: messages.DeliveryQuery) -> None:
         """Answer A's question; whatever B can't confirm is `incomplete`."""
-        session = self._past.get(query.session_id)
-        if session is None or session.source != peer.name:
+        session = self._past.get(peer.name, {}).get(query.session_id)
+        if session is None:
+            _tell(peer, query, 0, UNKNOWN, complete=False)
             return
         report = await self._ask_target(session, query)
         complete = report is not None and report.bytes_received >= query.bytes_sent
@@ -55,10 +60,7 @@ class Deliveries:
                     complete,
                 )
             )
-        if peer.link is not None:
-            peer.link.send(
-                messages.DeliveryReport(query.query_id, session.session_id, received, state, complete)
-            )
+        _tell(peer, query, received, state, complete=complete)
 
     def take_unrecorded(self) -> dict[str, int]:
         """Return how many answers to each requester went unrecorded since the last call: nobody may fill the disk with them."""
@@ -102,3 +104,10 @@ class Deliveries:
         future = self._waiting.get((peer.name, report.query_id))
         if future is not None and not future.done():
             future.set_result(report)
+
+
+def _tell(
+    peer: PeerRecord, query: messages.DeliveryQuery, received: int, state: str, *, complete: bool
+) -> None:
+    if peer.link is not None:
+        peer.link.send(messages.DeliveryReport(query.query_id, query.session_id, received, state, complete))

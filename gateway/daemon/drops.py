@@ -68,8 +68,11 @@ class DropCollector:
         else:
             self._more[self._whose(flow), flow.reason] += 1
 
-    def take(self, now: float) -> list[FlowDropped | PacketsDropped | EventsCounted]:
-        """Return the events since the last call: flows one by one as far as their source may, the others in sum."""
+    def take(self, now: float, *, last: bool = False) -> list[FlowDropped | PacketsDropped | EventsCounted]:
+        """Return the events since the last call: flows one by one as far as their source may, the others in sum.
+
+        `last`: nobody will ask again, so the sums are told now.
+        """
         counts, self._counts = self._counts, {}
         events: list[FlowDropped | PacketsDropped | EventsCounted] = []
         for flow, count in counts.items():
@@ -77,7 +80,7 @@ class DropCollector:
                 events.append(_event(flow, count))
             else:
                 self._more[self._whose(flow), flow.reason] += count
-        if now >= self._tell_at and (self._more or self._lost):
+        if (last or now >= self._tell_at) and (self._more or self._lost):
             self._tell_at = now + TELL_EVERY_S
             events += self._take_sums()
         return events

@@ -11,27 +11,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from authn.errors import AuthnError
-from filters.errors import FiltersError
+from filters.errors import FiltersError, NetdError
 from filters.memory import forbid_inspection
 from filters.notify import ready
 from gateway.daemon.service import Service
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, in_words
+from gateway.rpc import RpcError
 from gateway.setup import GatewaySetup
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
 
+KNOWN = (GatewayError, FiltersError, AuthnError, OSError)
 STARTUP_S = 10.0
 LOOK_EVERY_S = 0.02
 
 
 async def _connect(setup: GatewaySetup) -> Service:
-    """Wait for netd and tpmd, which start at the same time."""
+    """Wait for netd and tpmd, which start at the same time. What is wrong with ourselves no waiting mends."""
     deadline = asyncio.get_running_loop().time() + STARTUP_S
     while True:
         try:
             return await Service.open(setup)
-        except (GatewayError, FiltersError):
+        except (RpcError, NetdError):
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.05)
@@ -72,6 +74,7 @@ async def run(setup: GatewaySetup) -> None:
         main.cancel()
         api.cancel()  # it may wait for a start that failed
         await service.netd.close()  # first: it withdraws every permission
+        service.note_rest()
         (runner, _) = await asyncio.gather(api, main, return_exceptions=True)
         if not isinstance(runner, BaseException):
             await runner.cleanup()
@@ -116,13 +119,13 @@ def main() -> None:
         if arguments.await_state:
             await_state(setup.state_dir)
         asyncio.run(run(setup))
-    except (GatewayError, FiltersError, AuthnError) as error:
-        sys.exit(f"quotegated: {error.code}: {error.message}")
+    except KNOWN as error:
+        sys.exit(f"quotegated: {in_words(error)}")
     except ExceptionGroup as group:
-        known, unknown = group.split((GatewayError, FiltersError, AuthnError))
+        known, unknown = group.split(KNOWN)
         if unknown is not None:
             raise
-        sys.exit(f"quotegated: {'; '.join(str(error) for error in known.exceptions) if known else ''}")
+        sys.exit(f"quotegated: {'; '.join(map(in_words, known.exceptions)) if known else ''}")
 
 
 if __name__ == "__main__":

@@ -55,11 +55,13 @@ class RecordKeeper:
             await self._recorder.record(AuditRecordLost(signed, newest))
 
     async def watch_room(self) -> None:
-        """Say once, in time, that the disk fills."""
+        """Say in time that the disk fills: once, until there is plenty of room again."""
         room = await asyncio.to_thread(self._spool.room)
         if room < LITTLE_ROOM and not self._told_little_room:
             self._told_little_room = True
             self._recorder.note(AuditFilling(room >> 20, WAY_OUT))
+        elif room >= 2 * LITTLE_ROOM:
+            self._told_little_room = False
 
     async def sign_heads(self) -> None:
         """Have the TPM sign the head of what is new, every second."""

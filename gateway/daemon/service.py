@@ -1,18 +1,23 @@
 """quotegated: join the parts and run them. One part failing ends the service; netd then cuts everybody."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from authn import messages
+from authn.errors import AttestationError, AuthnError
+from authn.failure import AttestationFailure
 from authn.fields import malformed
 from authn.handshake_gateway import GatewayConfig
 from authn.handshake_messages import BatchQuote, SessionParameters
+from authn.profile import Profile
 from authn.public_area import AttestationKey
-from filters.errors import NetdError
+from filters.errors import FiltersError, NetdError, PolicyError
 from filters.netd.client import NetdClient
 from filters.netd.protocol import Disconnected, Drift, Dropped, Held, HoldDropped, Lost
 from filters.policy.assignments import assignments_of
@@ -32,6 +37,7 @@ from gateway.daemon.deliveries import Deliveries
 from gateway.daemon.documents import evidence_keeper, load_portmap, load_references, own_references
 from gateway.daemon.drops import DropCollector, parse_packet
 from gateway.daemon.record_keeper import RecordKeeper, netd_gone
+from gateway.errors import GatewayError
 from gateway.events.model import (
     ContentFound,
     DriftRepaired,
@@ -61,6 +67,7 @@ COUNTS_EVERY_S = 60.0  # rarely: each count is a record too
 FINDINGS, FINDINGS_PER_S = 200.0, 0.5  # of one sender and reason that go on record one by one
 # a peer comes and goes between these by beginning handshakes, as often as it likes
 _TRYING = frozenset((PeerState.ENROLLED, PeerState.ATTESTING, PeerState.UNREACHABLE))
+_log = logging.getLogger(__name__)
 
 
 class Service:
@@ -118,16 +125,21 @@ class Service:
         self.deliveries = Deliveries(self.registry, self.recorder, self.inspectors, self.clock)
         self.started = asyncio.Event()  # only then may anybody change anything
         self.serving = asyncio.Event()  # the control API may answer: all, or what leads out of a full disk
-        self._assigned = ""
+        self._assigned, self._assigning = "", asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, setup: GatewaySetup) -> "Service":
-        """Connect to netd and tpmd; raises GatewayError, NetdError."""
-        netd = await NetdClient.connect(setup.sockets.netd)
-        tpm = await TpmClient.connect(setup.sockets.tpmd)
-        ak_public, ek_public = await tpm.identity()
-        return cls(setup, netd, tpm, AttestationKey.from_public(ak_public, ek_public))
+        """Connect to netd and tpmd; raises GatewayError, NetdError, and has hung up then: netd takes one client."""
+        async with AsyncExitStack() as undo:
+            netd = await NetdClient.connect(setup.sockets.netd)
+            undo.push_async_callback(netd.close)
+            tpm = await TpmClient.connect(setup.sockets.tpmd)
+            undo.callback(tpm.close)
+            ak_public, ek_public = await tpm.identity()
+            service = cls(setup, netd, tpm, AttestationKey.from_public(ak_public, ek_public))
+            undo.pop_all()
+            return service
 
     def facts(self) -> Facts:
         """Collect what is true now for the evaluator."""
@@ -170,9 +182,18 @@ class Service:
             self.setup.gateway_id, self.key.name, self.epoch, self.setup.gateway_profile.id, event_log
         )
         return Introduction(
-            self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self.policy.profile, self.policy.ek,
+            self.setup.platform, config, self.tpm, self.store, self.clock, self._parameters, self._demanded, self.policy.ek,
             lambda: self.references, tuple(path.read_bytes() for path in self.setup.ek_roots), own_references(self.setup),
         )  # fmt: skip
+
+    def _demanded(self, peer: str) -> Profile:
+        """Return what a peer has to prove; raises AttestationError for one that the policy does not have."""
+        try:
+            return self.policy.profile(peer)
+        except PolicyError as error:
+            raise AttestationError(
+                AttestationFailure.UNKNOWN_PEER, f"{error.message}: add it, then: quotegate policy apply FILE"
+            ) from error
 
     def _parameters(self) -> SessionParameters:
         sequence, head = self.spool.head
@@ -213,9 +234,14 @@ class Service:
         while not link.closed:
             begun = self.clock.now()
             proof: BatchQuote | None = None
-            if link.tracker.proof_due:
-                proof = await self.tpm.quote_beacon(link.tracker.proof_leaf())
-            link.send(link.tracker.next_beacon(self.clock.now(), self.spool.head, proof))
+            try:
+                if link.tracker.proof_due:
+                    proof = await self.tpm.quote_beacon(link.tracker.proof_leaf())
+                link.send(link.tracker.next_beacon(self.clock.now(), self.spool.head, proof))
+            except (GatewayError, AuthnError) as error:  # who is asked no more must not seem to be silent
+                _log.warning("%s can't be sent a beacon, so its session ends: %s", peer.name, error.message)
+                link.close()
+                return
             await asyncio.sleep(max(0.001, interval - (self.clock.now() - begun)))
 
     async def _dispatch(self, peer: PeerRecord, link: PeerLink, message: messages.Message) -> None:
@@ -297,7 +323,8 @@ class Service:
         next_drops = next_counts = self.clock.now()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self.trust.attend()
+            self.store.check()
+            self.trust.attend(self.tpm.waits)
             for peer in self.registry:
                 if peer.name in self.policy.policy.peers:
                     await self.trust.watch_silence(peer)
@@ -316,6 +343,12 @@ class Service:
                 next_counts = self.clock.now() + COUNTS_EVERY_S
                 self._note_counts()
                 await self.record.watch_room()
+
+    def note_rest(self) -> None:
+        """Put on record, at the end, what was only counted so far."""
+        for event in self.drops.take(self.clock.now(), last=True):
+            self.recorder.note(event)
+        self._note_counts()
 
     def _note_counts(self) -> None:
         """Put on record how much was not recorded one by one."""
@@ -348,17 +381,22 @@ class Service:
 
     async def _assign_inspectors(self) -> None:
         """Tell inspectors when another policy is in force. Until they know it, they end what it newly has inspected."""
-        policy = self.policy.policy
-        if policy.revision != self._assigned:
-            self._assigned = policy.revision
+        async with self._assigning:  # one after the other: what they are told last is the policy in force
+            policy = self.policy.policy
+            if policy.revision == self._assigned:
+                return
             if any(rule.inspection is not None for rule in policy.rules) or self.inspectors.assigned:
                 compiled = await asyncio.to_thread(self.policy.compile, policy)
                 await self.inspectors.assign(assignments_of(policy, compiled))
+            self._assigned = policy.revision
 
     async def approve(self, peer: PeerRecord, actor: str) -> None:
-        """Approve a peer's enrollment at an operator's word."""
-        self.store.approve(peer.name)
-        await self.recorder.record(EnrollmentChanged(peer.name, str(peer.ip), "approved", "", f"by {actor}"))
+        """Approve a peer's enrollment at an operator's word, which is on record first. Raises GatewayError `unknown-peer`."""
+        known = self.store.asked(peer.name)
+        await self.recorder.record(
+            EnrollmentChanged(peer.name, str(peer.ip), "approved", known.ek_fingerprint, f"by {actor}")
+        )
+        self.store.approve(peer.name)  # unless it was forgotten meanwhile
         if peer.state is PeerState.UNKNOWN:
             self.registry.move(peer, Trigger.APPROVED)
 
@@ -378,9 +416,13 @@ class Service:
 
     def _spawned_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        error = None if task.cancelled() else task.exception()
+        # netd is gone, or nothing can be recorded: the service ends, and says why itself
+        if isinstance(error, (GatewayError, FiltersError)):
+            _log.warning("%s came to nothing: %s", task.get_name(), error.message)
+        elif error is not None:
             asyncio.get_running_loop().call_exception_handler(
-                {"message": f"{task.get_name()} failed", "exception": task.exception(), "task": task}
+                {"message": f"{task.get_name()} failed", "exception": error, "task": task}
             )
 
 

@@ -170,7 +170,7 @@ class SessionBroker:
     async def proof(self, peer: PeerRecord, link: PeerLink, proof: messages.SessionProof) -> None:
         """Take a peer's proof; a wrong one fails the peer, a late one tells what it has run nevertheless."""
         pending = self._proofs.take(peer.name, proof.request_id, self._clock.now())
-        if peer.link is not link:
+        if peer.link is not link or peer.going_down:
             return
         if pending is None and not self._proofs.take_expired(peer.name, proof.request_id):
             return  # nobody asked
@@ -208,7 +208,10 @@ class SessionBroker:
         )
         session = replace(session, rule=rule.id, expires_at=now + lease_ms / 1000)
         await self._recorder.record(_granted_event(session, lease_ms, opened_by, would_deny))
-        changed = self.decide(request).reason
+        now_decided = self.decide(request)
+        changed = now_decided.reason
+        if changed is None and now_decided.rule != rule:  # its lease and inspection are not this rule's
+            changed = DropReason.NO_SESSION
         if existing is None and self.book.full_for(request.source):
             changed = DropReason.SESSION_LIMIT
         if changed is not None:

@@ -68,7 +68,7 @@ def main() -> None:
         give(options.mount / options.directory, options.owner)
     except (AuthnError, GatewayError) as error:
         sys.exit(f"quotegate gateway: the state stays closed: {error.code}: {error.message}")
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         sys.exit(f"quotegate gateway: the state stays closed: {error}")
 
 

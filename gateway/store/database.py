@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any, Literal
 
 from gateway.errors import GatewayError
 
@@ -35,11 +36,42 @@ CREATE TRIGGER IF NOT EXISTS firmware_forgotten AFTER DELETE ON identity
 """
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+class Database(sqlite3.Connection):
+    """Raises GatewayError `store-failed` where the disk or the file is at fault, and remembers it in `failure`."""
+
+    place = Path()
+    failure: GatewayError | None = None
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Run one statement."""
+        try:
+            return super().execute(sql, parameters)
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # what was asked is at fault
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def __exit__(self, *failed: Any) -> Literal[False]:
+        """End a transaction."""
+        try:
+            return super().__exit__(*failed)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> GatewayError:
+        """Return the first failure, which is the cause: after it a transaction may have ended already."""
+        if self.failure is None:
+            said = f"{self.place}: {error}; see whether its disk has room and works, then start again"
+            self.failure = GatewayError("store-failed", said)
+        return self.failure
+
+
+def open_database(path: Path) -> Database:
     """Open or create; raises GatewayError `store-failed` for what is no database of ours."""
     try:
         path.touch(mode=0o600)  # SQLite gives its journal the mode of its database
-        database = sqlite3.connect(path, isolation_level=None, timeout=5)
+        database = sqlite3.connect(path, isolation_level=None, timeout=5, factory=Database)
+        database.place = path
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
         (version,) = database.execute("PRAGMA user_version").fetchone()

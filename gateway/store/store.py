@@ -52,11 +52,16 @@ class StoredAuthority:
 
 
 class Store:
-    """The gateway's state on disk; every write is durable when it returns."""
+    """The gateway's state on disk; every write is durable when it returns. Raises GatewayError `store-failed` where that can't be."""
 
     def __init__(self, path: Path) -> None:
         self._database = open_database(path)
         self.revisions = Revisions(self._database)
+
+    def check(self) -> None:
+        """Raise the GatewayError by which something could not be kept, since the start: that is no state to go on in."""
+        if self._database.failure is not None:
+            raise self._database.failure
 
     def close(self) -> None:
         """Close the database."""
@@ -128,12 +133,17 @@ class Store:
             ) from None
         return True
 
+    def asked(self, peer: str) -> StoredIdentity:
+        """Find who asked to be enrolled under a name; raises GatewayError `unknown-peer`."""
+        identity = self.identity(peer)
+        if identity is None:
+            raise GatewayError("unknown-peer", f"{peer} has not asked to be enrolled; start its agent first")
+        return identity
+
     def approve(self, peer: str) -> None:
         """Approve a pending identity; raises GatewayError `unknown-peer`."""
-        if not self._database.execute(
-            "UPDATE identity SET status = 'approved' WHERE peer = ?", (peer,)
-        ).rowcount:
-            raise GatewayError("unknown-peer", f"{peer} has not asked to be enrolled; start its agent first")
+        self.asked(peer)
+        self._database.execute("UPDATE identity SET status = 'approved' WHERE peer = ?", (peer,))
 
     def forget(self, peer: str) -> str:
         """Unpin a peer: its place is free for another TPM; return the EK's fingerprint. Raises GatewayError `unknown-peer`.

@@ -19,24 +19,23 @@ class QuoteBatcher:
     def __init__(self, quote_root: QuoteRoot) -> None:
         self._quote_root = quote_root
         self._waiting: list[tuple[bytes, asyncio.Future[BatchQuote]]] = []
-        self._busy = False
+        self._draining: asyncio.Task[None] | None = None
 
     async def quote(self, leaf: bytes) -> BatchQuote:
         """Return a quote that covers `leaf`; raises what the TPM raises."""
         future: asyncio.Future[BatchQuote] = asyncio.get_running_loop().create_future()
         self._waiting.append((leaf, future))
-        if not self._busy:
-            await self._drain()
+        if self._draining is None:  # a task of its own: whoever came first may go, and others wait
+            self._draining = asyncio.create_task(self._drain(), name="quotes")
         return await future
 
     async def _drain(self) -> None:
-        self._busy = True
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: merkle.MAX_LEAVES], self._waiting[merkle.MAX_LEAVES :]
                 await self._quote_batch(batch)
         finally:
-            self._busy = False
+            self._draining = None
 
     async def _quote_batch(self, batch: list[tuple[bytes, "asyncio.Future[BatchQuote]"]]) -> None:
         tree = merkle.Tree([leaf for leaf, _ in batch])

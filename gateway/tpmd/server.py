@@ -1,5 +1,6 @@
 """Answer typed requests for quotes; build every signed byte here, so that nobody can use us as an oracle."""
 
+import asyncio
 from pathlib import Path
 
 from authn import labels
@@ -27,7 +28,7 @@ class TpmService:
         self, worker: TpmWorker, selection: PcrSelection, client_uid: int, approval: Path | None = None
     ) -> None:
         self._worker, self._selection, self._client_uid = worker, selection, client_uid
-        self._approval = approval
+        self._approval, self._signing = approval, asyncio.Lock()
         self._handshakes = QuoteBatcher(self._quote_handshakes)
         self._beacons = QuoteBatcher(self._quote_beacons)
 
@@ -61,9 +62,18 @@ class TpmService:
         sequence, head = request.get("sequence"), _digest(request, "head")
         if not isinstance(sequence, int):
             raise GatewayError("malformed-request", "sign_audit_head takes a whole number `sequence`")
-        counter = await self._worker.run(lambda tpm: tpm.increment_counter())
-        quote = await self._quote(labels.audit_head(sequence, head, counter))
+        async with self._signing:
+            counter, quote = await self._sign_head(sequence, head)
         return {"counter": counter, **_quote_answer(quote)}
+
+    async def _sign_head(self, sequence: int, head: bytes) -> tuple[int, Quote]:
+        """Sign with the counter's next value and then count: a quote that fails must not look like a head that was lost."""
+        wanted = 1 + await self._worker.run(lambda tpm: tpm.read_counter())
+        quote = await self._quote(labels.audit_head(sequence, head, wanted))
+        counter = await self._worker.run(lambda tpm: tpm.increment_counter())
+        if counter != wanted:  # where a new counter begins is the TPM's affair
+            quote = await self._quote(labels.audit_head(sequence, head, counter))
+        return counter, quote
 
     async def _verb_read_counter(self, _: Payload) -> Payload:
         return {"counter": await self._worker.run(lambda tpm: tpm.read_counter())}
@@ -72,7 +82,7 @@ class TpmService:
         """Open the state to nothing older than this image any more: never to more than it was itself approved for."""
         if self._approval is None:
             raise GatewayError("no-image", "this gateway is no image that was approved: it has no version")
-        version = Approval.from_json(self._approval.read_text()).version
+        version = _read_approval(self._approval).version
         await self._worker.run(lambda tpm: Sealing(tpm).raise_least_version(version))
         return {"version": version}
 
@@ -92,6 +102,15 @@ class TpmService:
 
     async def _quote(self, qualifying_data: bytes) -> Quote:
         return await self._worker.run(lambda tpm: tpm.quote(self._selection, qualifying_data))
+
+
+def _read_approval(path: Path) -> Approval:
+    try:
+        return Approval.from_json(path.read_bytes().decode(errors="replace"))
+    except OSError as error:
+        raise GatewayError(
+            "bad-approval", f"{path}: {error.strerror}; expected the approval of this image"
+        ) from error
 
 
 def _digest(request: Payload, name: str) -> bytes:

@@ -84,7 +84,11 @@ class TrustKeeper:
         peer.link, peer.session_id = link, link.session.session_id
         peer.pcr_values, peer.silent_since = dict(link.session.pcr_values), None
         peer.last_quote_at, peer.counters = proved_at, verified.counters
-        await self._kernel.trust(peer.ip, proved_at + self._worth(peer))
+        try:
+            await self._kernel.trust(peer.ip, proved_at + self._worth(peer))
+        except BaseException:  # also when the handshake's time is over: nobody serves that link
+            self._let_go(peer, link)
+            raise
         if peer.link is not link:  # it failed after that, and the kernel was told so after that
             raise AttestationError(
                 AttestationFailure.UNKNOWN_PEER, f"{peer.name} was cut while it was being admitted"
@@ -111,6 +115,10 @@ class TrustKeeper:
 
     async def answer(self, peer: PeerRecord, link: PeerLink, answer: BeaconAnswer) -> None:
         """Judge a beacon answer: renew trust, ignore it, or fail the peer."""
+        if (
+            peer.link is not link or peer.going_down
+        ):  # its former life's, for which it has paid, or is just paying
+            return
         try:
             passed = link.tracker.judge(answer, self._clock.now())
         except AttestationError as error:
@@ -131,10 +139,11 @@ class TrustKeeper:
     async def fail(self, peer: PeerRecord, error: AttestationError, reset_count: int | None = None) -> None:
         """Cut a peer that failed; recovery follows when it can be held against the peer. Withdrawing waits for nothing.
 
+        One that was forgotten amid its handshake is nobody who could be blamed.
         `reset_count` is the one that its key signed, where that is not the session's.
         """
         reason = error.failure.value
-        blamed = error.failure not in NOT_THE_PEERS_FAULT
+        blamed = error.failure not in NOT_THE_PEERS_FAULT and peer.state is not PeerState.UNKNOWN
         punished = blamed and peer.state is not PeerState.QUARANTINED
         # at once: nothing is granted to it while the kernel is being told
         if punished:
@@ -146,15 +155,14 @@ class TrustKeeper:
             self._failing.add(peer.name)
         try:
             await self._kernel.distrust(peer.ip)
-            if blamed:
+            if blamed and peer.state is not PeerState.UNKNOWN:  # it may have been forgotten meanwhile
                 self._store.mark_failed(peer.name, reset_count)
         finally:  # also with a store that failed: that ends the service soon
             self._failing.discard(peer.name)
             await self._cut(peer, reason)
             self._recorder.note(AttestationFailed(peer.name, str(peer.ip), reason, error.message, blamed))
-            if (
-                punished and peer.state is not PeerState.TRUSTED
-            ):  # it may have come back, restarted, meanwhile
+            # it may have come back, restarted, meanwhile, or have been forgotten
+            if punished and peer.state not in (PeerState.TRUSTED, PeerState.UNKNOWN):
                 self._failed(peer, reason)
 
     def block(self, peer: PeerRecord, reset_count: int | None) -> None:
@@ -177,10 +185,12 @@ class TrustKeeper:
         self._registry.move(peer, Trigger.FORGOTTEN, "forgotten", f"by {actor}")
         self._hang_up(peer)
         peer.counters, peer.last_quote_at, peer.session_id, peer.pcr_values = None, None, "", {}
-        await self._kernel.distrust(peer.ip)
-        await self._cut(peer, DropReason.ADMIN_CUT)
-        forgotten = EnrollmentChanged(peer.name, str(peer.ip), "forgotten", fingerprint, f"by {actor}")
-        await self._recorder.record(forgotten)
+        try:
+            await self._kernel.distrust(peer.ip)
+            await self._cut(peer, DropReason.ADMIN_CUT)
+        finally:  # also where the kernel refuses: it is forgotten already
+            forgotten = EnrollmentChanged(peer.name, str(peer.ip), "forgotten", fingerprint, f"by {actor}")
+            await self._recorder.record(forgotten)
 
     async def disconnected(self, peer: PeerRecord, link: PeerLink) -> None:
         """Note that a peer hung up: it loses its leases, and is unreachable, not failed."""
@@ -199,10 +209,13 @@ class TrustKeeper:
         if peer.silent_since is not None:
             peer.silent_since = self._clock.now()
 
-    def attend(self) -> None:
-        """Note that we are awake; while we were stopped ourselves nobody's silence was his own fault."""
+    def attend(self, tpm_waits: float = 0.0) -> None:
+        """Note that we are awake. While we were stopped ourselves, or our TPM did not answer, nobody's silence was his own fault.
+
+        Without the TPM nobody can be asked. `tpm_waits`: for how long it has owed an answer.
+        """
         now = self._clock.now()
-        if now > self._attended + 2 * self.interval:
+        if max(now - self._attended, tpm_waits) > 2 * self.interval:
             self._attentive_since = now
         self._attended = now
 
@@ -232,6 +245,11 @@ class TrustKeeper:
     def _stands(peer: PeerRecord, link: PeerLink) -> bool:
         """Tell whether this is still the session that a peer is trusted by."""
         return peer.link is link and peer.state in (PeerState.TRUSTED, PeerState.STALE)
+
+    @staticmethod
+    def _let_go(peer: PeerRecord, link: PeerLink) -> None:
+        if peer.link is link:
+            peer.link = None
 
     def _hang_up(self, peer: PeerRecord) -> None:
         if peer.link is not None:

@@ -12,6 +12,7 @@ from filters.inspection.datagrams import Datagrams
 from filters.inspection.finding import Direction
 from filters.inspection.fingerprints.engine import Engine
 from filters.inspection.fingerprints.markup import plain
+from filters.inspection.fingerprints.recoded import in_utf8
 from filters.inspection.fingerprints.set_file import encode
 from filters.inspection.limits import Limits
 from filters.inspection.objects.archive import Budget, members
@@ -233,6 +234,7 @@ def fingerprints(data: bytes) -> None:
 
 def markup(data: bytes) -> None:
     plain(data)
+    in_utf8(data)
     list(prints().inside(data))
 
 

@@ -295,7 +295,7 @@ TARGETS: dict[str, Target] = {
     "fingerprint-set": Target(
         _written_back(set_file.parse, set_file.encode), inspection.set_seeds, (FingerprintError,), ("parse",)
     ),
-    "markup": Target(inspection.markup, lambda: [b"<p>one &#65;<![CDATA[two]]><br/></p>", b"\xff\xfe<\0p\0>\0"], (), ("plain",)),
+    "markup": Target(inspection.markup, lambda: [b"<p>one &#65;<![CDATA[two]]><br/></p>", b"\xff\xfe<\0p\0>\0", b"\xbb\xfa\xc3\xdc"], (), ("in_utf8", "plain")),
     "clamd-answer": Target(judge_answer, lambda: [b"stream: OK\0", b"stream: Eicar FOUND\0", b"INSTREAM size limit exceeded. ERROR\0"], (), ("judge_answer",)),
     "inspector-report": Target(lambda d: parse_report(json.loads(d)), seeds.inspector_reports, (ValueError, TypeError), ("parse_report", "_finding", "_text", "_texts", "_number", "_bad_file")),
     "image": Target(predict, lambda: [small_uki()], (HostError,), ("predict",)),

@@ -6,19 +6,21 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from authn.errors import AttestationError
 from authn.evidence import Counters
 from authn.failure import AttestationFailure
-from authn.fields import FrameType, encode_frame
+from authn.fields import Frame, FrameType, encode_frame
 from authn.portmap import PortEntry
+from filters.errors import NetdError
 from gateway.control.handshaking import HandshakeDriver
 from gateway.control.link import PeerLink
 from gateway.control.server import ControlServer
 from gateway.control.stream import FrameStream
+from gateway.errors import GatewayError
 from gateway.events import model
 from gateway.registry.registry import Registry
 from gateway.registry.states import PeerState
@@ -206,6 +208,89 @@ def test_rejects_a_session_whose_peer_was_quarantined_while_it_was_admitted(
 
     scene = asyncio.run(story())
     assert "trust" not in scene.told
+
+
+@pytest.mark.parametrize(
+    "failure", [NetdError("kernel", "the table is as it was"), asyncio.CancelledError("its time is over")]
+)
+def test_a_session_that_the_kernel_was_not_told_of_leaves_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    """Nobody serves it or would ever take it away; a change of the policy made the peer seem to be silent."""
+
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+
+        async def fails() -> None:
+            raise failure
+
+        scene.meanwhile["trust"] = fails
+        with pytest.raises(type(failure)):
+            await scene.handshake(monkeypatch, 5)
+        return scene
+
+    scene = asyncio.run(story())
+    assert scene.peer.link is None
+    assert not scene.peer.trusted
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [(None, "handshake-timeout"), (GatewayError("tpm-refused", "the TPM refused quote"), "")],
+)
+def test_a_handshake_that_came_to_nothing_is_under_way_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception | None, reason: str
+) -> None:
+    """Who began one and fell silent was attesting for ever."""
+    monkeypatch.setattr("gateway.control.server.DEADLINE_S", 0.05)
+
+    async def run(_first: object) -> Any:
+        if failure:
+            raise failure
+        await asyncio.Event().wait()
+
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+        scene.peer.state, scene.peer.link = PeerState.ENROLLED, None
+        monkeypatch.setattr(HandshakeDriver, "begin", lambda *_: Mock(run=run))
+        scene.server._limits.admit(scene.peer.ip, 100.0)
+        stream: Any = Mock(receive=AsyncMock(return_value=Frame(FrameType.M1, b"")), received=0)
+        assert await scene.server._introduce(scene.peer, stream) is None
+        return scene
+
+    scene = asyncio.run(story())
+    assert (scene.peer.state, scene.peer.reason) == (PeerState.ENROLLED, reason)
+
+
+@pytest.mark.parametrize(
+    ("state", "known"), [(PeerState.UNKNOWN, True), (PeerState.UNKNOWN, False), (PeerState.QUARANTINED, True)]
+)
+def test_a_peer_that_was_forgotten_or_quarantined_while_its_approval_was_recorded_stays_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: PeerState, known: bool
+) -> None:
+    """It counted as enrolled with no TPM pinned to it, or the record said that its enrollment was refused."""
+
+    async def story() -> Scene:
+        scene = Scene(tmp_path)
+        scene.peer.state, scene.peer.link = PeerState.UNKNOWN, None
+        pinned: list[Any] = [Mock(approved=True, ek_fingerprint="sha256:aa")]
+        monkeypatch.setattr(scene.store, "identity", lambda _: pinned[0])
+        monkeypatch.setattr(
+            "gateway.control.server.run_enrollment", AsyncMock(return_value=("approved", True))
+        )
+
+        async def meanwhile() -> None:
+            scene.peer.state = state
+            if not known:
+                pinned[0] = None
+
+        scene.meanwhile["record"] = meanwhile
+        await scene.server._enroll(scene.peer, Mock(), Mock())
+        return scene
+
+    assert asyncio.run(story()).peer.state is (
+        PeerState.ENROLLED if (state, known) == (PeerState.UNKNOWN, True) else state
+    )
 
 
 def test_a_session_is_admitted_where_nothing_happens_meanwhile(

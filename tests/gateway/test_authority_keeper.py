@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authn.signing import key_id
+from filters.errors import NetdError
 from filters.policy.evaluator import AuthorityState
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
@@ -227,6 +228,69 @@ def test_a_revocation_overtakes_a_grant_that_is_being_recorded(tmp_path: Path, c
             await life.keeper.grant(clock.grant(1), "uid 0")
 
     assert live(tmp_path, clock, only) == ["granted", "revoked", "overtaken"]
+
+
+def test_a_grant_that_comes_while_the_kernel_is_told_of_a_revocation_does_not_outlive_it(
+    tmp_path: Path, clock: Hands
+) -> None:
+    """The kernel was told of the grant last, and permitted what nobody granted any more."""
+
+    async def only(life: Life) -> None:
+        await life.keeper.grant(clock.grant(1), "uid 0")
+        tell = life.told.authority
+
+        async def slow(expires_at: float | None) -> None:
+            life.told.authority = tell
+            await tell(expires_at)
+            assert life.state is ABSENT  # nothing is granted by it meanwhile
+            await life.keeper.grant(clock.grant(2), "uid 1")
+
+        life.told.authority = slow
+        await life.keeper.revoke("uid 0")
+        assert (life.state, life.told.until[-1]) == (ABSENT, None)
+        assert life.store.authority().not_after is None
+
+    assert live(tmp_path, clock, only) == ["granted", "granted", "revoked"]
+
+
+def test_a_revocation_that_the_kernel_refuses_holds_and_is_on_record(granted: Path, clock: Hands) -> None:
+    """Else the next start would have taken the grant up again."""
+
+    async def second(life: Life) -> None:
+        async def refuses(_: object) -> None:
+            raise NetdError("kernel", "the table is as it was")
+
+        life.told.authority = refuses
+        with pytest.raises(NetdError):
+            await life.keeper.revoke("uid 0")
+        assert (life.state, life.told.closed) == (ABSENT, ["communication-disabled"])
+
+    async def third(life: Life) -> None:
+        assert (life.state, life.told.until) == (ABSENT, [])
+
+    assert live(granted, clock, second) == ["granted", "revoked"]
+    assert live(granted, clock, third) == ["granted", "revoked"]
+
+
+def test_a_grant_that_comes_while_the_former_ends_is_not_said_to_have_expired(
+    granted: Path, clock: Hands
+) -> None:
+    async def second(life: Life) -> None:
+        tell = life.told.authority
+
+        async def slow(expires_at: float | None) -> None:
+            life.told.authority = tell
+            await tell(expires_at)
+            await life.keeper.grant(clock.grant(2), "uid 0")
+
+        clock.go_on(101)
+        life.told.authority = slow
+        await life.keeper.watch()
+        assert (life.state, life.told.until[-1]) == (VALID, 211.0)
+        expired = life.spool.read(0)[-1]["unmapped"]
+        assert (expired["outcome"], expired["sequence"]) == ("expired", 1)
+
+    assert live(granted, clock, second) == ["granted", "granted", "expired"]
 
 
 def test_of_two_equal_grants_at_once_one_is_a_replay(tmp_path: Path, clock: Hands) -> None:

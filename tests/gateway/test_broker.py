@@ -1,6 +1,7 @@
 """The broker's bounds: how much one requester can have others sign, and how much of the record it can fill."""
 
 import asyncio
+from dataclasses import replace
 from ipaddress import IPv4Address
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,8 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from authn import messages
+from authn.errors import AttestationError
+from authn.failure import AttestationFailure
 from authn.portmap import PortEntry
 from filters.errors import NetdError
 from filters.flow import Protocol, Service
@@ -114,8 +117,52 @@ def test_a_late_proof_tells_once_what_was_run_nevertheless(monkeypatch: pytest.M
     tracker.note_files.assert_called_once_with(b"entries")
 
 
+def test_a_wrong_proof_of_a_machine_that_is_being_restarted_costs_no_second_restart() -> None:
+    async def story() -> Scene:
+        scene = Scene()
+        web: Any = scene.registry.by_name("web")
+        web.link.tracker.verify.side_effect = AttestationError(
+            AttestationFailure.PCR_MISMATCH, "PCR 4 differs"
+        )
+        asking = asyncio.create_task(scene.ask(5432))
+        await asyncio.sleep(0.01)
+        web.going_down = True
+        await scene.broker.proof(web, web.link, Mock(spec=messages.SessionProof, request_id=5432))
+        asking.cancel()
+        return scene
+
+    assert not asyncio.run(story()).trust.fail.called
+
+
 def test_rejects_files_with_a_proof_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not asyncio.run(late_proofs(monkeypatch, 7)).note_files.called
+
+
+def test_rejects_a_grant_whose_rule_changed_while_it_was_being_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It got the former rule's lease, however long, and stood under that rule's name."""
+
+    async def story() -> tuple[Scene, Any]:
+        scene = Scene()
+        policy = POLICY
+        scene.broker._policy = lambda: policy
+        monkeypatch.setattr(scene.broker, "_prove", AsyncMock(return_value=True))
+
+        async def changes(_: object) -> None:
+            nonlocal policy
+            rules = tuple(replace(rule, lease_ms=1000) for rule in POLICY.rules)
+            policy = replace(POLICY, rules=rules)
+
+        scene.recorder.record.side_effect = changes
+        return scene, await scene.ask(5432)
+
+    scene, outcome = asyncio.run(story())
+    assert (outcome.granted, outcome.reason) == (False, "no-session")
+    assert not scene.kernel.grant.called
+    assert not scene.broker.book.of_peer("web")
+    granted, refused = (call.args[0] for call in scene.recorder.record.await_args_list)
+    assert (type(granted).__name__, type(refused).__name__) == ("SessionGranted", "SessionRefused")
 
 
 def test_a_lease_that_could_not_be_renewed_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -356,6 +356,19 @@ def test_it_is_told_once_and_in_time_that_the_disk_fills(tmp_path: Path) -> None
     assert filling["unmapped"]["room_mib"] == (LITTLE_ROOM >> 20) - 1
 
 
+def test_it_is_told_anew_when_the_disk_fills_again(tmp_path: Path) -> None:
+    """Whoever made room once was not warned any more, until everybody was cut."""
+
+    async def story(kept: Kept) -> None:
+        looking = keeper(kept)
+        for room in (LITTLE_ROOM - 1, LITTLE_ROOM + 1, LITTLE_ROOM - 1, 2 * LITTLE_ROOM, LITTLE_ROOM - 1):
+            kept.disk.free = room
+            await looking.watch_room()
+        await kept.recorder.flush()
+
+    assert len(told(tmp_path / "a.db", story).spool.read(0)) == 2
+
+
 def test_rejects_to_take_all_heads_away_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An earlier version kept one for every second: nobody else could write meanwhile, and the journal needs room."""
     monkeypatch.setattr(kept_module, "AT_ONCE", 10)

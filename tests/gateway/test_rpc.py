@@ -87,6 +87,26 @@ def test_a_refusal_is_its_callers_alone(tmp_path: Path) -> None:
     dialogue(tmp_path, handler, story)
 
 
+def test_tells_for_how_long_an_answer_has_been_owed(tmp_path: Path) -> None:
+    go = asyncio.Event()
+
+    async def handler(_: Payload, __: int) -> Payload:
+        await go.wait()
+        return {}
+
+    async def story(client: RpcClient) -> None:
+        assert client.waits == 0.0
+        slow = asyncio.create_task(client.call("slow"))
+        await asyncio.sleep(0.1)
+        slow.cancel()  # it is owed all the same
+        assert client.waits > 0.09
+        go.set()
+        await client.call("next")
+        assert client.waits == 0.0
+
+    dialogue(tmp_path, handler, story)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("broken"), ConnectionResetError("gone")])
 def test_whoever_waits_hears_of_a_broken_connection(tmp_path: Path, error: Exception) -> None:
     async def handler(_: Payload, __: int) -> Payload:

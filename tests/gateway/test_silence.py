@@ -85,6 +85,21 @@ def test_nobody_is_charged_with_the_gateways_own_absence(clock: Clock, silent: P
     assert keeper.punished[0] > woken + LIMIT
 
 
+def test_nobody_is_charged_with_a_tpm_that_hangs(clock: Clock, silent: PeerRecord) -> None:
+    """Without a quote of ours nobody can be asked, nor come back."""
+    keeper, hung = Keeper(clock), clock.at
+    for _ in range(80):
+        clock.at += T
+        keeper.attend(clock.at - hung)
+        asyncio.run(keeper.watch_silence(silent))
+    assert keeper.punished == []
+    answered = clock.at
+    while not keeper.punished and clock.at < answered + 2 * LIMIT:
+        clock.at += T
+        look(keeper, silent)
+    assert keeper.punished[0] > answered + LIMIT
+
+
 @pytest.mark.parametrize("state", [PeerState.UNREACHABLE, PeerState.ATTESTING, PeerState.ENROLLED])
 def test_a_peer_that_goes_amid_its_return_fails_as_well(
     clock: Clock, silent: PeerRecord, state: PeerState

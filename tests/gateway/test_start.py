@@ -30,6 +30,9 @@ class FakeService:
         self.netd, self.spool = SimpleNamespace(close=AsyncMock()), Mock()
         self.said: list[str] = []
 
+    def note_rest(self) -> None:
+        self.said.append("rest")
+
     async def run(self) -> None:
         await self._start(self)
         self.said.append("started")
@@ -67,7 +70,7 @@ def test_the_control_api_serves_after_the_start_and_not_before(monkeypatch: pyte
         assert service.said == []
 
     service, ended = lived(monkeypatch, start)
-    assert (service.said, ended) == (["started", "serves", "ready"], "netd-gone")
+    assert (service.said, ended) == (["started", "serves", "ready", "rest"], "netd-gone")
 
 
 def test_a_start_that_fails_ends_the_program_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +79,7 @@ def test_a_start_that_fails_ends_the_program_with_its_reason(monkeypatch: pytest
         raise GatewayError("no-policy", "it can't be loaded")
 
     service, ended = lived(monkeypatch, start)
-    assert (service.said, ended) == ([], "no-policy")
+    assert (service.said, ended) == (["rest"], "no-policy")
     service.netd.close.assert_awaited_once()
     service.spool.close.assert_called_once()
 

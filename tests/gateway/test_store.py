@@ -1,5 +1,6 @@
 import dataclasses
 import sqlite3
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -38,6 +39,56 @@ def test_an_identity_waits_for_approval_and_survives(tmp_path: Path, identity: E
     again = Store(tmp_path / "state.db").identity("web")
     assert again is not None
     assert (again.approved, again.place, again.key.public) == (True, PLACE, identity.ak_public)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.quarantine("web", "r"),
+        lambda store: store.add_restart("web", 1.0),
+        lambda store: store.mark_failed("web", 3),
+        lambda store: store.raise_high_water("web", Counters(1, 2, 3, True)),
+        lambda store: store.revisions.add("r", "text", 1.0, "me", "applied"),
+    ],
+)
+def test_rejects_what_can_not_be_kept_and_remembers_that(
+    tmp_path: Path, write: Callable[[Store], object]
+) -> None:
+    """It was SQLite's own error: a traceback for whoever asked, and the service went on."""
+    store = Store(tmp_path / "state.db")
+    store.check()
+    store._database.execute("PRAGMA query_only = ON")
+    with pytest.raises(GatewayError) as raised:
+        write(store)
+    assert raised.value.code == "store-failed"
+    assert f"{tmp_path / 'state.db'}: attempt to write a readonly database" in raised.value.message
+    with pytest.raises(GatewayError) as remembered:
+        store.check()
+    assert remembered.value is raised.value
+
+
+def test_the_first_failure_is_the_one_that_is_told(store: Store) -> None:
+    """SQLite ends a transaction by itself at some: that it can't be rolled back any more says nothing."""
+    (pages,) = store._database.execute("PRAGMA page_count").fetchone()
+    store._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(GatewayError, match="database or disk is full"):
+        store.revisions.add("r", "x" * 1_000_000, 1.0, "me", "applied")
+    with pytest.raises(GatewayError, match="database or disk is full"):
+        store.check()
+
+
+def test_rejects_a_transaction_that_can_not_be_ended(store: Store) -> None:
+    """A disk that is full shows when a transaction is to be durable."""
+    store._database.execute("PRAGMA cache_size = 1")
+    with pytest.raises(GatewayError) as raised, store._database:
+        store._database.execute("BEGIN")
+        store._database.execute("PRAGMA defer_foreign_keys = ON")
+        store._database.set_authorizer(
+            lambda action, *_: (
+                sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else sqlite3.SQLITE_OK
+            )
+        )
+    assert raised.value.code == "store-failed"
 
 
 @pytest.mark.tpm

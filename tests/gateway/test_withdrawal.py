@@ -12,6 +12,7 @@ import pytest
 from authn.errors import AttestationError
 from authn.failure import AttestationFailure
 from authn.portmap import PortEntry
+from filters.errors import NetdError
 from gateway.control.link import PeerLink
 from gateway.registry.registry import PeerRecord, Registry
 from gateway.registry.states import PeerState
@@ -99,6 +100,82 @@ def test_a_failure_amid_an_answer_stays_marked() -> None:
     assert scene.kernel.told == ["trust", "distrust"]
     assert scene.store.mark_failed.called
     assert not scene.store.raise_high_water.called
+
+
+def test_a_wrong_answer_of_a_former_session_fails_nobody_anew() -> None:
+    """What was read of it at once was judged to its end, also when the peer had been restarted and trusted meanwhile."""
+
+    async def story() -> Scene:
+        scene = Scene()
+        former: Any = Mock(spec=PeerLink, tracker=Mock(judge=Mock(side_effect=WRONG)))
+        for _ in range(3):
+            await scene.keeper.answer(scene.peer, former, Mock())
+        return scene
+
+    scene = asyncio.run(story())
+    assert scene.kernel.told == []
+    assert (scene.peer.state, scene.peer.link) == (PeerState.TRUSTED, scene.link)
+
+
+def test_a_wrong_answer_of_a_machine_that_is_being_restarted_costs_no_second_restart() -> None:
+    async def story() -> Scene:
+        scene = Scene()
+        scene.link.tracker.judge.side_effect = WRONG
+        scene.peer.state, scene.peer.going_down = PeerState.RESTARTING, True
+        await scene.keeper.answer(scene.peer, scene.link, Mock())
+        return scene
+
+    assert asyncio.run(story()).peer.state is PeerState.RESTARTING
+
+
+def test_nobody_is_blamed_for_a_tpm_that_was_forgotten_amid_its_handshake() -> None:
+    async def story() -> tuple[Scene, Mock]:
+        scene, failed = Scene(), Mock()
+        scene.kernel.go_on.set()
+        scene.keeper._failed = failed
+        scene.peer.state, scene.peer.link = PeerState.UNKNOWN, None
+        await scene.keeper.fail(scene.peer, WRONG, 7)
+        return scene, failed
+
+    scene, failed = asyncio.run(story())
+    assert scene.peer.state is PeerState.UNKNOWN
+    assert not scene.store.mark_failed.called
+    assert not failed.called
+    (noted,) = scene.keeper._recorder.note.call_args.args  # type: ignore[attr-defined]
+    assert (noted.reason, noted.attributable) == ("pcr-mismatch", False)
+
+
+def test_a_peer_that_is_forgotten_while_it_fails_leaves_no_mark_for_the_next_tpm() -> None:
+    """That one counts its starts from its own beginning, and would have been kept out."""
+
+    async def story() -> tuple[Scene, Mock]:
+        scene, failed = Scene(), Mock()
+        scene.keeper._failed = failed
+        failing = asyncio.create_task(scene.keeper.fail(scene.peer, WRONG, 7))
+        await asyncio.sleep(0)
+        scene.peer.state = PeerState.UNKNOWN
+        scene.kernel.go_on.set()
+        await failing
+        return scene, failed
+
+    scene, failed = asyncio.run(story())
+    assert not scene.store.mark_failed.called
+    assert not failed.called
+
+
+def test_forgetting_a_peer_is_on_record_also_where_the_kernel_refuses() -> None:
+    async def story() -> Scene:
+        scene = Scene()
+        recorder: Any = Mock(record=AsyncMock())
+        scene.keeper._recorder = recorder
+        scene.kernel.distrust = AsyncMock(side_effect=NetdError("kernel", "the table is as it was"))  # type: ignore[method-assign]
+        with pytest.raises(NetdError):
+            await scene.keeper.forget(scene.peer, "uid 0")
+        (event,) = recorder.record.await_args.args
+        assert (event.peer, event.outcome) == ("web", "forgotten")
+        return scene
+
+    assert asyncio.run(story()).peer.state is PeerState.UNKNOWN
 
 
 def test_a_new_session_ends_what_was_granted_while_the_former_ended() -> None:

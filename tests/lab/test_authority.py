@@ -128,7 +128,7 @@ class Calls:
             "text": lab.spec.policy_text + "\n# changed\n", "file": "x.toml", "ek": "sha256:" + "0" * 64,
             "grant": sign(lab).decode(), "from": "web", "to": "db", "service": f"tcp/{PORT}", "known_heads": [],
         }  # fmt: skip
-        return route.method, path, body
+        return route.method, path, {name: value for name, value in body.items() if name in route.takes}
 
 
 def call_as(lab: RunningLab, uid: int, calls: list[tuple[str, str, dict[str, Any]]]) -> list[tuple[int, str]]:

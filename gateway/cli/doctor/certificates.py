@@ -45,14 +45,14 @@ def judge_validity(one: Validity, now: float) -> Finding:
     return ok(one.name, f"holds until {_day(one.not_after)}")
 
 
-def judge_authority(state: str | None) -> Finding:
-    """Judge what the gateway says of the administrator's authority."""
+def judge_authority(state: str | None, of: str = "") -> Finding:
+    """Judge what the gateway says of the administrator's authority; `of` is what names its lab to a command."""
     if state is None:
         return skipped("authority", "no gateway answers")
     if state == "valid":
         return ok("authority", "an administrator's grant is in force")
     return warn(
-        "authority", f"it is {state}: no guest talks to another", "quotegate authority grant --for 8h"
+        "authority", f"it is {state}: no guest talks to another", f"quotegate authority grant --for 8h{of}"
     )
 
 
@@ -70,7 +70,7 @@ def read_validities(shared: Path, peers: Path, golden: Path) -> list[Validity]:
 def _document(path: Path) -> Validity:
     try:
         return Validity(path.name, 0.0, float(json.loads(path.read_bytes())["document"]["not_after"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return Validity(path.name, error=str(error))
 
 

@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +75,14 @@ def probe_disk(directory: Path) -> DiskFacts:
     space, error = os.statvfs(directory), _write_error(directory)
     return DiskFacts(
         str(directory), space.f_bavail * space.f_frsize, space.f_favail, str(error or ""),
-        tuple((str(path), stat.S_IMODE(path.stat().st_mode)) for path in secrets), isinstance(error, PermissionError),
+        tuple(_modes(secrets)), isinstance(error, PermissionError),
     )  # fmt: skip
+
+
+def _modes(paths: Iterable[Path]) -> Iterator[tuple[str, int]]:
+    for path in paths:
+        with suppress(FileNotFoundError):  # a database's journal comes and goes
+            yield str(path), stat.S_IMODE(path.stat().st_mode)
 
 
 def _write_error(directory: Path) -> OSError | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.cli.client import ApiClient, ApiError, api_socket
+from gateway.cli.command import of_lab
 from gateway.cli.doctor import certificates, clock, disk, kernel, tpm
 from gateway.cli.doctor.finding import Finding, Verdict, skipped
 from gateway.cli.exits import EXIT_FOUND, EXIT_OK
@@ -51,8 +52,8 @@ def examine(lab: Lab) -> Iterator[Finding]:
         yield skipped("certificates", f"no lab named {lab.name} is up", way_up(lab))
     yield tpm.judge_gateway(api.health(), way_up(lab))
     for peer in api.ask("/v1/peers", {}).get("peers", []):
-        yield tpm.judge_peer(peer)
-    yield certificates.judge_authority(api.ask("/v1/authority", {}).get("state"))
+        yield tpm.judge_peer(peer, of_lab(lab.name))
+    yield certificates.judge_authority(api.ask("/v1/authority", {}).get("state"), of_lab(lab.name))
 
 
 class _Gateway:

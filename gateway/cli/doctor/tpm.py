@@ -9,6 +9,7 @@ from typing import Any
 from authn.errors import AuthnError
 from authn.pcr import PcrSelection
 from gateway.cli.doctor.finding import Finding, bad, ok, skipped, warn
+from vmhost.process import listens
 
 ANSWERS_WITHIN_S = 5.0
 WELL = ("trusted", "attesting", "restarting")
@@ -43,20 +44,22 @@ def judge_gateway(healthy: str | None, way_up: str) -> Finding:
     return ok("gateway", "it answers, and so do its packet filter and its TPM")
 
 
-def judge_peer(peer: dict[str, Any]) -> Finding:
-    """Judge one peer of the gateway's list."""
+def judge_peer(peer: dict[str, Any], of: str = "") -> Finding:
+    """Judge one peer of the gateway's list; `of` is what names its lab to a command."""
     name, state = f"TPM of {peer['name']}", str(peer["state"])
     if state in WELL:
         return ok(name, f"{state}, reset count {peer.get('reset_count')}")
     reason = f" ({peer['reason']})" if peer.get("reason") else ""
     if state == "unknown":
         return warn(
-            name, "it has not enrolled yet", f"start its agent, then: quotegate peer approve {peer['name']}"
+            name,
+            "it has not enrolled yet",
+            f"start its agent, then: quotegate peer approve {peer['name']}{of}",
         )
     mend = (
-        f"quotegate peer release {peer['name']}"
+        f"quotegate peer release {peer['name']}{of}"
         if state == "quarantined"
-        else f"quotegate explain {peer['name']} … says more; docs/reasons.md has the reason"
+        else f"quotegate explain {peer['name']} …{of} says more; docs/reasons.md has the reason"
     )
     return bad(name, f"{state}{reason}", mend)
 
@@ -73,7 +76,8 @@ def try_software_tpm() -> str:
         ]  # fmt: skip
         process = subprocess.Popen(argv, stderr=subprocess.PIPE)
         try:
-            _wait_for(Path(f"{socket}.ctrl"), process)
+            for one in (socket, Path(f"{socket}.ctrl")):
+                _wait_for(one, process)
             with Tpm(f"swtpm:path={socket}") as tpm:
                 tpm.provision()
                 tpm.quote(PcrSelection.of([4]), bytes(32))
@@ -87,7 +91,7 @@ def try_software_tpm() -> str:
 
 def _wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + ANSWERS_WITHIN_S
-    while not path.exists():
+    while not listens(path, process.pid):  # its file is there before it does
         if process.poll() is not None or time.monotonic() > deadline:
             raise OSError(f"swtpm does not come up (exit status {process.poll()})")
         time.sleep(0.02)

@@ -71,7 +71,7 @@ def _rows(path: Path, *statements: str) -> list[Any]:
     [
         ({"through": 10, "hash": "00" * 32}, "another hash"),
         ({"through": True, "hash": "00"}, "must be a record's number"),
-        ({"through": 10, "hash": "xy"}, "non-hexadecimal"),
+        ({"through": 10, "hash": "xy"}, "`hash`: expected 64 hex digits, got 'xy'"),
         ({"through": 15, "hash": "right"}, "no head that .* covers record 15"),
         ({"hash": "00"}, "must be a record's number"),
     ],
@@ -86,7 +86,7 @@ def test_rejects_to_prune_and_records_nothing(
         if body["hash"] == "right":
             ((digest,),) = _rows(tmp_path / "a.db", "SELECT hash FROM record WHERE sequence = 15")
             body["hash"] = digest.hex()
-        with pytest.raises((GatewayError, ValueError), match=why):
+        with pytest.raises(GatewayError, match=why):
             await audit_prune(_call(service, **body))
         assert len(service.spool.read(0)) == 20
         service.spool.close()
@@ -132,3 +132,25 @@ def test_a_head_that_is_signed_meanwhile_is_no_restored_copy(
     monkeypatch.setattr(reading, "verify", verified)
     service = Mock(recorder=AsyncMock(), tpm=Mock(read_counter=AsyncMock(side_effect=counters)))
     assert asyncio.run(audit_verify(_call(service)))["intact"] is intact
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"source": "web", "sequence": -1, "hash": "00" * 32},
+        {"source": "web", "sequence": True, "hash": "00" * 32},
+        {"source": "web", "sequence": 1 << 63, "hash": "00" * 32},
+        {"source": "web", "sequence": 3, "hash": ""},
+        {"source": "web", "sequence": 3, "hash": "00" * 31 + " 0"},
+        {"source": 7, "sequence": 3, "hash": "00" * 32},
+        {"source": "web", "sequence": 3, "hash": 10**63},
+        {"sequence": 3},
+        7,
+    ],
+)
+def test_rejects_a_witness_that_nothing_could_contradict(head: object) -> None:
+    """It would be counted among those who say that the record is intact."""
+    with pytest.raises(GatewayError) as refused:
+        asyncio.run(audit_verify(_call(Mock(), known_heads=[head])))
+    assert refused.value.code == "malformed-request"
+    assert "Python" not in refused.value.message and "object is not" not in refused.value.message

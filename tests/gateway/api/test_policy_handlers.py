@@ -23,7 +23,10 @@ PLACE = PortEntry("web", "p1", "52:54:00:00:00:01", IPv4Address("10.0.0.2"), "u1
 
 def explained(**body: object) -> dict[str, Any]:
     peer = PeerRecord("web", PLACE)
-    registry: Any = SimpleNamespace(by_name=lambda name: peer if name == "web" else None)
+    registry: Any = SimpleNamespace(
+        by_name=lambda name: peer if name == "web" else None,
+        by_ip=lambda ip: peer if ip == PLACE.ip else None,
+    )
     service = SimpleNamespace(
         registry=registry,
         clock=SimpleNamespace(now=lambda: 1.0),
@@ -52,7 +55,33 @@ def test_rejects_to_evaluate_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(name.startswith("api reader") for name in threads)
 
 
-@pytest.mark.parametrize("number", [0, -1, 1 << 63, "7", 1.0])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"destination_port": 1e999},
+        {"destination_port": -5},
+        {"destination_port": 0},
+        {"destination_port": 65536},
+        {"destination_port": 80.9},
+        {"destination_port": True},
+        {"destination_port": "80"},
+        {"destination_port": None},
+        {"protocol": "sctp"},
+        {"protocol": 6},
+        {"source_ip": "10.0.0"},
+        {"source_ip": 1},
+    ],
+)
+def test_rejects_addresses_and_ports_that_no_packet_has(ends: dict[str, object]) -> None:
+    flow = {"source_ip": "10.0.0.2", "destination_ip": "10.0.0.2", "protocol": "tcp", "destination_port": 80}
+    assert explained(**flow)["service"] == "tcp/80"
+    with pytest.raises(GatewayError) as refused:
+        explained(**{**flow, **ends})
+    assert refused.value.code == "malformed-request"
+    assert refused.value.message.startswith(f"`{next(iter(ends))}`")
+
+
+@pytest.mark.parametrize("number", [0, -1, 1 << 63, "7", 1.0, True])
 def test_rejects_an_events_number_out_of_bounds(number: object) -> None:
     with pytest.raises(GatewayError, match="must be an event's number"):
         explained(event=number)

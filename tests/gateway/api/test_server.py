@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from gateway.api import audit_handlers, door, places, server
-from gateway.api.arguments import seconds, whole_number
+from gateway.api.arguments import seconds, sha256_of, whole_number
 from gateway.api.places import Busy, Places
 from gateway.api.reading import Turns
 from gateway.api.routes import ROUTES, Permission, Route
 from gateway.api.server import start_api
 from gateway.cli.client import ApiClient, ApiError
+from gateway.errors import GatewayError
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -152,7 +153,7 @@ def test_rejects_a_readers_large_body(tmp_path: Path, target: str, chunked: bool
 
 def test_an_administrators_body_may_be_large(tmp_path: Path) -> None:
     async def story(api: Api) -> None:
-        body = json.dumps({"text": "x" * (1 << 20)}).encode()
+        body = json.dumps({"detail": "x" * (1 << 20)}).encode()
         status, answer = await api.ask("POST", "/v1/update/outcome", body)
         assert (status, answer["error"]["message"]) == (409, "`outcome` must be a text")
 
@@ -170,6 +171,95 @@ def test_rejects_a_body_that_is_no_object(tmp_path: Path, body: bytes) -> None:
         assert answer["error"]["code"] == "malformed-request"
 
     served(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "code"),
+    [
+        ("GET /v1/nothing", 404, "unknown-path"),
+        ("GET /", 404, "unknown-path"),
+        ("POST /v1/peers//restart", 404, "unknown-path"),
+        ("POST /v1/status", 405, "wrong-method"),
+        ("PUT /v1/policy", 405, "wrong-method"),
+    ],
+)
+def test_rejects_what_is_no_route_in_json_too(tmp_path: Path, target: str, status: int, code: str) -> None:
+    """Who reads JSON took a bare `404: Not Found` for a gateway that is away."""
+
+    async def story(api: Api) -> None:
+        method, path = target.split()
+        found, answer = await api.ask(method, path)
+        assert (found, answer["error"]["code"]) == (status, code)
+        assert "expected " in answer["error"]["message"]
+
+    served(tmp_path, story)
+
+
+def test_an_error_of_the_gateways_own_is_told_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(_: object) -> dict[str, Any]:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr(server, "ROUTES", [*ROUTES, Route("GET", "/v1/bad", Permission.READ, handler)])
+
+    async def story(api: Api) -> None:
+        status, answer = await api.ask("GET", "/v1/bad")
+        assert (status, answer["error"]["code"]) == (500, "internal")
+        assert "secret" not in answer["error"]["message"]
+        assert "a secret of ours" in caplog.text
+
+    served(tmp_path, story)
+
+
+def test_rejects_a_body_whose_coding_is_broken(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        reader, writer = await asyncio.open_unix_connection(api.path)
+        head = "POST /v1/explain HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: gzip\r\nContent-Length: 2"
+        writer.write(f"{head}\r\n\r\nxx".encode())
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"malformed-request" in answer
+        writer.close()
+
+    served(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "why"),
+    [
+        ("POST /v1/policy/apply", {"text": "", "file": "", "confirm": 60}, "did you mean confirm_s?"),
+        ("POST /v1/policy/apply?confirm_s=60", {"text": "", "file": ""}, "the query of"),
+        ("POST /v1/authority/revoke", {"peer": "web"}, "expected nothing"),
+        ("GET /v1/events?afer=7", {}, "did you mean after?"),
+        ("GET /v1/events?after=7&after=8", {}, "more than once"),
+        ("GET /v1/events", {"after": 7}, "the body of"),
+    ],
+)
+def test_rejects_names_that_would_be_passed_over(
+    tmp_path: Path, target: str, body: dict[str, Any], why: str
+) -> None:
+    """A policy stays in force without its `confirm_s`, a stop for one peer stops all."""
+
+    async def story(api: Api) -> None:
+        content = json.dumps(body).encode() if body else b""
+        method, path = target.split()
+        status, answer = await api.ask(method, path, content)
+        assert (status, answer["error"]["code"]) == (409, "malformed-request")
+        assert why in answer["error"]["message"]
+        assert api.read == []
+
+    served(tmp_path, story, 0)
+
+
+@pytest.mark.parametrize(
+    "ek", ["sha256:" + "z" * 64, "sha256:" + "0" * 63, "0" * 64, "sha256:" + "٣" * 64, None, 7]
+)
+def test_rejects_a_fingerprint_that_no_certificate_has(ek: object) -> None:
+    """Approved beforehand, it would wait for a TPM that can't come."""
+    with pytest.raises(GatewayError, match="`ek`: expected sha256: and 64 hex digits"):
+        sha256_of({"ek": ek}, "ek", "sha256:")
+    assert sha256_of({"ek": "sha256:" + "AB" * 32}, "ek", "sha256:") == "sha256:" + "ab" * 32
 
 
 def test_one_record_is_verified_at_a_time_and_not_in_the_gateways_own_threads(
@@ -372,3 +462,19 @@ def test_the_record_is_read_and_pruned_while_nothing_can_be_recorded(tmp_path: P
         ("POST", "/v1/audit/verify"),
         ("POST", "/v1/audit/prune"),
     }
+
+
+@pytest.mark.parametrize(
+    "text", [b"\x16\x03\x01 no HTTP\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"GET / HTTP/1.1\r\nx\r\n\r\n"]
+)
+def test_rejects_what_is_no_http_without_a_word_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: bytes
+) -> None:
+    async def story(api: Api) -> None:
+        reader, writer = await asyncio.open_unix_connection(api.path)
+        writer.write(text)
+        assert (await reader.read(12)).startswith(b"HTTP/1.")
+        writer.close()
+
+    served(tmp_path, story)
+    assert caplog.records == []

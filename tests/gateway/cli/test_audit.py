@@ -122,6 +122,18 @@ def test_a_full_disk_leaves_no_half_of_an_export(
     audit.export(words(tmp_path / "record.jsonl"))
 
 
+def test_an_export_that_is_interrupted_leaves_no_half_of_one(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(audit.os, "fsync", interrupted)
+        audit.export(words(tmp_path / "record.jsonl"))
+    assert not (tmp_path / "record.jsonl").exists()
+
+
 def test_rejects_to_write_over_a_file(api: Api, tmp_path: Path) -> None:
     (tmp_path / "record.jsonl").write_text("mine")
     with pytest.raises(GatewayError, match=r"record\.jsonl"):

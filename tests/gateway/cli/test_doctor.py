@@ -2,8 +2,13 @@
 
 import datetime as dt
 import json
+import os
+import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -161,3 +166,22 @@ def test_a_disk_that_nobody_may_look_at_is_not_called_bad(
 ) -> None:
     found = next(one for one in disk.judge_disk(facts) if one.check == "disk writes")
     assert (found.verdict, mend in found.mend) == (verdict, True)
+
+
+def test_rejects_to_call_a_tpm_bad_that_only_begins_to_listen(tmp_path: Path) -> None:
+    """Its socket's file is there with bind(2); who connects before listen(2) is refused."""
+    path = tmp_path / "tpm.sock"
+    process: Any = SimpleNamespace(pid=os.getpid(), poll=lambda: None)
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as caller:
+        server.bind(str(path))
+        late = threading.Timer(0.2, server.listen)
+        late.start()
+        tpm._wait_for(path, process)
+        caller.connect(str(path))
+        late.join()
+
+
+def test_a_journal_that_goes_while_it_is_looked_at_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.key").touch(0o600)
+    found = list(disk._modes([tmp_path / "a.db-wal", tmp_path / "a.key"]))
+    assert found == [(str(tmp_path / "a.key"), 0o600)]

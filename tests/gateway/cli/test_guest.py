@@ -306,6 +306,12 @@ REFUSED = {
     "no address": (("--ip", "10.0.0"), "bad-place", "expected such as 10.0.0.2"),
     "no signed set": (("--references", "ek.hex"), "malformed", "not a signed document"),
     "a malformed MAC": (("--mac", "52:54"), "malformed", "expected a lower-case unicast address"),
+    "a port for a shell": (("--port", "tap3; reboot"), "bad-place", "checked --port: expected an interface's name"),
+    "a port for a policy": (("--port", 'x", ip = "'), "bad-place", "checked --port: expected an interface's name"),
+    "a bridge that is none": (("--bridge", "br 0"), "bad-place", "checked --bridge"),
+    "a gateway's port that is too long": (("--gateway-port", "g" * 16), "bad-place", "checked --gateway-port"),
+    "no day": (("--days", 0), "bad-days", "expected more than 0"),
+    "days beyond dates": (("--days", 99_999_999), "bad-days", "at most 3650"),
 }  # fmt: skip
 FILES = ("--out", "--ek", "--authority", "--references")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.cli.operate import _event_line
+from gateway.cli.events import event_line
 from gateway.cli.output import complain, say, show_json, table
 
 EVIL = "evil\x1b[2J\rtrusted\nweb  trusted"
@@ -27,7 +27,7 @@ def test_rejects_a_row_that_makes_another_row() -> None:
 
 def test_rejects_an_event_that_writes_another_event() -> None:
     event = {"time": 1, "metadata": {"sequence": 7}, "message": f"attestation-failed: detail={EVIL}"}
-    line = _event_line(event)
+    line = event_line(event)
     assert line.isprintable()
     assert "evil\\u001b[2J\\u000dtrusted\\u000aweb" in line
 

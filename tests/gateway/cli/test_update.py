@@ -79,3 +79,11 @@ def test_rejects_odd_time(asked: dict[str, Any]) -> None:
         run("rollback", "--within", "soon")
     assert raised.value.code == "bad-duration"
     assert "op" not in asked
+
+
+@pytest.mark.parametrize("odd", [["--tries=-1"], ["--tries", "9" * 12], ["--within", "9000d"]])
+def test_rejects_to_wait_for_what_no_clock_can_tell(asked: dict[str, Any], odd: list[str]) -> None:
+    """The monitor refuses such numbers; a wait out of range read as a monitor that is away."""
+    asked["answer"] = {"active": "b", "version": 2, "tried": 2, "least": 1, "slots": {}}
+    assert run("rollback", *odd) == 0
+    assert 600 <= asked["timeout_s"] <= 14 * 86_400

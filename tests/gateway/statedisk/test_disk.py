@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from authn.sealing import SealedKey
 from gateway.errors import GatewayError
 from gateway.statedisk.disk import DiskError, StateDisk
-from gateway.statedisk.main import give, open_state
+from gateway.statedisk.main import give, main, open_state
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 SEALED = SealedKey(b"public part", b"private part")
@@ -262,6 +263,15 @@ def test_a_device_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DiskError) as raised:
         StateDisk(tmp_path / "none").make(KEY)
     assert raised.value.code == "disk-failed"
+
+
+def test_rejects_an_approval_that_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "approval.json").write_bytes(b"\xff\xfe")
+    words = ["--device", "/none", "--approval", str(tmp_path / "approval.json"), "--mount", "/none"]
+    monkeypatch.setattr(sys, "argv", ["statedisk", *words, "--directory", "quotegate", "--owner", "nobody"])
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert "the state stays closed" in str(exited.value.code)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives a directory to another user")
