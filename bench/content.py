@@ -1,4 +1,4 @@
-"""What kinds of content cost: one core reading each, beside the first stage alone (the 247 shipped secret patterns and the malware
+"""What kinds of content cost: one core reading each, beside the first stage alone (the shipped secret patterns and the malware
 prefilter, as keywords) on the same bytes. The targets are ours: a check that costs several times more is to be seen here.
 
 Corpora of 4 MiB: this project's own sources and documents, and what is made of a fixed seed. Pieces as inspectors read them.

@@ -1,6 +1,6 @@
 """What inspection costs: throughput, connections, round trips, beside plain routing in the same rounds.
 
-Pattern set: the 247 shipped secret patterns and the malware prefilter, every byte scanned; where a figure says so, 1,000
+Pattern set: the shipped secret patterns and the malware prefilter, every byte scanned; where a figure says so, 1,000
 words of an operator's material directory instead. Corpus: this project's own Python sources and documents, 4 MiB of them,
 as an unknown stream.
 """

@@ -1,6 +1,6 @@
 """Inspected throughput beside what one would write first: the NetfilterQueue library, with scapy dissecting each packet.
 
-Both carry one TCP flow of the same corpus (bench/inspection.py) in the same rounds. Ours scans every byte for the 247
+Both carry one TCP flow of the same corpus (bench/inspection.py) in the same rounds. Ours scans every byte for the
 secret patterns and malware; the reference dissects each packet and looks for nothing. It gets single packets: the library
 does not ask for segmentation offload.
 """

@@ -20,12 +20,13 @@ from vmhost.lab.gateway_vm import (
     slots_file,
 )
 from vmhost.lab.provisioning import LabPaths, load_administrator_key, load_authority_key
-from vmhost.lab.vms import note_program
+from vmhost.lab.vms import golden_dir, note_program
 from vmhost.names import GATEWAY
 from vmhost.spec import LabSpec
 from vmhost.update.bundle import Bundle, InForce, check_bundle, compare, measure, open_bundle
 from vmhost.update.manifest import BOOT, ROOT
 from vmhost.update.slots import Slot, Slots
+from vmhost.vm.golden import verify_golden
 from vmhost.vm.room import ensure_room
 
 STATE_ROOM = 1 << 20  # for the state of the slots
@@ -117,9 +118,18 @@ def _size(path: Path) -> int:
 
 def checked_update(spec: LabSpec, slots: Slots, directory: Path) -> Bundle:
     """Open an update and check all of it against what is in force; raises HostError."""
-    public = load_administrator_key(spec.lab).public_key().public_bytes_raw()
     authority = public_hex(load_authority_key(spec.lab.authority_key).public_key())
-    now = InForce(slots[slots.active].version, slots.least, {key_id(public): public}, authority)
+    now = InForce(slots[slots.active].version, slots.least, _administrator(spec), authority)
     bundle = open_bundle(directory, now.keys, time.time())
     check_bundle(bundle, now, time.time())
     return bundle
+
+
+def demand_start(spec: LabSpec) -> None:
+    """Refuse to stop a gateway that could not be started again for its firmware's golden copy; raises HostError."""
+    verify_golden(golden_dir(spec.lab), _administrator(spec), time.time())
+
+
+def _administrator(spec: LabSpec) -> dict[str, bytes]:
+    public = load_administrator_key(spec.lab).public_key().public_bytes_raw()
+    return {key_id(public): public}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vmhost.errors import HostError
-from vmhost.lab.gateway_slots import LabSlots, checked_update
+from vmhost.lab.gateway_slots import LabSlots, checked_update, demand_start
 from vmhost.spec import LabSpec
 from vmhost.update.bundle import Bundle
 from vmhost.update.keeper import SlotKeeper
@@ -32,12 +32,14 @@ class GatewayUpdates:
     def install(self, directory: str, tries: int, within_s: float) -> int:
         """Check an update and make it the candidate; return its version. Raises HostError."""
         bundle = self._checked(directory)
+        demand_start(self.spec)
         self.keeper.install(bundle, tries, within_s)
         return bundle.version
 
     def roll_back(self, tries: int, within_s: float) -> int:
         """Make the former image the candidate; return its version. Raises HostError."""
         self._demand_vm()
+        demand_start(self.spec)
         self.keeper.roll_back(tries, within_s)
         slots = self.keeper.slots
         return slots[slots.active.other].version

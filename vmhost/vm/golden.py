@@ -61,7 +61,7 @@ def sign_golden(
 
 def check_firmware(installed: Path, golden_dir: Path, keys: Mapping[str, bytes], now: float) -> Outcome:
     """Return once the installed firmware is the golden one, restored if need be; raises HostError: start nothing."""
-    version, expected, content = _golden(golden_dir, keys, now)
+    version, expected, content = verify_golden(golden_dir, keys, now)
     found = _digest_of(installed)
     if found == expected:
         return Outcome(expected, version, restored=False, found=found)
@@ -83,11 +83,11 @@ def check_firmware(installed: Path, golden_dir: Path, keys: Mapping[str, bytes],
     return Outcome(expected, version, restored=True, found=found)
 
 
-def _golden(golden_dir: Path, keys: Mapping[str, bytes], now: float) -> tuple[int, str, bytes]:
-    """Return version, digest and content of the golden copy, all verified."""
+def verify_golden(golden_dir: Path, keys: Mapping[str, bytes], now: float) -> tuple[int, str, bytes]:
+    """Return version, digest and content of the golden copy, all verified; raises HostError."""
     advice = (
         "nothing was started: sign a golden copy anew from the distribution's package (quotegate-host golden sign FILE), "
-        "then start again"
+        "then try again"
     )
     untrusted = _read(golden_dir / DOCUMENT, "golden-missing", advice)
     try:

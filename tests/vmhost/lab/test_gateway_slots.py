@@ -27,13 +27,14 @@ from vmhost.lab.provisioning import (
     make_directories,
 )
 from vmhost.lab.teardown import tear_down
-from vmhost.lab.vms import VmPaths
+from vmhost.lab.vms import VmPaths, golden_dir
 from vmhost.monitor.updates import GatewayUpdates
 from vmhost.names import GATEWAY, Lab
 from vmhost.spec import LabSpec
 from vmhost.update.bundle import Bundle, write_bundle
 from vmhost.update.manifest import BOOT, ROOT
 from vmhost.update.slots import Slot, Slots, State
+from vmhost.vm.golden import COPY, sign_golden
 
 LATER = 4e9
 
@@ -49,6 +50,9 @@ def spec() -> Iterator[LabSpec]:
         VmPaths(one.lab, GATEWAY).directory.mkdir(parents=True)
         slots_file(one.lab).write_text(Slots.first(1).to_json())
         paths = LabPaths(one.lab)
+        firmware = paths.shared / "OVMF_CODE.fd"
+        firmware.write_bytes(b"firmware")
+        sign_golden(firmware, golden_dir(one.lab), 1, LATER, load_administrator_key(one.lab))
         paths.gateway_setup.write_text(json.dumps({"gateway_id": "lab/gateway"}))
         for name in ("portmap.json", "references.json", "ek_ca.pem", "policy.toml"):
             (paths.shared / name).write_text("x")
@@ -181,6 +185,25 @@ def test_a_refused_update_leaves_everything_as_it_was(spec: LabSpec, update: Bun
     put(update.directory / BOOT, b"another image")
     with pytest.raises(HostError):
         GatewayUpdates.of(_vm(spec)).install(str(update.directory), 2, 60)
+    assert slots_file(spec.lab).read_bytes() == before
+    assert not slot_directory(spec.lab, Slot.B).exists()
+
+
+@pytest.mark.parametrize(("end", "code"), [(1.0, "golden-refused"), (LATER, "golden-altered")])
+def test_rejects_an_update_whose_firmware_no_gateway_would_start_from(
+    spec: LabSpec, update: Bundle, end: float, code: str
+) -> None:
+    """The one that runs would have been stopped for it."""
+    golden = golden_dir(spec.lab)
+    sign_golden(golden / COPY, golden, 2, end, load_administrator_key(spec.lab))
+    if code == "golden-altered":
+        (golden / COPY).write_bytes(b"another")
+    before = slots_file(spec.lab).read_bytes()
+    updates = GatewayUpdates.of(_vm(spec))
+    for change in (lambda: updates.install(str(update.directory), 2, 60), lambda: updates.roll_back(2, 60)):
+        with pytest.raises(HostError) as raised:
+            change()
+        assert raised.value.code == code
     assert slots_file(spec.lab).read_bytes() == before
     assert not slot_directory(spec.lab, Slot.B).exists()
 
