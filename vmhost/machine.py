@@ -53,13 +53,19 @@ class Machine:
             temporary = self._event_log.with_suffix(".new")
             temporary.write_bytes(log)
             temporary.replace(self._event_log)
-            self.start_programs()
+            self._start_programs()
         except BaseException:
             self.power_off()  # a TPM that was extended must not be measured into again
             raise
 
     def start_programs(self) -> None:
-        """Start the programs; a failure stops those already started."""
+        """Start the programs, of a machine that is off all of it; a failure stops those already started."""
+        if not self.tpm.alive:
+            self.boot()
+            return
+        self._start_programs()
+
+    def _start_programs(self) -> None:
         try:
             for program, socket in self.programs:
                 if socket is not None:

@@ -80,11 +80,12 @@ def sift(found: Iterable[SourceFile], before: Material) -> Material:
     problems |= _problems(new, {})
     new = [one for one in new if one.name not in problems]
     together = used | {one.name: one for one in new}
-    if not _problems(new, together):
+    one_of_each = {one.kind: one for one in new if one.kind in _MEET}
+    if not _problems(one_of_each.values(), together):
         used = together
     else:  # one after the other: whichever is refused, what is used then goes together
         for one in new:
-            problem = _problems([one], used)
+            problem = _problems([one], used) if one.kind in _MEET else {}
             problems |= problem
             used |= {} if problem else {one.name: one}
     bad = (
@@ -155,6 +156,7 @@ def _try_suricata(one: SourceFile, _others: Material) -> None:
         raise ValueError(f"none of its rules can be used{f': {first[0]}' if first else ''}")
 
 
+_MEET: Final = (Kind.PATTERNS, Kind.FINGERPRINTS)  # files of these kinds are used as one
 _TRY: Final[Mapping[Kind, Callable[[SourceFile, Material], None]]] = {
     Kind.PATTERNS: _try_patterns,
     Kind.YARA: _try_yara,

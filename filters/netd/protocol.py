@@ -17,7 +17,7 @@ from filters.errors import NetdError
 from filters.flow import FlowKey, Protocol, Service
 from filters.reason import DropReason
 
-MAX_FRAME: Final = 64 * 1024 * 1024  # a compiled policy of 1000 peers fits several times
+MAX_FRAME: Final = 64 * 1024 * 1024  # what a policy may at most compile to fits
 _LENGTH: Final = 4
 MAX_LEASE_ID: Final = 0xFFFFFFFF
 

@@ -23,7 +23,7 @@ class Span:
 def decided_pairs(rules: Iterable[Rule]) -> Iterator[tuple[str, str, tuple[Span, ...]]]:
     """Yield (source, destination, disjoint spans) for every pair that a rule speaks about.
 
-    Pairs about which the same rules speak are swept once: "any" to "any" among 1000 peers is one sweep.
+    Pairs about which the same rules speak are swept once: "any" to "any" among 800 peers is one sweep.
     """
     swept: dict[tuple[str, ...], tuple[Span, ...]] = {}
     for (source, destination), about in rules_by_pair(rules).items():

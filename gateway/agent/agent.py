@@ -69,6 +69,7 @@ class Agent:
         self._offers = Offers()
         self._gateway_previous: Counters | None = None
         self._next_id = 0
+        self._in_vain = False  # its TPM was approved, and no handshake came of it yet
 
     async def run(self) -> None:
         """Attest again and again until cancelled."""
@@ -123,6 +124,12 @@ class Agent:
             finally:
                 conversation.hang_up()
             self._set(AgentState.ENROLLED if status == "approved" else AgentState.PENDING, status)
+            if status == "approved" and self._in_vain:
+                self._set(
+                    AgentState.REFUSED,
+                    f"{AttestationFailure.UNKNOWN_PEER}: approved, and not in the policy in force",
+                )
+            self._in_vain = status == "approved"
         except (OSError, TimeoutError, Refused, AuthnError) as error:
             self._set(AgentState.ENROLLMENT_FAILED, str(error) or "the gateway fell silent")
         if self.state is not AgentState.ENROLLED:
@@ -131,7 +138,7 @@ class Agent:
     async def _converse(self, conversation: Conversation, identity: TpmIdentity) -> None:
         self._set(AgentState.ATTESTING, "")
         session = await conversation.handshake(identity, self._gateway_previous)
-        self._gateway_previous = session.verified.counters
+        self._gateway_previous, self._in_vain = session.verified.counters, False
         live = self._live = Live(conversation, session, conversation.watch(session))
         self._remember_head(session.parameters.audit_sequence, session.parameters.audit_head)
         self._set(AgentState.ATTESTED, f"session {session.session_id}")

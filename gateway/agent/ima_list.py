@@ -3,9 +3,7 @@
 from pathlib import Path
 
 from authn.errors import AuthnError
-from authn.ima import MAX_LIST
-
-MAX_PIECE = (1 << 20) - (16 << 10)  # what a record takes, beside its quote
+from authn.ima import MAX_AHEAD, MAX_LIST
 
 
 class ImaList:
@@ -25,7 +23,7 @@ class ImaList:
 
         A quote is about all of it: with a part no quote would fit, but a new handshake takes the whole list.
         """
-        return self._read(MAX_PIECE, "it is sent whole with a new handshake")
+        return self._read(MAX_AHEAD, "it is sent whole with a new handshake")
 
     def _read(self, most: int, what_next: str) -> bytes:
         if self._path is None:

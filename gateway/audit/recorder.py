@@ -28,9 +28,9 @@ class Recorder:
     async def record(self, event: Event, *, reserved: bool = False) -> Record:
         """Return once the event is on disk; raises GatewayError `audit-failed` or `audit-full`, which also end the service.
 
-        `reserved`: it may take what is kept free for the way out of a full disk.
+        `reserved`: it may take what is kept free for the way out of a full disk, and failing ends nothing.
         """
-        return await self._kept(self._hand_over(event, reserved=reserved))
+        return await self._kept(self._hand_over(event, reserved=reserved), reserved=reserved)
 
     def note(self, event: Event) -> None:
         """Record without waiting for it."""
@@ -46,12 +46,13 @@ class Recorder:
             reserved=reserved,
         )
 
-    async def _kept(self, handed_over: "asyncio.Future[Record]") -> Record:
+    async def _kept(self, handed_over: "asyncio.Future[Record]", *, reserved: bool = False) -> Record:
         try:
             return await handed_over
         except GatewayError as error:
-            self._failure = self._failure or error
-            self._failed.set()
+            if not reserved:  # the way out of a full disk may be tried again, before the service has begun
+                self._failure = self._failure or error
+                self._failed.set()
             raise
 
     def permits(self, event: Event, who: str) -> bool:

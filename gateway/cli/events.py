@@ -12,7 +12,7 @@ from filters.suggestion import suggestion
 from gateway.cli.client import ApiClient
 from gateway.cli.exits import EXIT_OK
 from gateway.cli.operate import client
-from gateway.cli.output import say
+from gateway.cli.output import complain, say
 from gateway.errors import GatewayError
 from gateway.events import model
 from gateway.events.plain import escaped
@@ -55,16 +55,14 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def _check_words(arguments: argparse.Namespace) -> None:
-    """Refuse a misspelt word: nothing would ever come. Reasons may be others than these; raises GatewayError."""
+    """Refuse a misspelt kind: nothing would ever come. Reasons may be others than these. Raises GatewayError."""
     if arguments.kind is not None and arguments.kind not in (kinds := known_kinds()):
         expected = f"expected an event of docs/events.md, got {arguments.kind!r}"
         raise GatewayError("unknown-event", f"--kind: {expected}{suggestion(arguments.kind, kinds)}")
     reasons: set[str] = {*DropReason, *AttestationFailure, *SessionEnd}
     reason = arguments.reason
     if reason is not None and reason not in reasons and (meant := suggestion(reason, reasons)):
-        raise GatewayError(
-            "unknown-reason", f"--reason: expected a reason of docs/reasons.md, got {reason!r}{meant}"
-        )
+        complain(f"--reason: none of those that end or drop anything, got {reason!r}{meant}")
 
 
 def known_kinds() -> list[str]:

@@ -99,10 +99,12 @@ class AuthorityKeeper:
             self.gate.revoke()
             self._was = AuthorityState.ABSENT
             self._save()
+            # before anything is waited for: what is granted from now on stands behind it on record
+            self._recorder.note(AuthorityChanged("revoked", self.gate.sequence, 0.0, actor))
             try:
                 await self._broker.close(list(self._broker.book), DropReason.COMMUNICATION_DISABLED)
             finally:
-                await self._recorder.record(AuthorityChanged("revoked", self.gate.sequence, 0.0, actor))
+                await self._recorder.flush()
 
     async def watch(self) -> None:
         """Notice that a grant has run out by either clock (by the steady one the kernel has closed the gate)."""

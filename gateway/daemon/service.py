@@ -396,7 +396,9 @@ class Service:
         await self.recorder.record(
             EnrollmentChanged(peer.name, str(peer.ip), "approved", known.ek_fingerprint, f"by {actor}")
         )
-        self.store.approve(peer.name)  # unless it was forgotten meanwhile
+        self.store.approve(
+            peer.name, known.ek_fingerprint
+        )  # unless it was forgotten meanwhile, and another asked
         if peer.state is PeerState.UNKNOWN:
             self.registry.move(peer, Trigger.APPROVED)
 

@@ -108,7 +108,7 @@ class Store:
         if existing is not None and existing.key.public == identity.ak_public and existing.place == place:
             if existing.approved or not approved:
                 return False
-            self.approve(place.peer)
+            self.approve(place.peer, existing.ek_fingerprint)
             return True
         try:
             self._database.execute(
@@ -140,9 +140,13 @@ class Store:
             raise GatewayError("unknown-peer", f"{peer} has not asked to be enrolled; start its agent first")
         return identity
 
-    def approve(self, peer: str) -> None:
-        """Approve a pending identity; raises GatewayError `unknown-peer`."""
-        self.asked(peer)
+    def approve(self, peer: str, ek_fingerprint: str) -> None:
+        """Approve a pending identity by its TPM; raises GatewayError `unknown-peer`, also where another TPM asked meanwhile."""
+        if self.asked(peer).ek_fingerprint != ek_fingerprint:
+            raise GatewayError(
+                "unknown-peer",
+                f"{peer}: another TPM asked to be enrolled meanwhile; look at it, then approve that one",
+            )
         self._database.execute("UPDATE identity SET status = 'approved' WHERE peer = ?", (peer,))
 
     def forget(self, peer: str) -> str:

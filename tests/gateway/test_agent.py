@@ -229,3 +229,26 @@ def test_a_gateway_that_falls_silent_while_it_enrolls_is_named(tmp_path: Path) -
         return f"{agent.state}: {agent.detail}"
 
     assert asyncio.run(story()) == "enrollment-failed: the gateway fell silent"
+
+
+def test_rejects_to_enroll_without_end_where_the_policy_lacks_the_peer(tmp_path: Path) -> None:
+    """Its TPM is approved each time, and each handshake is refused: every try would cost the gateway a proof and a record."""
+
+    async def story() -> list[str]:
+        agent, found = agent_at(tmp_path), []
+        with (
+            patch("asyncio.open_connection", AsyncMock(return_value=(Mock(), Mock()))),
+            patch("asyncio.sleep", AsyncMock()) as sleep,
+            patch.object(Conversation, "enroll", AsyncMock(return_value="approved")),
+        ):
+            for _ in range(3):
+                await agent._enroll(Mock())
+                found.append(f"{agent.state} {agent.detail}, waited {sleep.await_count}")
+        return found
+
+    refused = "refused unknown-peer: approved, and not in the policy in force"
+    assert asyncio.run(story()) == [
+        "enrolled approved, waited 0",
+        f"{refused}, waited 1",
+        f"{refused}, waited 2",
+    ]

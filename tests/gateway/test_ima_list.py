@@ -6,8 +6,8 @@ import pytest
 
 from authn.errors import AuthnError
 from authn.fields import MAX_BODY, FrameType
-from authn.ima import MAX_LIST
-from gateway.agent.ima_list import MAX_PIECE, ImaList
+from authn.ima import MAX_AHEAD, MAX_LIST
+from gateway.agent.ima_list import ImaList
 
 
 def test_each_byte_is_sent_once_and_a_handshake_begins_anew(tmp_path: Path) -> None:
@@ -25,17 +25,17 @@ def test_rejects_to_send_a_part_of_what_a_quote_is_about(tmp_path: Path) -> None
     path.write_bytes(b"")
     found = ImaList(path)
     found.whole()
-    path.write_bytes(bytes(MAX_PIECE + 1))
+    path.write_bytes(bytes(MAX_AHEAD + 1))
     with pytest.raises(
-        AuthnError, match=f"expected at most {MAX_PIECE} bytes at once, got more; it is sent whole"
+        AuthnError, match=f"expected at most {MAX_AHEAD} bytes at once, got more; it is sent whole"
     ):
         found.more()
-    assert len(found.whole()) == MAX_PIECE + 1
+    assert len(found.whole()) == MAX_AHEAD + 1
     assert found.more() == b""
 
 
 def test_the_longest_piece_fits_into_a_record() -> None:
-    assert MAX_BODY[FrameType.RECORD] > MAX_PIECE + 4096 + 1024
+    assert MAX_BODY[FrameType.RECORD] > MAX_AHEAD + 4096 + 1024
 
 
 def test_rejects_list_that_no_gateway_takes(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.audit.chain import Record
 from gateway.audit.recorder import Recorder
 from gateway.audit.spool import AuditSpool
 from gateway.clock import SystemClock
@@ -49,3 +50,22 @@ def test_a_note_that_failed_before_anybody_waited_is_told(tmp_path: Path) -> Non
             await recorder.wait_failed()
 
     assert recorded(tmp_path / "a.db", story, free=0) == []
+
+
+def test_a_prune_that_could_not_be_recorded_ends_no_later_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(*_: object, **__: object) -> "asyncio.Future[Record]":
+        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        future.set_exception(GatewayError("audit-failed", "no space left"))
+        return future
+
+    async def story(recorder: Recorder) -> None:
+        monkeypatch.setattr(recorder.spool, "hand_over", failed)
+        with pytest.raises(GatewayError, match="no space left"):
+            await recorder.record(model.EventsLost("lost", 1), reserved=True)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await recorder.wait_failed()
+
+    assert recorded(tmp_path / "a.db", story) == []

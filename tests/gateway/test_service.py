@@ -231,8 +231,8 @@ class Approving:
             raise GatewayError("unknown-peer", f"{peer} has not asked")
         return SimpleNamespace(ek_fingerprint="sha256:aa")
 
-    def approve(self, peer: str) -> None:
-        self.asked(peer)
+    def approve(self, peer: str, ek_fingerprint: str) -> None:
+        assert self.asked(peer).ek_fingerprint == ek_fingerprint
         self.did.append("approved")
 
     async def record(self, event: Any) -> None:

@@ -34,7 +34,10 @@ def test_an_identity_waits_for_approval_and_survives(tmp_path: Path, identity: E
     store = Store(tmp_path / "state.db")
     store.enroll(identity, PLACE, approved=False)
     assert store.pending() == [("web", "sha256:aa")]
-    store.approve("web")
+    with pytest.raises(GatewayError, match="another TPM asked"):
+        store.approve("web", "sha256:bb")
+    assert store.pending() == [("web", "sha256:aa")]
+    store.approve("web", "sha256:aa")
     store.close()
     again = Store(tmp_path / "state.db").identity("web")
     assert again is not None

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="programs are given th
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine("m", None, tmp_path, "d", (), tmp_path / "log")  # type: ignore[arg-type] - its TPM is not used
+    tpm: Any = SimpleNamespace(alive=True)
+    made = Machine("m", tpm, tmp_path, "d", (), tmp_path / "log")
     made.programs = tuple(
         (
             Program(
@@ -132,7 +134,8 @@ def test_rejects_a_start_that_breaks_off_and_leaves_nothing_running(
         started.append(start(program))
         return started[-1]
 
-    made = Machine("m", None, tmp_path, "d", (), tmp_path / "log")  # type: ignore[arg-type] - its TPM is not used
+    tpm: Any = SimpleNamespace(alive=True)
+    made = Machine("m", tpm, tmp_path, "d", (), tmp_path / "log")
     made.programs = tuple(
         (Program(name, ("sleep", "60"), "", Rights(0, 0), tmp_path / "log"), None)
         for name in ("first", "second")
@@ -184,3 +187,19 @@ def test_rejects_a_boot_that_breaks_off_and_leaves_the_tpm_off(
     with pytest.raises(FileNotFoundError):
         made.boot()
     assert not tpm.alive
+
+
+def test_a_machine_whose_boot_broke_off_is_booted_where_only_its_programs_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monitor tries again so: programs without their TPM would fail for ever."""
+    tpm: Any = Tpm()
+    monkeypatch.setattr(machine_module, "Tpm", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(machine_module, "measure", lambda *_: b"log")
+    made = Machine("m", tpm, tmp_path, "d", (), tmp_path / "none" / "log")
+    with pytest.raises(FileNotFoundError):
+        made.boot()
+    (tmp_path / "none").mkdir()
+    made.start_programs()
+    assert tpm.alive
+    assert (tmp_path / "none" / "log").read_bytes() == b"log"

@@ -33,7 +33,7 @@ def build_agent_deb(source: Path, out: Path) -> Path:
     except OSError as error:
         raise HostError(
             "build-failed",
-            f"{error.filename or out}: building {target.name} into {out}: {error.strerror}; mend that, build again",
+            f"{error.filename or out}: building {target.name} into {out}: {error.strerror or error}; mend that, build again",
         ) from error
     return target
 

@@ -60,7 +60,7 @@ def build(recipe: Recipe, source: Path, out: Path) -> Built:
     except OSError as error:
         raise HostError(
             "build-failed",
-            f"{error.filename or out}: building {recipe.name} into {out}: {error.strerror}; what was there is as it was: "
+            f"{error.filename or out}: building {recipe.name} into {out}: {error.strerror or error}; what was there is as it was: "
             "mend that, build again",
         ) from error
     finally:

@@ -19,7 +19,7 @@ _UNIT = """\
 Description=Quotegate: the virtual machines of lab {lab}
 After=network.target
 RequiresMountsFor={state} {project}
-# what can't be started five times in half an hour waits for an operator
+# what can't be started five times in half an hour waits for an operator: systemctl reset-failed, then start
 StartLimitIntervalSec=1800
 StartLimitBurst=5
 
@@ -29,6 +29,8 @@ PIDFile={pid}
 ExecStart={command} lab resume --lab {lab}
 ExecStop={command} lab down --keep --lab {lab}
 KillMode=mixed
+# one machine that the kernel ends for want of memory is the monitor's to start again
+OOMPolicy=continue
 TimeoutStartSec={starts:.0f}
 TimeoutStopSec={ends}
 Restart=on-failure

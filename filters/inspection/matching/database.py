@@ -74,7 +74,9 @@ class Database:
     def matches(self, pattern: Pattern, block: bytes) -> Iterator[tuple[int, int]]:
         """Yield where a pattern matches in a block, its check included."""
         search, at = self._closer[pattern.name].search, 0
-        while found := search(block, at):
+        while at <= len(block) and (
+            found := search(block, at)
+        ):  # beyond the end RE2 searches at the end again
             start, end = found.span()
             at = start + 1  # what is none may hide one that begins inside it
             if end > start and (pattern.check is None or pattern.check(block[start:end])):

@@ -113,9 +113,7 @@ class Scanner:
                     if at_start or (at_stop and pattern.looks_beyond):
                         continue  # what stands beside it is not seen: it may be the middle of something longer
                     match = Match(pattern, block[first:last], origin + start + last)
-                    if pattern.around and not self._fits(
-                        pattern, match, block[max(0, first - BEFORE) : first]
-                    ):
+                    if not self._fits(pattern, match, block[max(0, first - BEFORE) : first]):
                         continue
                     if start + last == length and self._database.depends(pattern, block, (first, last)):
                         self.doubtful = match
@@ -128,10 +126,12 @@ class Scanner:
 
         A stream with more of these than chance makes is made so, or full of marks: there all count, without a look.
         """
+        if pattern.around is None:
+            return True
         if match.end < self._seen or (match.end == self._seen and not pattern.looks_beyond):
             return False
         self._looks += 1
-        return pattern.around is None or self._looks > _LOOKS + (match.end >> 20) or pattern.around(before)
+        return self._looks > _LOOKS + (match.end >> 20) or pattern.around(before)
 
     def _cut(self, data: bytes, start: int, stop: int) -> bytes:
         """Return a part of what is kept and `data` together."""

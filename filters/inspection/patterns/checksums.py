@@ -14,14 +14,19 @@ _OPENING = re.compile(rb"[=:>,][\t ]*\\*([\"'`])")
 _LETTERS_OF_ONE_CASE = re.compile(rb"[0-9a-z]{20,}|[0-9A-Z]{20,}")
 _FOURFOLD = re.compile(rb"(.)\1{3}", re.DOTALL)
 # what stands in manuals in a secret's place: a row of one sign, the vendor's own example
-_PLACEHOLDER = re.compile(rb"([xX*])\1{7}|(.)\2{29}|AKIAIOSFODNN7EXAMPLE", re.DOTALL)
-# and in a password's, behind a user's name: a variable, what somebody has to fill in, a row of dots, the word itself
+_PLACEHOLDER = re.compile(rb"([xX*])\1{7}|(\S)\2{29}|AKIAIOSFODNN7EXAMPLE")
+# and in a password's: a variable, what somebody has to fill in, a row of dots, the word itself
 _NO_PASSWORD = re.compile(
-    rb"[:=] ?[\"']?(?:\$[A-Z_][A-Z0-9_]*|\$[a-z_]*(?:pass|pw|secret|token|key)[a-z_]*|[$#%]?\{[^@]{1,80}\}|\$\([^@]{1,80}\)"
+    rb"\$[A-Z_][A-Z0-9_]*|\$[a-z_]*(?:pass|pw|secret|token|key)[a-z_]*|[$#%]?\{[^@]{1,80}\}|\$\([^@]{1,80}\)"
     rb"|[\[<][^@]{1,40}[]>]|%%?[(sS]?[A-Za-z_]{0,30}\)?s?%?|[xyz*.]{3,}"
-    rb"|(?i:(?:(?:my|your|the|some|db|user|example)[_-]?)?(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|(?:api[_-]?)?key)))"
-    rb"(?:[@\"';\s]|\Z)"
+    rb"|(?i:(?:(?:my|your|the|some|db|user|example)[_-]?)?(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|(?:api[_-]?)?key))"
 )
+# where the password stands in what the shipped patterns of this name match
+PASSWORDS = {
+    "url-password": re.compile(rb":(?P<password>[^:@]*)@[^@]*\Z"),
+    "curl-user": re.compile(rb"(?:-u|--user)[ =]{1,3}[\"']?[^\s:\"']*:(?P<password>[^\s\"']*)[\s\"']?\Z"),
+    "connection-string": re.compile(rb"(?i)(?:password|pwd)\s?=\s?(?P<password>[^\s\"'<>;&]*)[\s\"'<>;]\Z"),
+}
 _WORDS = re.compile(rb"[0-9A-Za-z_-]+")
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _IBAN_LENGTHS = {
@@ -87,9 +92,11 @@ def no_placeholder(match: bytes) -> bool:
     return not _PLACEHOLDER.search(match)
 
 
-def no_placeholder_of_a_password(match: bytes) -> bool:
-    """Tell the same of a user's name and a password."""
-    return no_placeholder(match) and not _NO_PASSWORD.search(match)
+def real_password(match: bytes, where: re.Pattern[bytes]) -> bool:
+    """Tell the same of the password in a match, whatever stands before it and behind it."""
+    found = where.search(match)
+    password = found["password"] if found else match
+    return no_placeholder(password) and not _NO_PASSWORD.fullmatch(password)
 
 
 def mixed(match: bytes) -> bool:

@@ -10,12 +10,13 @@ from importlib.resources import files
 
 from filters.errors import PolicyError
 from filters.inspection.patterns.checksums import (
+    PASSWORDS,
     mixed,
     mixed_bare,
     mixed_element,
     mixed_token,
     no_placeholder,
-    no_placeholder_of_a_password,
+    real_password,
 )
 from filters.inspection.patterns.pattern import END, WORD, Pattern
 from filters.inspection.patterns.surroundings import stands_alone, stands_in_text
@@ -31,7 +32,6 @@ _SIGNS = rb"=|:|:{1,3}=|=>"
 _QUOTED_SIGNS = _SIGNS + rb"|[.+?|=]{1,2}=|" + _TYPE
 _LINE = rb"^[\t ]{0,32}(?:- )?(?:export |set )?[0-9A-Za-z_.-]{0,32}"  # a line begins with a name that goes on
 _TELLING = 6  # bytes: fewer stand by chance once in some hundred MB of what is compressed or encrypted
-_PASSWORDS = {"url-password", "curl-user", "connection-string"}  # shipped: a user's name and a password
 _KEYS = {
     "pattern": {"id", "expression", "keywords", "detail", "caseless", "reason", "mixed"},
     "assignment": {"name", "value", "mixed", "bare"},
@@ -50,7 +50,7 @@ def _real(one: Pattern) -> Pattern:
     """Return a pattern for which placeholders don't count. What is assigned to a name has checks of its own."""
     if one.first:
         return one
-    real = no_placeholder_of_a_password if one.id in _PASSWORDS else no_placeholder
+    real = partial(real_password, where=PASSWORDS[one.id]) if one.id in PASSWORDS else no_placeholder
     check = one.check
     return replace(one, check=real if check is None else lambda match: real(match) and check(match))
 

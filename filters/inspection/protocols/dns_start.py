@@ -25,12 +25,13 @@ def begins_dns(start: bytes, longest: int, *, answer: bool) -> bool | None:
     if len(rest) < _FRAMED.size:
         return None if len(start) < longest and (answer or _may_ask(rest, longest)) else False
     length, flags, asked, *others = _FRAMED.unpack_from(rest)
-    if not _fits(length, asked, others):
+    is_plain = flags & 0xF84F == 0 and (asked, *others[:2]) == (1, 0, 0) and length >= _HEADER + _QUESTION
+    if not is_plain and not _fits(length, asked, others):
         return False
     if length + 2 > longest:
         read = _first_reads(rest[2:], asked)
         return False if read is None and len(start) >= longest else read
-    if flags & 0xF84F == 0 and (asked, *others[:2]) == (1, 0, 0):
+    if is_plain:
         return True  # a plain question: its names may be wrong, that is for the parser to say
     message = rest[2 : 2 + length]
     if len(message) < length:

@@ -1,9 +1,12 @@
 """Secrets as they are written down: formats of vendors, forms of configuration, and what manuals show instead of one."""
 
+import re
+
 import pytest
 
 from filters.inspection.matching.database import Database
 from filters.inspection.patterns.load import secrets
+from filters.inspection.patterns.pattern import REACH
 from filters.inspection.patterns.personal import PERSONAL
 from tests.filters.inspection.test_scanner import scan
 
@@ -108,3 +111,33 @@ def test_finds_a_token_whose_last_sign_is_a_hyphen(head: str, behind: str) -> No
 def test_finds_what_begins_inside_what_is_none(text: str, name: str) -> None:
     for cut in range(len(text)):
         assert name in names(text, cut), cut
+
+
+KEY = "MIIEvQIBADANBgkqhkiG9w0BAQEF"
+
+
+@pytest.mark.parametrize(
+    "before", ["", "# ", "// ", " * ", "-", "+", "<br>", "</span><span>", "..", " " * 60, "\\n"]
+)
+def test_finds_a_private_key_however_its_lines_are_begun(before: str) -> None:
+    text = f"{before}-----BEGIN PRIVATE" + f" KEY-----\n{before}{KEY}\n"
+    assert "secrets.private-key" in {one.pattern.name for one in scan([text.encode()], DATABASE)}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("curl --url=$BASE -u admin:S3cretPw h\n", "curl-user"), ('curl -H "X: $TOKEN" -u admin:RealPw1 h\n', "curl-user"),
+        ("Server=db;Database=token;Password=Real1234;", "connection-string"), ("Uid=${USER};Password=Real1234;", "connection-string"),
+        ("https://xxxxxxxx:realpw@host/", "url-password"), ("https://u:realpw@xxxxxxxx.host/", "url-password"),
+    ],
+)  # fmt: skip
+def test_rejects_to_take_a_password_for_the_placeholder_beside_it(text: str, name: str) -> None:
+    for cut in range(len(text)):
+        assert name in names(text, cut), cut
+
+
+@pytest.mark.parametrize("name", ["connection-string", "curl-user", "curl-header", "url-password"])
+def test_what_goes_on_for_long_is_no_longer_than_what_is_kept_to_look_again(name: str) -> None:
+    (one,) = (one for one in secrets() if one.id == name)
+    assert re._parser.parse(one.expression.decode()).getwidth()[1] <= REACH  # type: ignore[attr-defined]

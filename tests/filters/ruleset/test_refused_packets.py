@@ -421,10 +421,16 @@ def test_rejects_a_flood_of_what_is_to_be_inspected_and_leaves_room_for_others(n
         f"add element inet quotegate lease {{ {back} }}\n"
         f"add element inet quotegate live {{ {INSPECTED_BIT | 8:#x} timeout 30s }}\n"
     )
-    send(network.guests[A], *[Raw(bytes(frame(A, B) / UDP(sport=4000, dport=5300)))] * 20_000)
+    network.nft(  # a rate that any machine exceeds
+        "flush chain inet quotegate inspection_limit\n"
+        "add rule inet quotegate inspection_limit "
+        "update @inspection_rate { ip saddr limit rate over 50/second burst 100 packets } goto drop_resource_limit\n"
+        "add rule inet quotegate inspection_limit goto inspection_queue\n"
+    )
+    send(network.guests[A], *[Raw(bytes(frame(A, B) / UDP(sport=4000, dport=5300)))] * 2_000)
     drops = network.drops()
     assert set(drops) == {DropReason.RESOURCE_LIMIT, DropReason.INSPECTOR_DOWN}  # nobody reads the queue here
-    assert sum(drops.values()) == 20_000
+    assert sum(drops.values()) == 2_000
     assert drops[DropReason.RESOURCE_LIMIT] > 1000
     send(network.guests[B], frame(B, A) / UDP(sport=4001, dport=5300))
     assert network.drops() == drops | {DropReason.INSPECTOR_DOWN: drops[DropReason.INSPECTOR_DOWN] + 1}

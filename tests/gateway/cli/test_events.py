@@ -81,7 +81,6 @@ def test_prints_what_was_asked_for(
     ("options", "code", "said"),
     [
         (("--kind", "flow-droped"), "unknown-event", "did you mean flow-dropped?"),
-        (("--reason", "no-rul"), "unknown-reason", "did you mean no-rule?"),
         (("--peer", "wbe"), "unknown-peer", "known are web, db"),
         (("--last", "-1"), "bad-count", "expected 0 or more"),
     ],
@@ -99,3 +98,14 @@ def test_every_kind_of_the_document_is_known() -> None:
     text = Path("docs/events.md").read_text()
     assert all(f"| `{kind}` |" in text for kind in events.known_kinds())
     assert len(events.known_kinds()) == text.count("\n| `")
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"), [("no-rul", "did you mean no-rule?"), ("disconnected", ""), ("no-rule", "")]
+)
+def test_a_reason_that_may_be_misspelt_is_told_and_looked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reason: str, hint: str
+) -> None:
+    monkeypatch.setattr(events, "client", lambda _: Api())
+    assert events.events(words("--reason", reason)) == 0
+    assert hint in capsys.readouterr().err
