@@ -72,7 +72,7 @@ def main() -> int:
         if options.inspector_socket is not None and options.inspector_uid is not None:
             inspectors = options.inspector_socket, options.inspector_uid
         asyncio.run(run(options.socket, options.client_uid, options.interface, inspectors))
-    except* (FiltersError, OSError) as group:
+    except* FiltersError as group:
         status = 1
         for error in group.exceptions:
             logging.getLogger(__name__).error("%s", error)

@@ -29,7 +29,8 @@ from vmhost.lab.teardown import tear_down
 from vmhost.measured_boot import profile_for
 from vmhost.monitor.client import ask, way_up
 from vmhost.names import Lab
-from vmhost.spec import BEACON_INTERVAL_MS, MOST_DAYS, LabSpec
+from vmhost.signing_key import check_days
+from vmhost.spec import BEACON_INTERVAL_MS, LabSpec
 from vmhost.topology import namespaces_of
 
 TAMPER_PCR = 10
@@ -95,7 +96,7 @@ def up(arguments: argparse.Namespace) -> int:
         spec = vm_spec_from(lab, arguments.peers, arguments.policy, arguments.images)
     else:
         spec = spec_from(lab, arguments.peers, arguments.policy)
-    _check_days(arguments.days)
+    check_days(arguments.days)
     gateway_vm = spec.gateway_vm and arguments.gateway == "vm"
     spec = replace(spec, preapproved=not arguments.ask_approval, inspectors=arguments.inspectors)
     bring_up(replace(spec, gateway_vm=gateway_vm, valid_days=arguments.days))
@@ -111,7 +112,7 @@ def resume(arguments: argparse.Namespace) -> int:
     """Start a lab's virtual machines again with the state that is left of them."""
     lab = Lab(arguments.lab)
     if arguments.days is not None:
-        _check_days(arguments.days)
+        check_days(arguments.days)
     spec = bring_back(lab, arguments.days)
     _say_up(spec)
     _say_trust(lab)
@@ -121,11 +122,6 @@ def resume(arguments: argparse.Namespace) -> int:
     of = of_lab(lab.name)
     say(f"next: quotegate peers{of}; quotegate update status{of}")
     return EXIT_OK
-
-
-def _check_days(days: int) -> None:
-    if not 1 <= days <= MOST_DAYS:
-        raise GatewayError("bad-days", f"--days must be from 1 to {MOST_DAYS}, got {days}")
 
 
 def _say_up(spec: LabSpec) -> None:

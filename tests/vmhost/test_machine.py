@@ -176,30 +176,28 @@ class Tpm:
         self.alive = False
 
 
-def test_rejects_a_boot_that_breaks_off_and_leaves_the_tpm_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second boot would measure into what the first one has measured into."""
+@pytest.fixture
+def broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine whose boot failed: there was no directory for its event log."""
     tpm: Any = Tpm()
     monkeypatch.setattr(machine_module, "Tpm", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(machine_module, "measure", lambda *_: b"log")
     made = Machine("m", tpm, tmp_path, "d", (), tmp_path / "none" / "log")
     with pytest.raises(FileNotFoundError):
         made.boot()
-    assert not tpm.alive
+    return made
+
+
+def test_rejects_a_boot_that_breaks_off_and_leaves_the_tpm_off(broken_off: Machine) -> None:
+    """A second boot would measure into what the first one has measured into."""
+    assert not broken_off.tpm.alive
 
 
 def test_a_machine_whose_boot_broke_off_is_booted_where_only_its_programs_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, broken_off: Machine
 ) -> None:
     """The monitor tries again so: programs without their TPM would fail for ever."""
-    tpm: Any = Tpm()
-    monkeypatch.setattr(machine_module, "Tpm", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(machine_module, "measure", lambda *_: b"log")
-    made = Machine("m", tpm, tmp_path, "d", (), tmp_path / "none" / "log")
-    with pytest.raises(FileNotFoundError):
-        made.boot()
     (tmp_path / "none").mkdir()
-    made.start_programs()
-    assert tpm.alive
+    broken_off.start_programs()
+    assert broken_off.tpm.alive
     assert (tmp_path / "none" / "log").read_bytes() == b"log"

@@ -7,8 +7,8 @@ from pathlib import Path
 from vmhost.errors import HostError
 from vmhost.lab.vms import golden_dir
 from vmhost.names import Lab
-from vmhost.signing_key import load_signing_key
-from vmhost.spec import MOST_DAYS, VALID_DAYS
+from vmhost.signing_key import end_of, load_signing_key
+from vmhost.spec import VALID_DAYS
 from vmhost.vm.golden import sign_golden
 
 
@@ -35,10 +35,8 @@ def declare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def sign(arguments: argparse.Namespace) -> int:
     """Sign it, and say what was signed."""
     lab = Lab(arguments.lab)
-    if not 1 <= arguments.days <= MOST_DAYS:
-        raise HostError("bad-days", f"--days must be from 1 to {MOST_DAYS}, got {arguments.days}")
+    until = end_of(arguments.days, time.time())
     key, directory = load_signing_key(arguments.key or lab.administrator_key), golden_dir(lab)
-    until = time.time() + arguments.days * 86400
     try:
         digest = sign_golden(arguments.firmware, directory, arguments.version, until, key)
     except OSError as error:

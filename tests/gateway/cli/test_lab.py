@@ -11,6 +11,7 @@ from filters.errors import PolicyError
 from gateway.cli import lab as commands
 from gateway.cli.parser import build_parser
 from gateway.errors import GatewayError
+from vmhost.errors import HostError
 from vmhost.lab.defaults import default_spec
 from vmhost.names import Lab
 
@@ -123,7 +124,7 @@ def test_it_is_gone_on_with(
 
 @pytest.mark.parametrize("days", ["0", "-1", "3651"])
 def test_rejects_documents_of_no_days_or_too_many(kept: Lab, done: list[tuple[str, Any]], days: str) -> None:
-    with pytest.raises(GatewayError) as raised:
+    with pytest.raises(HostError) as raised:
         run(kept, "resume", "--days", days)
     assert (raised.value.code, done) == ("bad-days", [])
 
@@ -186,6 +187,6 @@ def test_what_is_signed_holds_as_long_as_an_operator_says(done: list[tuple[str, 
 
 @pytest.mark.parametrize("days", ["0", "-3", "3651"])
 def test_rejects_days_out_of_range(done: list[tuple[str, Any]], days: str) -> None:
-    with pytest.raises(GatewayError) as raised:
+    with pytest.raises(HostError) as raised:
         run(Lab("tcd"), "up", "--days", days)
     assert (raised.value.code, done) == ("bad-days", [])

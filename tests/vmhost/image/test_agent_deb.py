@@ -112,16 +112,18 @@ def test_an_agent_that_does_not_start_leaves_no_half_installed_package(tmp_path:
 
 @pytest.mark.parametrize("adduser", [True, False], ids=["deluser", "no-deluser"])
 def test_purging_needs_no_other_package_and_takes_back_what_grant_gave(tmp_path: Path, adduser: bool) -> None:
-    tools = {"systemctl": "exit 1", **({"deluser": "exit 0"} if adduser else {})}
+    owner = 'case "$*" in *another*) echo root ;; *) echo quotegate-agent ;; esac'
+    tools = {"systemctl": "exit 1", "stat": owner, **({"deluser": "exit 0"} if adduser else {})}
     machine = Machine.made(tmp_path, **tools)
-    given = ["dev/tpmrm0", "sys/kernel/security/ima/binary_runtime_measurements"]
-    for name in (*given, "etc/quotegate-agent/setup.json"):
+    given = ["dev/tpmrm0", "dev/virtio-ports/line", "sys/kernel/security/ima/binary_runtime_measurements"]
+    for name in (*given, "dev/virtio-ports/another", "etc/quotegate-agent/setup.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     done = machine.run(AGENT / "debian/postrm", "purge")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "etc/quotegate-agent").exists()
-    assert [f"chown root /{name}" in machine.log for name in given] == [True, True]
+    assert [f"chown root /{name}" in machine.log for name in given] == [True, True, True]
+    assert "chown root /dev/virtio-ports/another" not in machine.log
     assert ("deluser --system --quiet quotegate-agent" in machine.log) is adduser
     assert ("its user stays: expected deluser" in done.stderr) is not adduser
 
