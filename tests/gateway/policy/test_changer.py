@@ -1,119 +1,20 @@
 """Changes of policy as dialogues: a real database and audit record; the kernel is noted, not asked."""
 
 import asyncio
-import contextlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from authn.portmap import PortEntry
 from filters.errors import NetdError, PolicyError
 from filters.policy.compiled import CompiledPolicy
 from filters.policy.parser import parse_policy
-from gateway.audit.recorder import Recorder
-from gateway.audit.spool import AuditSpool
 from gateway.errors import GatewayError
-from gateway.policy.changer import PolicyChanger
-from gateway.policy.holder import PolicyHolder
 from gateway.store.store import Store
 from tests.filters.policy.texts import HEAD, rule
-
-ONE = HEAD + rule("one", "web", "db", "tcp/1", "allow")
-TWO = HEAD + rule("two", "web", "db", "tcp/2", "allow")
-THREE = HEAD + rule("three", "web", "db", "tcp/3", "allow")
-
-
-@dataclass
-class NotedKernel:
-    """The edge: notes what would be loaded, refuses when told to."""
-
-    loaded: list[str] = field(default_factory=list)
-    refuses: bool = False
-
-    async def load_policy(self, compiled: CompiledPolicy) -> tuple[int, ...]:
-        if self.refuses:
-            raise NetdError("kernel", "no memory")
-        self.loaded.append(compiled.allowed[0].rule if compiled.allowed else "")
-        return (len(self.loaded),)
-
-
-@dataclass
-class HandClock:
-    at: float = 100.0
-
-    def now(self) -> float:
-        return self.at
-
-    def wall(self) -> float:
-        return 1e9 + self.at
-
-
-@dataclass
-class Gateway:
-    """One life of a gateway on a directory."""
-
-    directory: Path
-    kernel: NotedKernel = field(default_factory=NotedKernel)
-    clock: HandClock = field(default_factory=HandClock)
-
-    def __post_init__(self) -> None:
-        head = parse_policy(HEAD)
-        names = {name for one in head.profiles.values() for name in one.pcrs.values()}
-        places = [PortEntry(one.name, one.port, one.mac, one.ip, one.name) for one in head.peers.values()]
-        self.holder = PolicyHolder("eth0", IPv4Address("10.77.0.1"), 7443, 200, [names, {"another"}], places)
-        self.store = Store(self.directory / "state.db")
-        self.spool = AuditSpool(self.directory / "audit.db")
-        recorder = Recorder(self.spool, self.clock, "lab/gw", lambda: self.holder.policy.revision)
-        self.changer = PolicyChanger(
-            self.holder,
-            self.store.revisions,
-            self.kernel,
-            recorder,
-            self.clock,
-            self._revoked,  # type: ignore[arg-type]
-        )
-
-    async def _revoked(self, lease_ids: tuple[int, ...]) -> int:
-        return len(lease_ids)
-
-    @property
-    def in_force(self) -> str:
-        rules = self.holder.policy.rules
-        return rules[0].id if rules else ""
-
-    def outcomes(self) -> list[str]:
-        events = [one["unmapped"] for one in self.spool.read(0)]
-        return [one.get("outcome", "closed") for one in events]
-
-
-Dialogue = Callable[[Gateway], Awaitable[None]]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[[Dialogue], Gateway]:
-    """Run one life of the gateway; the next one finds the same disk."""
-
-    def live(dialogue: Dialogue) -> Gateway:
-        async def whole() -> Gateway:
-            gateway = Gateway(tmp_path)
-            await gateway.changer.start(ONE, "policy.toml")
-            await dialogue(gateway)
-            gateway.store.close()
-            gateway.spool.close()
-            return gateway
-
-        return asyncio.run(whole())
-
-    return live
-
-
-async def _nothing(_gateway: Gateway) -> None:
-    pass
+from tests.gateway.policy.lives import ONE, THREE, TWO, Dialogue, Gateway, NotedKernel, nothing
 
 
 def test_what_was_in_force_is_in_force_after_a_restart(run: Callable[[Dialogue], Gateway]) -> None:
@@ -122,7 +23,7 @@ def test_what_was_in_force_is_in_force_after_a_restart(run: Callable[[Dialogue],
         assert (change.number, change.sessions_cut) == (2, 1)
 
     run(apply)
-    again = run(_nothing)
+    again = run(nothing)
     assert again.in_force == "two"
     assert again.outcomes() == ["set up", "applied"]
 
@@ -135,7 +36,7 @@ def test_what_was_in_force_is_in_force_after_a_restart(run: Callable[[Dialogue],
         HEAD + '\n[[test]]\nflow = { from = "web", to = "db", service = "tcp/1" }\nexpect = "allow"\n',
     ],
 )
-def test_a_broken_file_disturbs_nothing(run: Callable[[Dialogue], Gateway], text: str) -> None:
+def test_a_broken_file_disturbsnothing(run: Callable[[Dialogue], Gateway], text: str) -> None:
     async def apply(gateway: Gateway) -> None:
         with pytest.raises(PolicyError):
             await gateway.changer.apply(text, "bad.toml", "uid 0", None)
@@ -154,7 +55,7 @@ def test_what_the_kernel_refuses_is_not_in_force_and_on_record(run: Callable[[Di
     gateway = run(apply)
     assert gateway.in_force == "one"
     assert gateway.outcomes() == ["set up", "to be confirmed", "refused by the kernel"]
-    assert run(_nothing).in_force == "one"
+    assert run(nothing).in_force == "one"
 
 
 def test_an_unconfirmed_policy_returns_by_itself(run: Callable[[Dialogue], Gateway]) -> None:
@@ -180,7 +81,7 @@ def test_a_confirmed_policy_stays_also_after_a_restart(run: Callable[[Dialogue],
         assert gateway.in_force == "two"
 
     run(confirm)
-    assert run(_nothing).in_force == "two"
+    assert run(nothing).in_force == "two"
 
 
 def test_a_gateway_that_ends_on_probation_comes_back_with_the_former_policy(
@@ -190,11 +91,11 @@ def test_a_gateway_that_ends_on_probation_comes_back_with_the_former_policy(
         await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
 
     run(crash)
-    again = run(_nothing)
+    again = run(nothing)
     assert again.in_force == "one"
     assert again.kernel.loaded == ["one"]
     assert again.outcomes()[-1] == "returned"
-    assert run(_nothing).in_force == "one"
+    assert run(nothing).in_force == "one"
 
 
 def test_rejects_another_change_while_one_waits(run: Callable[[Dialogue], Gateway]) -> None:
@@ -238,7 +139,7 @@ def test_a_rollback_goes_to_the_one_before_or_to_a_named_one(run: Callable[[Dial
     assert gateway.outcomes().count("rolled back") == 3
 
 
-def test_rejects_a_rollback_to_nothing(run: Callable[[Dialogue], Gateway]) -> None:
+def test_rejects_a_rollback_tonothing(run: Callable[[Dialogue], Gateway]) -> None:
     async def rollback(gateway: Gateway) -> None:
         with pytest.raises(GatewayError, match="no earlier policy"):
             await gateway.changer.rollback(None, "uid 0")
@@ -274,7 +175,7 @@ class SlowKernel(NotedKernel):
 def test_a_policy_that_is_applied_amid_the_start_is_not_overwritten(
     run: Callable[[Dialogue], Gateway], tmp_path: Path
 ) -> None:
-    run(_nothing)
+    run(nothing)
 
     async def whole() -> None:
         gateway = Gateway(tmp_path, kernel := SlowKernel())
@@ -328,7 +229,7 @@ def test_rejects_values_that_no_single_set_has(run: Callable[[Dialogue], Gateway
     run(story)
 
 
-def test_rejects_a_reference_value_that_no_set_has_and_changes_nothing(
+def test_rejects_a_reference_value_that_no_set_has_and_changesnothing(
     run: Callable[[Dialogue], Gateway],
 ) -> None:
     wanted = next(iter(next(iter(parse_policy(HEAD).profiles.values())).pcrs.values()))
@@ -359,7 +260,7 @@ def test_a_stored_policy_that_cant_be_taken_up_leaves_none_in_force_until_one_is
     run: Callable[[Dialogue], Gateway], tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     assert text != ONE
-    run(_nothing)
+    run(nothing)
     written_by_another_version(tmp_path, 1, text)
 
     async def closed(gateway: Gateway) -> None:
@@ -376,7 +277,7 @@ def test_a_stored_policy_that_cant_be_taken_up_leaves_none_in_force_until_one_is
         assert (gateway.in_force, gateway.changer.closed) == ("two", "")
 
     run(mended)
-    assert run(_nothing).in_force == "two"
+    assert run(nothing).in_force == "two"
 
 
 def test_a_former_policy_that_does_not_parse_leaves_none_in_force_when_it_should_return(
@@ -391,7 +292,7 @@ def test_a_former_policy_that_does_not_parse_leaves_none_in_force_when_it_should
         await asyncio.sleep(0.05)
 
     run(unconfirmed)
-    again = run(_nothing)  # nobody confirmed the other one meanwhile
+    again = run(nothing)  # nobody confirmed the other one meanwhile
     assert again.in_force == ""
     assert again.changer.closed
 
@@ -440,102 +341,3 @@ def test_two_trials_of_one_flow_hold_no_change_up(run: Callable[[Dialogue], Gate
         assert "second never decides" in change.warnings[0]
 
     run(story)
-
-
-@contextlib.contextmanager
-def no_writes(gateway: Gateway) -> Iterator[None]:
-    database = gateway.store._database
-    database.execute("PRAGMA query_only=1")
-    yield
-    database.execute("PRAGMA query_only=0")
-
-
-@pytest.mark.parametrize("confirm_within_s", [None, 60.0])
-def test_a_policy_that_cant_be_stored_is_on_record_as_not_in_force(
-    run: Callable[[Dialogue], Gateway], confirm_within_s: float | None
-) -> None:
-    async def story(gateway: Gateway) -> None:
-        with no_writes(gateway), pytest.raises(GatewayError) as caught:
-            await gateway.changer.apply(TWO, "two.toml", "uid 0", confirm_within_s)
-        assert caught.value.code == "store-failed"
-        assert gateway.in_force == "one"
-        assert gateway.changer.confirmation.pending is None
-        with pytest.raises(GatewayError, match="readonly"):  # which ends the service
-            gateway.store.check()
-
-    gateway = run(story)
-    assert gateway.outcomes()[-1] == "could not be stored"
-    assert run(_nothing).in_force == "one"
-
-
-def test_a_full_disk_is_named_and_leaves_the_former_policy(run: Callable[[Dialogue], Gateway]) -> None:
-    """It ends the transaction by itself; that there was none to take back would hide the cause."""
-
-    async def story(gateway: Gateway) -> None:
-        database = gateway.store._database
-        (pages,) = database.execute("PRAGMA page_count").fetchone()
-        database.execute(f"PRAGMA max_page_count={pages}")
-        with pytest.raises(GatewayError, match="disk is full"):
-            await gateway.changer.apply(f"{TWO}# {'x' * 100_000}\n", "two.toml", "uid 0", None)
-        assert gateway.in_force == "one"
-        database.execute("PRAGMA max_page_count=100000")
-        await gateway.changer.apply(TWO, "two.toml", "uid 0", None)
-
-    assert run(story).in_force == "two"
-
-
-def test_a_confirmation_that_cant_be_stored_can_be_given_again(run: Callable[[Dialogue], Gateway]) -> None:
-    async def story(gateway: Gateway) -> None:
-        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
-        with no_writes(gateway), pytest.raises(GatewayError, match="readonly"):
-            await gateway.changer.confirm("uid 0")
-        await gateway.changer.confirm("uid 0")
-        gateway.clock.at += 1000
-        await gateway.changer.watch()
-
-    assert run(story).in_force == "two"
-    assert run(_nothing).in_force == "two"
-
-
-@dataclass
-class OtherKernel(NotedKernel):
-    """Takes an empty policy alone."""
-
-    code: str = "kernel"
-
-    async def load_policy(self, compiled: CompiledPolicy) -> tuple[int, ...]:
-        if compiled.allowed:
-            raise NetdError(self.code, "expected at most 2 peers")
-        return await super().load_policy(compiled)
-
-
-@pytest.mark.parametrize("on_probation", [False, True])
-def test_a_stored_policy_that_the_kernel_refuses_leaves_none_in_force_and_a_way_out(
-    run: Callable[[Dialogue], Gateway], tmp_path: Path, on_probation: bool
-) -> None:
-    async def probation(gateway: Gateway) -> None:
-        await gateway.changer.apply(TWO, "two.toml", "uid 0", 60.0)
-
-    run(probation if on_probation else _nothing)
-
-    async def whole() -> None:
-        gateway = Gateway(tmp_path, OtherKernel())
-        await gateway.changer.start(ONE, "policy.toml")
-        assert (gateway.in_force, gateway.kernel.loaded) == ("", [""])
-        assert gateway.changer.closed.startswith("expected at most 2 peers; apply one that")
-        await gateway.changer.apply("schema = 1\n", "none.toml", "uid 0", None)
-        assert gateway.changer.closed == ""
-        gateway.store.close()
-        gateway.spool.close()
-
-    asyncio.run(whole())
-
-
-def test_a_netd_that_is_gone_is_no_fault_of_the_stored_policy(
-    run: Callable[[Dialogue], Gateway], tmp_path: Path
-) -> None:
-    run(_nothing)
-    gateway = Gateway(tmp_path, OtherKernel(code="gone"))
-    with pytest.raises(NetdError):
-        asyncio.run(gateway.changer.start(ONE, "policy.toml"))
-    assert gateway.changer.closed == ""
